@@ -1,0 +1,54 @@
+"""The command line: parse, call, print. One file a command group; nothing here computes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from lottery_hub import __version__
+from lottery_hub.errors import LotteryHubError, printable
+
+from . import find, make, use
+
+app = typer.Typer(
+    help="Find, keep and share double-win lottery tickets: sparse, accurate and robust subnetworks of timm ResNets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("find")(find.find_command)
+app.command("draw")(make.draw_command)
+app.command("pretrain")(make.pretrain_command)
+app.command("finetune")(use.finetune_command)
+app.command("evaluate")(use.evaluate_command)
+app.command("show")(use.show_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lottery-hub {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
+    """Options that stand before the command."""
+
+
+def main() -> None:
+    """Run the command line: exit code 1 with one line for an error, 2 for wrong usage."""
+    try:
+        app()
+    except LotteryHubError as problem:
+        if "--debug" in sys.argv:
+            raise
+        print(f"error: {printable(problem, 2000)}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,117 @@
+"""What a person sees while a command works and when it is done. Progress goes to stderr."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from lottery_hub.errors import printable
+
+COLUMNS = (("standard", "SA"), ("standard", "RA"), ("adversarial", "SA"), ("adversarial", "RA"))
+
+
+def percent(value: float | None) -> str:
+    """Return a share of 1 as percent with two decimals, or a dash."""
+    return "–" if value is None else f"{value * 100:.2f}"
+
+
+def levels_table(dense: dict[str, Any] | None, levels: list[dict[str, Any]], controls: list[dict[str, Any]]) -> Table:
+    """Return the table of a find: dense, then each level tried, then the controls; failing figures in red."""
+    table = Table(title_justify="left", header_style="bold")
+    table.add_column("level", justify="right")
+    table.add_column("sparsity %", justify="right")
+    for regime, figure in COLUMNS:
+        table.add_column(f"{regime}\n{figure} %", justify="right")
+    table.add_column("double win")
+    if dense is not None:
+        table.add_row("dense", "0.00", *(percent(dense[regime][figure]) for regime, figure in COLUMNS), "")
+    for row in sorted(levels, key=lambda row: int(row["level"])):
+        table.add_row(str(row["level"]), percent(row["sparsity"]), *_cells(row), _yes(row["double_win"]))
+    for row in controls:
+        table.add_row(row["method"], percent(row["sparsity"]), *_cells(row), _yes(row["double_win"]))
+    return table
+
+
+def _cells(row: dict[str, Any]) -> list[Text]:
+    matching = {(figure["regime"], figure["figure"]): figure["matching"] for figure in row["figures"]}
+    return [Text(percent(row[r][f]), style="" if matching[r, f] else "red") for r, f in COLUMNS]
+
+
+def _yes(double_win: bool) -> Text:
+    return Text("yes", style="bold green") if double_win else Text("no", style="red")
+
+
+class Progress:
+    """A live view of a run: the table so far and the unit at work; plain lines where stderr is no terminal."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+        self.dense: dict[str, Any] | None = None
+        self.levels: list[dict[str, Any]] = []
+        self.controls: list[dict[str, Any]] = []
+        self.line = "starting"
+        self.began = time.monotonic()
+        self.live = Live(get_renderable=self._view, console=self.console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.live.stop()
+
+    def report(self, kind: str, record: dict[str, Any]) -> None:
+        """Take what a run tells."""
+        if kind == "ladder":
+            source, method = printable(record["source"]), record["method"]
+            self._say(f"ladder: {source}, {method}, {record['levels']} levels")
+        elif kind == "dense":
+            self.dense = record
+            self._say(f"dense: {_figures(record)}")
+        elif kind == "level":
+            self.levels.append(record)
+            verdict = "double win" if record["double_win"] else "no double win"
+            self._say(f"level {record['level']} ({percent(record['sparsity'])} %): {_figures(record)}: {verdict}")
+        elif kind == "control":
+            self.controls.append(record)
+            self._say(f"{record['method']} control: {_figures(record)}")
+        elif kind == "unit" and record["finished"]:
+            self._say(f"{record['unit']}: done before")
+        elif kind in ("epoch", "draw"):
+            what = f"level {record['level']} of {record['of']}" if kind == "draw" else record["unit"]
+            self.line = (
+                f"{what}: epoch {record['epoch']}/{record['epochs']}, loss {record['loss']:.3f}{_validation(record)}, "
+                f"{record['images'] / max(record['seconds'], 1e-9):.0f} images/s"
+            )
+            if not self.console.is_terminal and record["epoch"] == record["epochs"]:
+                self._say(self.line)
+
+    def _say(self, line: str) -> None:
+        self.line = line
+        if not self.console.is_terminal:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _view(self) -> RenderableType:
+        passed = time.monotonic() - self.began
+        line = Text(f"{passed // 60:.0f}:{passed % 60:02.0f}  {self.line}", style="dim")
+        if self.dense is None:
+            return line
+        return Group(levels_table(self.dense, self.levels, self.controls), line)
+
+
+def _validation(record: dict[str, Any]) -> str:
+    shown = [f"{name} {percent(record.get(f'validation_{name}'))}" for name in ("SA", "RA")]
+    return f", validation {' '.join(shown)}" if record.get("validation_SA") is not None else ""
+
+
+def _figures(record: dict[str, Any]) -> str:
+    return ", ".join(f"{regime} {figure} {percent(record[regime][figure])}" for regime, figure in COLUMNS)

@@ -1,0 +1,116 @@
+"""`lottery-hub find`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from . import options
+
+if TYPE_CHECKING:
+    from lottery_hub.config import DrawPlan, Kind, Method, Precision
+
+
+def find_command(
+    pretrain: options.Pretrain = "adv",
+    arch: options.Arch = None,
+    dataset: options.DatasetRef = "digits",
+    fraction: options.Fraction = 1.0,
+    preset: Annotated[Literal["quick", "paper"], typer.Option(help="Recipes: a laptop's, or the paper's.")] = "quick",
+    seeds: Annotated[int, typer.Option(help="Transfers of each regime, with seeds 0, 1, …")] = 1,
+    tolerance: Annotated[
+        str,
+        typer.Option(help="auto, std (one deviation of the dense runs) or points:X. auto: std from 2 seeds, else 1."),
+    ] = "auto",
+    scan: Annotated[Literal["bisect", "all"], typer.Option(help="Halve the range of levels, or try each.")] = "bisect",
+    controls: Annotated[bool, typer.Option("--controls", help="Also transfer OMP and random masks.")] = False,
+    ladder: Annotated[str, typer.Option(help="A ladder folder; auto: the packaged one; draw: a new one.")] = "auto",
+    method: Annotated[Literal["imp", "omp", "random"] | None, typer.Option(help="Draw by this method.")] = None,
+    source: Annotated[str, typer.Option(help="Source task of imp: a dataset, as for --dataset.")] = "cifar100",
+    eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")] = None,
+    settings: options.Settings = None,
+    output: options.Output = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionChoice = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Find the sparsest double-win ticket of a backbone on a dataset, and write its ticket folder."""
+    from lottery_hub.config import DataPlan, FindPlan, parse_number
+    from lottery_hub.data import load_planned
+    from lottery_hub.finding import find
+    from lottery_hub.presets import paper_transfer, quick_transfer
+    from lottery_hub.sources import load_backbone
+
+    from .display import Progress
+
+    chosen, exact = options.choose(device, precision)
+    backbone = load_backbone(pretrain, arch)
+    data_plan = DataPlan.parse({"dataset": dataset, "fraction": fraction})
+    data = load_planned(data_plan)
+    radius = parse_number(eps) if eps else None
+    transfer = (
+        quick_transfer(data.name, len(data.train), exact, radius)
+        if preset == "quick"
+        else paper_transfer(data.name, exact, radius)
+    )
+    drawn = draw_plan(backbone.kind, source, method or "imp", preset, exact)
+    plan = FindPlan.parse(
+        {
+            "pretrain": pretrain,
+            "arch": backbone.arch,
+            "data": data_plan,
+            "draw": drawn,
+            "ladder": "draw" if method and ladder == "auto" else ladder,
+            "transfer": transfer,
+            "seeds": seeds,
+            "tolerance": tolerance,
+            "scan": scan,
+            "controls": controls,
+        }
+    ).with_settings(settings or [])
+    if plan.data != data_plan:
+        data = load_planned(plan.data)
+    directory = output or Path("tickets") / f"{backbone.arch}-{backbone.kind}-{data.name.replace('/', '-')}"
+    with Progress() as progress:
+        summary = find(plan, directory, data=data, device=chosen, report=progress.report)
+    if as_json:
+        options.emit(summary)
+    else:
+        _print_summary(summary, backbone.arch, backbone.kind, data.name)
+
+
+def draw_plan(kind: Kind, source: str, method: Method, preset: str, precision: Precision) -> DrawPlan:
+    """Return a preset's drawing; laptop rounds see as many images each, so a subset's rounds have more epochs."""
+    from lottery_hub.data import load_dataset
+    from lottery_hub.presets import paper_draw, quick_draw
+
+    if preset == "paper":
+        return paper_draw(kind, source, method, precision)
+    name, images = source, 45_000
+    if method == "imp" and Path(source).is_dir():
+        images_of = load_dataset(source)
+        name, images = images_of.name, len(images_of.train)
+    return quick_draw(kind, source, name, method, images, precision)
+
+
+def _print_summary(summary: dict[str, Any], arch: str, kind: str, dataset: str) -> None:
+    from rich.console import Console
+
+    from .display import levels_table, percent
+
+    console = Console()
+    console.print(levels_table(summary["dense"], summary["levels"], summary["controls"]))
+    seeds = f"{summary['seeds']} seed{'s' if summary['seeds'] > 1 else ''}"
+    conditions = (
+        f"{summary['samples']} test images, {seeds}, RA by {summary['attack']}, tolerance {summary['tolerance']}"
+    )
+    console.print(f"{arch} ({kind}) on {dataset}: {conditions}", style="dim", highlight=False, markup=False)
+    if summary["double_win"]:
+        found = f"Double win at {percent(summary['sparsity'])} % sparsity (level {summary['level']})."
+        console.print(found, style="bold green", highlight=False)
+    else:
+        best = f"saved the best one, level {summary['level']} at {percent(summary['sparsity'])} %, marked as such"
+        console.print(f"No double win among the levels tried; {best}.", style="bold red", highlight=False)
+    console.print(f"ticket: {summary['ticket']}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,116 @@
+"""`lottery-hub pretrain` and `lottery-hub draw`: what a find starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from . import options
+
+
+def pretrain_command(
+    dataset: options.DatasetRef,
+    recipe: Annotated[Literal["std", "fast-adv", "adv"], typer.Option(help="fast-adv is N-FGSM, adv is PGD.")] = "adv",
+    arch: options.Arch = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images; 30 unless given.")] = None,
+    seed: options.Seed = 0,
+    settings: options.Settings = None,
+    output: options.Output = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionChoice = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Pre-train a backbone from scratch and write its folder."""
+    from lottery_hub.backbones import DEFAULT_ARCH, check_arch
+    from lottery_hub.config import DataPlan, PretrainPlan
+    from lottery_hub.data import load_planned
+    from lottery_hub.presets import habits, pgd, quick_pretrain
+    from lottery_hub.pretraining import pretrain
+    from lottery_hub.runs import CHECKPOINT, open_run
+    from lottery_hub.storage.folder import save_backbone
+
+    from .display import Progress, percent
+
+    check_arch(arch or DEFAULT_ARCH)
+    chosen, exact = options.choose(device, precision)
+    data = load_planned(DataPlan(dataset=dataset))
+    plan = PretrainPlan(
+        arch=arch or DEFAULT_ARCH,
+        kind=recipe,
+        data=DataPlan(dataset=dataset),
+        recipe=quick_pretrain(recipe, data.name, epochs, exact),
+        test_attack=pgd(20, habits(data.name).eps),
+        seed=seed,
+    ).with_settings(settings or [])
+    if plan.data.dataset != dataset or plan.data != DataPlan(dataset=dataset):
+        data = load_planned(plan.data)
+    directory = output or Path("runs") / f"{plan.arch}-{plan.kind}"
+    run_settings = {"task": "pretrain", "plan": plan.record(), "data": data.fingerprint}
+    with open_run(directory, run_settings) as run, Progress() as progress:
+
+        def work(folder: Path) -> dict[str, object]:
+            backbone, record = pretrain(
+                plan,
+                data,
+                device=chosen,
+                checkpoint=folder / CHECKPOINT,
+                on_epoch=lambda epoch: progress.report("epoch", {"unit": f"pretrain {recipe}"} | epoch),
+            )
+            save_backbone(backbone, folder / "backbone", record)
+            return record
+
+        record = run.once("pretrain", work)
+        folder = run.folder("pretrain") / "backbone"
+    if as_json:
+        options.emit({"backbone": str(folder), "test": record["test"], "test_attack": record["test_attack"]})
+    else:
+        test = record["test"]
+        measured = f"{record['test_attack']}, {test['samples']} images"
+        print(f"SA {percent(test['SA'])} %, RA {percent(test['RA'])} % ({measured})")
+        print(f"backbone: {folder}")
+
+
+def draw_command(
+    pretrain: options.Pretrain = "adv",
+    arch: options.Arch = None,
+    source: Annotated[str, typer.Option(help="Source task: a dataset, as for find --dataset.")] = "cifar100",
+    method: Annotated[Literal["imp", "omp", "random"], typer.Option(help="How masks are drawn.")] = "imp",
+    rounds: Annotated[int | None, typer.Option(help="Levels to draw; each takes 20 % of what remains.")] = None,
+    preset: Annotated[Literal["quick", "paper"], typer.Option(help="Recipes: a laptop's, or the paper's.")] = "quick",
+    settings: options.Settings = None,
+    output: options.Output = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionChoice = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Draw a ladder of nested masks from a backbone; any find can reuse it with --ladder."""
+    from lottery_hub.drawing import draw
+    from lottery_hub.finding import source_data
+    from lottery_hub.runs import open_run
+    from lottery_hub.sources import load_backbone
+    from lottery_hub.storage.folder import save_ladder
+
+    from .display import Progress, percent
+    from .find import draw_plan
+
+    chosen, exact = options.choose(device, precision)
+    backbone = load_backbone(pretrain, arch)
+    plan = draw_plan(backbone.kind, source, method, preset, exact).changed(rounds=rounds).with_settings(settings or [])
+    data = source_data(plan)
+    directory = output or Path("runs") / f"{backbone.arch}-{backbone.kind}-{method}"
+    run_settings = {
+        "task": "draw",
+        "plan": plan.record(),
+        "backbone": backbone.fingerprint(),
+        "data": data.fingerprint if data else None,
+    }
+    with open_run(directory, run_settings) as run, Progress() as progress:
+        ladder = draw(backbone, plan, data=data, run=run, device=chosen, report=progress.report)
+        folder = save_ladder(ladder, directory / "ladder")
+    if as_json:
+        options.emit({"ladder": str(folder), "method": method, "sparsities": list(ladder.sparsities)})
+    else:
+        print(f"{ladder.levels} levels, up to {percent(ladder.sparsities[-1])} % sparsity")
+        print(f"ladder: {folder}")

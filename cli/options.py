@@ -1,0 +1,57 @@
+"""Options that several commands share, defined once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+    from lottery_hub.config import Precision
+
+Arch = Annotated[
+    str | None,
+    typer.Option(help="timm ResNet, e.g. resnet18-slim (0.7 M parameters, 32x32) or resnet50.", show_default=False),
+]
+Pretrain = Annotated[
+    str,
+    typer.Option(help="std, fast-adv, adv; a backbone folder; or KIND:CHECKPOINT, e.g. adv:weights.ckpt."),
+]
+DatasetRef = Annotated[
+    str,
+    typer.Option(help="digits, cifar10, cifar100, svhn, mnist, tiny-imagenet, a Hub id, or a folder."),
+]
+Fraction = Annotated[float, typer.Option(help="Share of the training images, stratified and nested.")]
+Output = Annotated[
+    Path | None, typer.Option(help="Run directory; the same command goes on where it was.", show_default=False)
+]
+Seed = Annotated[int, typer.Option(help="Of head, data order and attack starts.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+PrecisionChoice = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(help="Of convolutions in training; test figures are always measured in float32."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override any number by its path in run.json's plan, e.g. PATH.lr=0.1.", metavar="P=V"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def choose(device: str, precision: str) -> tuple[torch.device, Precision]:
+    """Resolve `auto` for both, before anything is recorded."""
+    from lottery_hub.environment import choose_device, fast_precision
+
+    chosen = choose_device(device)
+    return chosen, fast_precision(chosen) if precision == "auto" else precision  # type: ignore[return-value]
+
+
+def emit(value: dict[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    json.dump(value, sys.stdout, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")

@@ -1,0 +1,218 @@
+"""`lottery-hub finetune`, `evaluate` and `show`: what one does with a ticket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from . import options
+
+if TYPE_CHECKING:
+    from lottery_hub.tickets import Ticket
+
+Ref = Annotated[str, typer.Argument(help="A ticket or ladder folder, or a packaged name such as resnet18-slim-adv.")]
+Sparsity = Annotated[float | None, typer.Option(help="Which level of a ladder, in 0..1.")]
+
+
+def finetune_command(
+    ticket: Ref,
+    dataset: options.DatasetRef = "digits",
+    regime: Annotated[Literal["standard", "adversarial"], typer.Option(help="Of the training.")] = "standard",
+    fraction: options.Fraction = 1.0,
+    sparsity: Sparsity = None,
+    seed: options.Seed = 0,
+    preset: Annotated[Literal["quick", "paper"], typer.Option(help="Recipes: a laptop's, or the paper's.")] = "quick",
+    settings: options.Settings = None,
+    output: options.Output = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionChoice = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Fine-tune a ticket on a dataset behind a fresh head, and write the trained ticket."""
+    from dataclasses import replace
+
+    from lottery_hub.cards import render_card
+    from lottery_hub.config import DataPlan
+    from lottery_hub.data import load_planned
+    from lottery_hub.presets import paper_transfer, quick_transfer
+    from lottery_hub.runs import CHECKPOINT, open_run
+    from lottery_hub.storage.folder import load_ticket, save_ticket
+    from lottery_hub.transferring import transfer
+
+    from .display import Progress, percent
+
+    chosen, exact = options.choose(device, precision)
+    start = load_ticket(ticket, sparsity)
+    data = load_planned(DataPlan.parse({"dataset": dataset, "fraction": fraction}))
+    plan = (
+        quick_transfer(data.name, len(data.train), exact) if preset == "quick" else paper_transfer(data.name, exact)
+    ).with_settings(settings or [])
+    directory = output or Path("runs") / f"finetune-{start.arch}-{data.name.replace('/', '-')}-{regime}-seed-{seed}"
+    run_settings = {
+        "task": "finetune",
+        "recipe": plan.recipe(regime).record(),
+        "test_attack": plan.test_attack.record(),
+        "ticket": start.fingerprint(),
+        "data": data.fingerprint,
+        "seed": seed,
+    }
+    with open_run(directory, run_settings) as run, Progress() as progress:
+
+        def work(folder: Path) -> dict[str, Any]:
+            done = transfer(
+                start,
+                data,
+                plan.recipe(regime),
+                test_attack=plan.test_attack,
+                seed=seed,
+                device=chosen,
+                checkpoint=folder / CHECKPOINT,
+                on_epoch=lambda epoch: progress.report("epoch", {"unit": f"{regime} transfer"} | epoch),
+            )
+            record = {"transfer": done.record, "data": data.describe(), "recipe": plan.recipe(regime).record()}
+            trained = replace(start, weights=done.weights, records=record)
+            save_ticket(trained, folder / "ticket", render_card(trained))
+            return done.record
+
+        record = run.once("finetune", work)
+        folder = run.folder("finetune") / "ticket"
+    if as_json:
+        options.emit({"ticket": str(folder), "sparsity": start.sparsity, **record})
+    else:
+        measured = f"{record['attack']}, {record['samples']} images"
+        print(f"SA {percent(record['SA'])} %, RA {percent(record['RA'])} % ({measured})")
+        print(f"ticket: {folder}")
+
+
+def evaluate_command(
+    ref: Ref,
+    dataset: options.DatasetRef = "digits",
+    sparsity: Sparsity = None,
+    steps: Annotated[int, typer.Option(help="Steps of the PGD attack; 0 measures SA only.")] = 20,
+    eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")] = None,
+    norm: Annotated[Literal["linf", "l2"], typer.Option(help="Of the attack.")] = "linf",
+    restarts: Annotated[int, typer.Option(help="Random starts; one that breaks an image counts.")] = 1,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Measure SA and RA of a fine-tuned ticket or a backbone, with the head it has, on a dataset's test split."""
+    from lottery_hub.config import parse_number
+    from lottery_hub.data import load_dataset
+    from lottery_hub.errors import TicketError
+    from lottery_hub.evaluation import evaluate
+    from lottery_hub.presets import habits, pgd
+    from lottery_hub.storage.folder import find_folder, load_backbone_folder, load_ticket, read_about
+
+    from .display import percent
+
+    chosen, _ = options.choose(device, "float32")
+    data = load_dataset(dataset)
+    folder = find_folder(ref)
+    if read_about(folder)["content"] == "ticket" or sparsity is not None:
+        model = load_ticket(folder, sparsity).to_normalised()
+    else:
+        model = load_backbone_folder(folder).model()
+    classes = len(model.network.get_parameter("fc.weight"))
+    if classes != len(data.classes):
+        raise TicketError(
+            f"its head has {classes} classes and {data.name} has {len(data.classes)}; "
+            f"fine-tune it first: lottery-hub finetune {ref} --dataset {dataset}"
+        )
+    radius = parse_number(eps) if eps else habits(data.name).eps
+    attack = pgd(steps, radius).changed(norm=norm, restarts=restarts) if steps > 0 else None
+    accuracy = evaluate(model.to(chosen), data.test, attack=attack, seed=seed, device=chosen)
+    shown = attack.describe() if attack else None
+    if as_json:
+        options.emit({"dataset": data.name, "attack": shown, "seed": seed, **accuracy.record()})
+    else:
+        robust = f", RA {percent(accuracy.RA)} % ({shown})" if attack else ""
+        print(f"{data.name}: SA {percent(accuracy.SA)} %{robust}, {accuracy.samples} test images")
+
+
+def show_command(ref: Ref, sparsity: Sparsity = None, as_json: options.Json = False) -> None:
+    """Show a ticket on one screen: sparsity, layers, verdict and where it comes from."""
+    from lottery_hub.storage.folder import find_folder, load_ladder, load_ticket, read_about
+
+    folder = find_folder(ref)
+    about = read_about(folder)
+    if about["content"] != "ticket" and sparsity is None:
+        if about["content"] == "ladder":
+            about["source"] = load_ladder(folder).drawing.get("rounds")
+        _show_ladder(ref, about, as_json)
+        return
+    _show_ticket(load_ticket(folder, sparsity), as_json)
+
+
+def _show_ladder(ref: str, about: dict[str, Any], as_json: bool) -> None:
+    from rich.console import Console
+
+    from lottery_hub.errors import printable
+
+    from .display import percent
+
+    if as_json:
+        options.emit(about)
+        return
+    console = Console()
+    provenance = about["provenance"]
+    made = printable(provenance.get("source", "unknown source"))
+    console.print(
+        f"{about['content']} {printable(ref)}: {about['arch']} ({about['pretrain']}), {made}", highlight=False
+    )
+    if isinstance(provenance.get("SA"), float) and isinstance(provenance.get("RA"), float):
+        measured = f"{printable(provenance.get('attack'))}, {printable(provenance.get('samples'))} images"
+        figures = f"SA {percent(provenance['SA'])} %, RA {percent(provenance['RA'])} %"
+        console.print(f"dense on {printable(provenance.get('dataset'))}: {figures} ({measured})", highlight=False)
+    if about["content"] == "ladder":
+        levels = ", ".join(percent(value) for value in about["sparsities"][1:])
+        console.print(f"{about['levels']} levels by {about['method']}, sparsity %: {levels}", highlight=False)
+
+
+def _show_ticket(ticket: Ticket, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from lottery_hub.errors import printable
+    from lottery_hub.masks import kept_and_total
+
+    from .display import levels_table, percent
+
+    kept, total = ticket.kept_and_total
+    layers = {name: kept_and_total({name: mask}) for name, mask in ticket.mask.items()}
+    if as_json:
+        options.emit(
+            {
+                "arch": ticket.arch,
+                "pretrain": ticket.kind,
+                "level": ticket.level,
+                "method": ticket.method,
+                "kept": kept,
+                "total": total,
+                "sparsity": ticket.sparsity,
+                "double_win": ticket.double_win,
+                "layers": {name: {"kept": k, "total": n} for name, (k, n) in layers.items()},
+                "provenance": ticket.provenance,
+                "records": ticket.records,
+            }
+        )
+        return
+    console = Console()
+    head = f"{ticket.arch} ({ticket.kind}), level {ticket.level} by {ticket.method}"
+    console.print(f"{head}: {percent(ticket.sparsity)} % sparsity, {kept:,} of {total:,} prunable weights kept")
+    table = Table(header_style="bold")
+    for column in ("layer", "kept", "total", "density %"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    table.add_column("")
+    for name, (some, all_) in layers.items():
+        table.add_row(printable(name), f"{some:,}", f"{all_:,}", percent(some / all_), "█" * round(some / all_ * 30))
+    console.print(table)
+    if ticket.double_win is None:
+        console.print("not judged: no transfer is recorded")
+        return
+    records = ticket.records
+    console.print(levels_table(records["dense"], records["levels"], records.get("controls", [])))
+    verdict = "double win" if ticket.double_win else "no double win"
+    console.print(f"{verdict}; {records['samples']} test images, RA by {printable(records['attack'])}", highlight=False)

@@ -1,0 +1,75 @@
+"""Find, keep and share double-win lottery tickets: sparse, accurate and robust subnetworks of timm ResNets.
+
+The public names below are imported on first use, so that `import lottery_hub` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Attack": "config",
+    "Recipe": "config",
+    "LotteryHubError": "errors",
+    "TicketError": "errors",
+    "load_backbone": "sources",
+    "load_dataset": "data",
+    "perturb": "attacks",
+    "evaluate": "evaluation",
+    "draw": "drawing",
+    "transfer": "transferring",
+    "find": "finding",
+    "Ladder": "tickets",
+    "Ticket": "tickets",
+    "load_ticket": "storage.folder",
+    "load_ladder": "storage.folder",
+    "save_ticket": "storage.folder",
+}
+
+__all__ = [
+    "Attack",
+    "Ladder",
+    "LotteryHubError",
+    "Recipe",
+    "Ticket",
+    "TicketError",
+    "__version__",
+    "draw",
+    "evaluate",
+    "find",
+    "load_backbone",
+    "load_dataset",
+    "load_ladder",
+    "load_ticket",
+    "perturb",
+    "save_ticket",
+    "transfer",
+]
+
+if TYPE_CHECKING:
+    from lottery_hub.attacks import perturb
+    from lottery_hub.config import Attack, Recipe
+    from lottery_hub.data import load_dataset
+    from lottery_hub.drawing import draw
+    from lottery_hub.errors import LotteryHubError, TicketError
+    from lottery_hub.evaluation import evaluate
+    from lottery_hub.finding import find
+    from lottery_hub.sources import load_backbone
+    from lottery_hub.storage.folder import load_ladder, load_ticket, save_ticket
+    from lottery_hub.tickets import Ladder, Ticket
+    from lottery_hub.transferring import transfer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lottery_hub' has no attribute {name!r}")
+    value = getattr(import_module(f"lottery_hub.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,125 @@
+"""Adversarial images: FGSM, N-FGSM and PGD behind one function, `perturb`.
+
+The attack sees pixels in [0,1]; the model normalises inside. While it runs the parameters are frozen, so a
+pass computes input gradients only, and BatchNorm is in eval mode, so it neither sees nor moves batch
+statistics (unless the attack asks for the reference code's behaviour).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lottery_hub.config import Attack
+
+
+def perturb(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:
+    """Return images inside the attack's ball that raise the model's cross-entropy.
+
+    Args:
+        model: maps float images [n, 3, h, w] in [0,1] to logits [n, classes].
+        images: float [n, 3, h, w] in [0,1].
+        labels: int64 [n].
+        attack: what to do; see `config.Attack`.
+        generator: source of random starts, on the device of `images`.
+
+    Returns:
+        Float [n, 3, h, w] in [0,1], detached. PGD and FGSM stay within eps of `images`; N-FGSM, which does
+        not project, within (1 + noise) * eps. With restarts, each image is the one of highest loss.
+
+    Source: Goodfellow et al. 2015 (FGSM), Madry et al. 2018 (PGD), de Jorge et al. 2022 (N-FGSM).
+    """
+    if attack.eps == 0:
+        return images.clone()
+    with _frozen(model, keep_training=attack.batch_norm == "train"):
+        worst = _once(model, images, labels, attack, generator)
+        if attack.restarts > 1:
+            worst_loss = _losses(model, worst, labels)
+            for _ in range(attack.restarts - 1):
+                found = _once(model, images, labels, attack, generator)
+                found_loss = _losses(model, found, labels)
+                higher = found_loss > worst_loss
+                worst = torch.where(higher[:, None, None, None], found, worst)
+                worst_loss = torch.where(higher, found_loss, worst_loss)
+    return worst
+
+
+def _once(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:
+    if attack.method == "fgsm":
+        return _step(images, _gradient(model, images, labels), attack.norm, attack.eps)
+    if attack.method == "n-fgsm":
+        start = images + attack.noise * attack.eps * _uniform(images, generator)
+        return _step(start, _gradient(model, start, labels), "linf", attack.eps)
+    moved = images
+    if attack.random_start:
+        moved = (images + _random_in_ball(images, attack, generator)).clamp(0, 1)
+    for _ in range(attack.steps):
+        stepped = _step(moved, _gradient(model, moved, labels), attack.norm, attack.step_size, clamp=False)
+        moved = (images + _project(stepped - images, attack)).clamp(0, 1)
+    return moved
+
+
+def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    images = images.detach().requires_grad_(True)
+    # Summed, not averaged: an image's gradient must not depend on how many others share its batch.
+    loss = F.cross_entropy(model(images).float(), labels, reduction="sum")
+    return torch.autograd.grad(loss, images)[0]
+
+
+def _losses(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    with torch.no_grad():
+        return F.cross_entropy(model(images).float(), labels, reduction="none")
+
+
+def _step(images: Tensor, gradient: Tensor, norm: str, length: float, clamp: bool = True) -> Tensor:
+    direction = gradient.sign() if norm == "linf" else gradient / _l2(gradient).clamp_min(1e-12)
+    moved = images + length * direction
+    return moved.clamp(0, 1) if clamp else moved
+
+
+def _project(delta: Tensor, attack: Attack) -> Tensor:
+    if attack.norm == "linf":
+        return delta.clamp(-attack.eps, attack.eps)
+    shrink: Tensor = (attack.eps / _l2(delta).clamp_min(1e-12)).clamp(max=1)
+    return torch.mul(delta, shrink)
+
+
+def _random_in_ball(images: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:
+    if attack.norm == "linf":
+        return attack.eps * _uniform(images, generator)
+    direction = torch.randn(images.shape, generator=generator, device=images.device)
+    # A radius of u^(1/d) makes the point uniform in the d-dimensional ball, not crowded at its centre.
+    radius = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+    return attack.eps * radius.pow(1 / images[0].numel()) * direction / _l2(direction).clamp_min(1e-12)
+
+
+def _uniform(images: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(images.shape, generator=generator, device=images.device) * 2 - 1
+
+
+def _l2(values: Tensor) -> Tensor:
+    """Return the L2 norm of each image of [n, 3, h, w], as [n, 1, 1, 1]."""
+    norms: Tensor = torch.linalg.vector_norm(values, dim=(1, 2, 3), keepdim=True)
+    return norms
+
+
+@contextmanager
+def _frozen(model: nn.Module, keep_training: bool) -> Iterator[None]:
+    """Freeze parameters, and BatchNorm unless told otherwise; restore every module's own state after."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    training = [module for module in model.modules() if module.training]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    if not keep_training:
+        model.eval()
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        for module in training:
+            module.training = True

@@ -1,0 +1,213 @@
+"""Backbones: allow-listed timm ResNets with pre-trained weights, and the models built from them.
+
+Which networks exist is one table, `ARCHITECTURES`; where weights come from is the business of `sources`.
+A network built here is plain timm with timm's own state-dict keys; `Normalised` wraps it for everything
+that works on [0,1] images, and is never saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from lottery_hub.config import Kind
+from lottery_hub.errors import BackboneError, printable
+from lottery_hub.masks import Mask, apply_, full_mask, prunable_names
+
+Weights = dict[str, Tensor]
+HEAD = ("fc.weight", "fc.bias")
+
+# Our names → timm's name and the arguments that change its shape. Everything a file can ask to be built is here.
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    # For CPUs and 32x32 images: 0.7 M parameters; stride 8 leaves a 4x4 final map where stride 32 leaves 1x1.
+    "resnet18-slim": ("resnet18", {"channels": (16, 32, 64, 128), "output_stride": 8}),
+} | {
+    name: (name, {})
+    for name in (
+        "resnet10t",
+        "resnet14t",
+        "resnet18",
+        "resnet18d",
+        "resnet26",
+        "resnet26d",
+        "resnet26t",
+        "resnet34",
+        "resnet34d",
+        "resnet50",
+        "resnet50c",
+        "resnet50d",
+        "resnet50s",
+        "resnet50t",
+        "resnet101",
+        "resnet101c",
+        "resnet101d",
+        "resnet152",
+        "resnet152d",
+        "resnet200",
+        "wide_resnet50_2",
+        "wide_resnet101_2",
+    )
+}
+DEFAULT_ARCH = "resnet18-slim"
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalised(nn.Module):
+    """A network that takes [0,1] images: subtracts mean, divides by std, then calls `network`."""
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map float images [n, 3, h, w] in [0,1] to logits [n, classes]."""
+        normalised = (images - cast(Tensor, self.mean)) / cast(Tensor, self.std)
+        return cast(Tensor, self.network(normalised))
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Pre-trained weights θ_pre of an architecture, and how they came to be.
+
+    Attributes:
+        arch: a key of `ARCHITECTURES`.
+        kind: how it was pre-trained.
+        weights: timm's state dict, the pre-trained fc and BatchNorm statistics included; float32 on the CPU.
+        mean, std: per channel, applied to [0,1] pixels inside the model.
+        provenance: source, licence, and what is known of the training; JSON-able.
+    """
+
+    arch: str
+    kind: Kind
+    weights: Weights
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the pre-trained head."""
+        return len(self.weights["fc.weight"])
+
+    @property
+    def prunable(self) -> list[str]:
+        """Names of the prunable weights, in module order."""
+        return prunable_names(skeleton(self.arch, self.num_classes))
+
+    def dense_mask(self) -> Mask:
+        """The mask of level 0."""
+        return full_mask({name: self.weights[name] for name in self.prunable})
+
+    def model(self, num_classes: int | None = None, seed: int = 0, mask: Mask | None = None) -> Normalised:
+        """Build a model on [0,1] images: pre-trained head, or a fresh dense one for `num_classes` from `seed`.
+
+        With a mask its pruned weights are exactly 0.
+        """
+        weights = self.weights if num_classes is None else with_fresh_head(self.weights, num_classes, seed)
+        network = build_network(self.arch, weights)
+        if mask is not None:
+            apply_(network, mask)
+        return Normalised(network, self.mean, self.std)
+
+    def fingerprint(self) -> str:
+        """Return `sha256:…` over names, shapes and bytes of the weights."""
+        return fingerprint(self.weights)
+
+
+def check_arch(arch: str) -> None:
+    """Raise BackboneError unless `arch` is in `ARCHITECTURES`."""
+    if arch not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise BackboneError(f"unknown architecture {printable(repr(arch))}; choose one of: {known}")
+
+
+def skeleton(arch: str, num_classes: int) -> nn.Module:
+    """Build the timm network on the meta device: names and shapes, no memory, no random numbers."""
+    import timm
+
+    check_arch(arch)
+    name, arguments = ARCHITECTURES[arch]
+    with torch.device("meta"):
+        return cast(nn.Module, timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments))
+
+
+def build_network(arch: str, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Build the plain timm network that holds copies of `weights`; every key must fit.
+
+    Raises:
+        BackboneError: names the missing, unexpected or misshapen keys.
+    """
+    classes = len(weights["fc.weight"]) if "fc.weight" in weights else 1000
+    network = skeleton(arch, classes)
+    check_weights(arch, weights, network)
+    network.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, strict=True, assign=True)
+    return network.train()
+
+
+def check_weights(arch: str, weights: Mapping[str, Tensor], network: nn.Module) -> None:
+    """Raise BackboneError unless names and shapes are exactly the network's and every value is finite."""
+    wanted = network.state_dict()
+    missing = [name for name in wanted if name not in weights]
+    unexpected = [name for name in weights if name not in wanted]
+    if missing or unexpected:
+        raise BackboneError(
+            f"the weights do not fit {arch}: {_listed('missing', missing)}{_listed('unexpected', unexpected)}"
+            "every key must match; check --arch"
+        )
+    for name, tensor in weights.items():
+        if tensor.shape != wanted[name].shape:
+            shapes = f"{tuple(tensor.shape)}, {arch} wants {tuple(wanted[name].shape)}"
+            raise BackboneError(f"tensor {printable(name)} has shape {shapes}; check --arch")
+        if not bool(tensor.isfinite().all()):
+            raise BackboneError(f"tensor {printable(name)} holds NaN or infinite values; the checkpoint is damaged")
+
+
+def _listed(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(printable(name, 60) for name in names[:4])
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"{len(names)} {what} ({shown}{more}); "
+
+
+def fresh_weights(arch: str, num_classes: int, seed: int) -> Weights:
+    """Return timm's random initialisation from `seed`, without touching the global generator."""
+    import timm
+
+    check_arch(arch)
+    name, arguments = ARCHITECTURES[arch]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments)
+    return {key: tensor.detach().clone() for key, tensor in network.state_dict().items()}
+
+
+def with_fresh_head(weights: Mapping[str, Tensor], num_classes: int, seed: int) -> Weights:
+    """Replace the head by a new one: uniform in ±1/sqrt(features), as torch initialises a Linear layer."""
+    generator = torch.Generator().manual_seed(seed)
+    features = weights["fc.weight"].shape[1]
+    bound = 1 / math.sqrt(features)
+    return dict(weights) | {
+        "fc.weight": torch.empty(num_classes, features).uniform_(-bound, bound, generator=generator),
+        "fc.bias": torch.empty(num_classes).uniform_(-bound, bound, generator=generator),
+    }
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Return `sha256:…` over the names, dtypes, shapes and bytes of tensors, in name order."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,309 @@
+"""Every number a run depends on: frozen, validated, and the same in Python, JSON and on the command line.
+
+A plan is the whole truth about a run. It is written into the run directory and into what is published, so
+two runs with equal plans (on equal software) give equal tickets. Numbers live in `presets`; this module
+only says which numbers there are and what is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lottery_hub.errors import ConfigError, printable
+
+Kind = Literal["std", "fast-adv", "adv"]
+Regime = Literal["standard", "adversarial"]
+Method = Literal["imp", "omp", "random"]
+Precision = Literal["float32", "bfloat16"]
+Augment = Literal["none", "crop", "crop-flip", "random-resized-crop"]
+Schedule = Literal["constant", "cosine", "steps", "one-cycle"]
+
+REGIMES: tuple[Regime, ...] = ("standard", "adversarial")
+
+
+class Frozen(BaseModel):
+    """Base of all settings: immutable, no unknown keys, no silent type conversion, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def changed(self, **updates: Any) -> Self:
+        """Return a validated copy with some fields replaced; `None` leaves a field as it is.
+
+        Raises:
+            ConfigError: a field is unknown or its value is not allowed.
+        """
+        given = {name: value for name, value in updates.items() if value is not None}
+        return type(self).parse(dict(self) | given)
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """Build from a dict, reporting the first problem as one line.
+
+        Raises:
+            ConfigError: naming the field and what is allowed.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as problem:
+            raise ConfigError(_first_problem(cls.__name__, problem)) from problem
+
+    def with_settings(self, assignments: Iterable[str]) -> Self:
+        """Return a copy with `path.to.field=value` assignments applied; values are JSON, fractions or words.
+
+        Raises:
+            ConfigError: an assignment has no `=`, names no field, or its value is not allowed.
+        """
+        values = self.record()
+        for assignment in assignments:
+            path, equals, text = assignment.partition("=")
+            *parents, field = path.strip().split(".")
+            inside: Any = values
+            for parent in parents:
+                inside = inside.get(parent) if isinstance(inside, dict) else None
+            if not equals or not isinstance(inside, dict) or field not in inside:
+                raise ConfigError(f"--set {printable(assignment)}: there is no setting of that name; see run.json")
+            inside[field] = _value(text.strip())
+        try:
+            return type(self).model_validate_json(json.dumps(values))
+        except ValidationError as problem:
+            raise ConfigError(_first_problem(type(self).__name__, problem)) from problem
+
+    def record(self) -> dict[str, Any]:
+        """Return the settings as JSON-able values."""
+        return self.model_dump(mode="json")
+
+
+def parse_number(text: str) -> float:
+    """Read `0.03`, or a fraction such as `8/255`.
+
+    Raises:
+        ConfigError: neither of the two.
+    """
+    top, slash, bottom = text.partition("/")
+    try:
+        return float(top) / float(bottom) if slash else float(top)
+    except (ValueError, ZeroDivisionError) as problem:
+        raise ConfigError(f"{printable(repr(text))} is not a number; write 0.03 or 8/255") from problem
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        return parse_number(text)
+    except ConfigError:
+        return text
+
+
+def _first_problem(what: str, problem: ValidationError) -> str:
+    first = problem.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return f"{what}{'.' + field if field else ''}: {first['msg'].removeprefix('Value error, ')}"
+
+
+class Attack(Frozen):
+    """One attack on images in [0,1]; eps and step_size are in those pixel units.
+
+    Attributes:
+        method: `pgd` (Madry et al. 2018), `fgsm` (Goodfellow et al. 2015), or `n-fgsm` (de Jorge et al. 2022).
+        norm: `linf` or `l2`. N-FGSM is defined for Linf only.
+        eps: radius of the ball around the clean image.
+        step_size: length of a step. Ignored by FGSM and N-FGSM, whose one step is eps long.
+        steps: gradient steps. FGSM and N-FGSM take exactly one.
+        restarts: independent random starts; an image counts as broken if any of them breaks it.
+        random_start: begin PGD at a uniform point of the ball instead of the clean image.
+        noise: half-width of N-FGSM's start noise, in multiples of eps.
+        batch_norm: `eval` freezes BatchNorm while the attack runs. `train` repeats the reference code of the
+            double-win paper, where the attack's passes use batch statistics and move the running ones.
+    """
+
+    method: Literal["pgd", "fgsm", "n-fgsm"] = "pgd"
+    norm: Literal["linf", "l2"] = "linf"
+    eps: float = Field(ge=0, le=1000)
+    step_size: float = Field(default=0.0, ge=0, le=1000)
+    steps: int = Field(default=1, ge=1, le=100_000)
+    restarts: int = Field(default=1, ge=1, le=1000)
+    random_start: bool = True
+    noise: float = Field(default=2.0, ge=0, le=10)
+    batch_norm: Literal["eval", "train"] = "eval"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.norm == "linf" and self.eps > 1:
+            raise ValueError(f"an Linf eps of {self.eps:g} covers all of [0,1]; eps is in [0,1] pixel units (8/255)")
+        if self.method != "pgd" and self.steps != 1:
+            raise ValueError(f"{self.method} takes one step; use pgd for {self.steps}")
+        if self.method == "n-fgsm" and self.norm != "linf":
+            raise ValueError("n-fgsm is defined for Linf only; use fgsm or pgd for L2")
+        if self.method == "pgd" and self.step_size == 0 and self.eps > 0:
+            raise ValueError("pgd needs a step_size above 0, for instance 2/255")
+        return self
+
+    def describe(self) -> str:
+        """Return the attack in the field's shorthand, e.g. `PGD-20 Linf eps 8/255 step 2/255`."""
+        name = f"PGD-{self.steps}" if self.method == "pgd" else self.method.upper()
+        norm = {"linf": "Linf", "l2": "L2"}[self.norm]
+        step = f" step {pixel_units(self.step_size)}" if self.method == "pgd" else ""
+        restarts = f" x{self.restarts} restarts" if self.restarts > 1 else ""
+        return f"{name} {norm} eps {pixel_units(self.eps)}{step}{restarts}"
+
+
+def pixel_units(value: float) -> str:
+    """Return `8/255` for values that are whole 255ths or clean fractions of one, else the plain number."""
+    scaled = value * 255
+    if value and value < 1 and abs(scaled * 4 - round(scaled * 4)) < 1e-6:
+        return f"{scaled:g}/255" if abs(scaled - round(scaled)) > 1e-6 else f"{round(scaled)}/255"
+    return f"{value:g}"
+
+
+class Recipe(Frozen):
+    """How a network is trained; without `attack` it is standard training.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: images in a step.
+        lr: peak learning rate of SGD.
+        schedule: `constant`, `cosine` (to 0), `steps` (x0.1 at the milestones) or `one-cycle` (linear up
+            over the first 30 %, linear down to 0).
+        milestones: epochs at which `steps` divides the rate by ten.
+        momentum, weight_decay: of SGD; the decay applies to every parameter.
+        label_smoothing: of the cross-entropy.
+        augment: random views of the training images.
+        image_size: side of what the network sees, in pixels; stored images of another size are resampled.
+        attack: the attack whose images are trained on, or None.
+        selection_attack: how validation RA is measured to choose the epoch; None chooses by validation SA.
+        select: keep the `best` epoch on validation, or the `last`.
+        validate_every: epochs between validations (the last epoch is always validated).
+        precision: of the convolutions in training and its attack; weights stay float32.
+    """
+
+    epochs: int = Field(ge=1, le=10_000)
+    batch_size: int = Field(default=128, ge=2, le=65_536)
+    lr: float = Field(gt=0, le=100)
+    schedule: Schedule = "cosine"
+    milestones: tuple[int, ...] = Field(default=(), strict=False)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0, le=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augment: Augment = "crop-flip"
+    image_size: int = Field(default=32, ge=8, le=1024)
+    attack: Attack | None = None
+    selection_attack: Attack | None = None
+    select: Literal["best", "last"] = "best"
+    validate_every: int = Field(default=1, ge=1)
+    precision: Precision = "float32"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.schedule == "steps" and not self.milestones:
+            raise ValueError("the steps schedule needs milestones, for instance (50, 75)")
+        if any(not 0 < epoch <= self.epochs for epoch in self.milestones):
+            raise ValueError(f"milestones {self.milestones} must lie within the {self.epochs} epochs")
+        return self
+
+    @property
+    def regime(self) -> Regime:
+        """`adversarial` if trained on attacked images, else `standard`."""
+        return "standard" if self.attack is None else "adversarial"
+
+
+class DataPlan(Frozen):
+    """Which images, at which stored size, and how they are split; see `data.load_dataset`."""
+
+    dataset: str = Field(min_length=1)
+    image_size: int = Field(default=32, ge=8, le=1024)
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    validation: float = Field(default=0.1, gt=0, lt=0.9)
+    split_seed: int = Field(default=0, ge=0)
+    revision: str | None = None
+
+
+class PretrainPlan(Frozen):
+    """How a backbone is made. `weights` names the precision its convolutions are rounded to at the end."""
+
+    arch: str
+    kind: Kind
+    data: DataPlan
+    recipe: Recipe
+    test_attack: Attack
+    seed: int = Field(default=0, ge=0)
+    weights: Literal["float32", "float16"] = "float32"
+
+
+class DrawPlan(Frozen):
+    """How nested masks are drawn from a backbone on its source task.
+
+    Attributes:
+        method: `imp` trains between prunings; `omp` and `random` need neither data nor recipe.
+        prune_fraction: share of the remaining weights taken in a round.
+        rounds: levels to draw; level k keeps (1 - prune_fraction)^k of the prunable weights.
+        data, recipe: the source task, for `imp`. The recipe's attack decides its regime.
+        test_attack: measures each level's source-task RA; None skips that measurement.
+        seed: of data order, attack starts, random scores and, where needed, a fresh source head.
+    """
+
+    method: Method = "imp"
+    prune_fraction: float = Field(default=0.2, gt=0, lt=1)
+    rounds: int = Field(default=19, ge=1, le=64)
+    data: DataPlan | None = None
+    recipe: Recipe | None = None
+    test_attack: Attack | None = None
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.method == "imp" and (self.data is None or self.recipe is None):
+            raise ValueError("imp trains between prunings and needs a source dataset and a recipe; or use omp")
+        return self
+
+
+class TransferPlan(Frozen):
+    """The two downstream recipes and the attack of the test figures."""
+
+    standard: Recipe
+    adversarial: Recipe
+    test_attack: Attack
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.standard.attack is not None or self.adversarial.attack is None:
+            raise ValueError("the standard recipe has no attack and the adversarial one must have one")
+        return self
+
+    def recipe(self, regime: Regime) -> Recipe:
+        """Return the recipe of a regime."""
+        return self.standard if regime == "standard" else self.adversarial
+
+
+class FindPlan(Frozen):
+    """One whole `find`: backbone, ladder, downstream transfers and the rule of the verdict.
+
+    Attributes:
+        pretrain: `std`, `fast-adv`, `adv`, a local checkpoint, or a Hub repo.
+        arch: one of `backbones.ARCHITECTURES`.
+        data: the downstream dataset.
+        draw: how to draw a ladder where none is packaged or given.
+        ladder: a ladder folder to reuse; `auto` takes the packaged one or draws, `draw` always draws.
+        transfer: the downstream recipes.
+        seeds: transfers per regime, with seeds 0 to seeds-1.
+        tolerance: `auto`, `std` or `points:X`; see `verdict.Tolerance`.
+        scan: `bisect` assumes that a level below a double-win level wins too; `all` tries every level.
+        controls: also transfer one-shot-magnitude and random masks at the winning sparsity.
+    """
+
+    pretrain: str
+    arch: str
+    data: DataPlan
+    draw: DrawPlan
+    ladder: str = "auto"
+    transfer: TransferPlan
+    seeds: int = Field(default=1, ge=1, le=100)
+    tolerance: str = "auto"
+    scan: Literal["bisect", "all"] = "bisect"
+    controls: bool = False

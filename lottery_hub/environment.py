@@ -1,0 +1,72 @@
+"""What a figure was measured with: versions and hardware, for every record."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from lottery_hub import __version__
+from lottery_hub.config import Precision
+from lottery_hub.errors import ConfigError
+
+_PACKAGES = ("torch", "timm", "numpy", "safetensors")
+
+
+def describe_environment(device: torch.device | str) -> dict[str, Any]:
+    """Return versions of the library and what it computes with, and the kind of machine; JSON-able."""
+    device = torch.device(device)
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return {
+        "lottery_hub": __version__,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+        "device": device.type,
+        "hardware": hardware,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device for `auto`, `cpu` or `cuda`.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise ConfigError(f"unknown device {name!r}; choose auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA GPU is available; use --device cpu")
+    return torch.device(name)
+
+
+def fast_precision(device: torch.device) -> Precision:
+    """Return bfloat16 where the chip multiplies it faster than float32, else float32."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    capability = torch.backends.cpu.get_cpu_capability()
+    if "AVX512" not in capability:
+        return "float32"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 - not a user's path
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"

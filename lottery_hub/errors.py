@@ -1,0 +1,45 @@
+"""What can go wrong, in words a user can act on.
+
+Every error that a user can cause or meet is a `LotteryHubError` with one line that names the problem and
+the fix. The command line prints that line and exits with 1; anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class LotteryHubError(Exception):
+    """Base of all errors that are reported as one line."""
+
+
+class ConfigError(LotteryHubError):
+    """A setting is out of range, unknown or contradicts another."""
+
+
+class BackboneError(LotteryHubError):
+    """An architecture is unknown, or its weights are missing or do not fit."""
+
+
+class DataError(LotteryHubError):
+    """A dataset cannot be found, read or split as asked."""
+
+
+class DownloadError(LotteryHubError):
+    """The Hugging Face Hub did not deliver what was asked for."""
+
+
+class TicketError(LotteryHubError):
+    """A ticket or ladder file is malformed, or lacks what was asked of it."""
+
+
+class RunError(LotteryHubError):
+    """A run directory belongs to other settings, or to a run that is still going on."""
+
+
+def printable(text: object, limit: int = 200) -> str:
+    """Return `text` safe for a terminal: no control or escape characters, at most `limit` characters.
+
+    Names in a stranger's file (tensors, classes, paths) may carry escape codes that move the cursor or
+    recolour the screen, so nothing from a file is printed without passing through here.
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -1,0 +1,95 @@
+"""Standard and robust accuracy of a model on a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lottery_hub.attacks import perturb
+from lottery_hub.config import Attack, Precision
+from lottery_hub.data import Split
+from lottery_hub.views import plain_batches
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """SA and RA in 0..1, from integer counts over `samples` images; RA is None where no attack was asked for."""
+
+    samples: int
+    correct: int
+    robust: int | None = None
+
+    @property
+    def SA(self) -> float:  # noqa: N802 - the field's word
+        """Share of clean images classified correctly."""
+        return self.correct / self.samples
+
+    @property
+    def RA(self) -> float | None:  # noqa: N802 - the field's word
+        """Share of images classified correctly both clean and attacked."""
+        return None if self.robust is None else self.robust / self.samples
+
+    def record(self) -> dict[str, Any]:
+        """Return the figures as JSON-able values."""
+        return {"SA": self.SA, "RA": self.RA, "correct": self.correct, "robust": self.robust, "samples": self.samples}
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    *,
+    attack: Attack | None = None,
+    image_size: int = 32,
+    seed: int = 0,
+    batch_size: int = 256,
+    precision: Precision = "float32",
+    device: torch.device | str = "cpu",
+) -> Accuracy:
+    """Measure SA, and RA under `attack`, with the model in eval mode.
+
+    Only images that are classified correctly clean are attacked; the others already count as broken.
+    A prediction with a NaN or infinite logit is wrong: argmax would call it class 0.
+
+    Args:
+        model: maps float images in [0,1] to logits. Its training flags are restored.
+        split: the images.
+        attack: how RA is measured; None measures SA only.
+        image_size: side of what the model sees, in pixels.
+        seed: of the attack's random starts.
+        batch_size: images in a pass.
+        precision: of the convolutions. Figures that are published are measured in float32.
+        device: where to compute; the model must be there.
+    """
+    device = torch.device(device)
+    generator = torch.Generator(device).manual_seed(seed)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    robust = torch.zeros((), dtype=torch.int64, device=device)
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        for images, labels in plain_batches(split, batch_size, image_size, device):
+            with autocast(device, precision):
+                right = is_right(model, images, labels)
+                correct += right.sum()
+                if attack is not None and bool(right.any()):
+                    attacked = perturb(model, images[right], labels[right], attack, generator)
+                    robust += is_right(model, attacked, labels[right]).sum()
+    finally:
+        for module in training:
+            module.training = True
+    return Accuracy(len(split), int(correct), None if attack is None else int(robust))
+
+
+def is_right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return bool [n]: finite logits whose largest is the label's."""
+    with torch.no_grad():
+        logits: Tensor = model(images)
+    return (logits.argmax(1) == labels) & logits.isfinite().all(1)
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Return the context in which convolutions and linear layers run in `precision`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")

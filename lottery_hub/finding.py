@@ -1,0 +1,227 @@
+"""The whole story: backbone, ladder, transfers of dense and tickets, verdict, ticket folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lottery_hub.backbones import Backbone
+from lottery_hub.cards import render_card
+from lottery_hub.config import REGIMES, DrawPlan, FindPlan, Regime
+from lottery_hub.data import Dataset, load_planned
+from lottery_hub.drawing import Report, draw
+from lottery_hub.environment import describe_environment
+from lottery_hub.errors import ConfigError
+from lottery_hub.masks import Mask, sparsity
+from lottery_hub.runs import CHECKPOINT, Run, open_run
+from lottery_hub.sources import load_backbone, packaged_name
+from lottery_hub.storage.folder import load_ladder, packaged_folder, read_about, save_ladder, save_ticket
+from lottery_hub.tickets import Ladder
+from lottery_hub.transferring import transfer
+from lottery_hub.verdict import Runs, Tolerance, judge, summarise
+
+
+def find(
+    plan: FindPlan,
+    directory: Path,
+    *,
+    data: Dataset | None = None,
+    device: torch.device | str = "cpu",
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Find the sparsest double-win level of a backbone's ladder on a downstream dataset, and write its ticket.
+
+    A killed find goes on where it was when it is called again with the same plan and directory.
+
+    Args:
+        plan: every setting.
+        directory: the run directory; the ticket folder becomes `directory/ticket`.
+        data: the downstream dataset where the caller has loaded `plan.data` already.
+        device: where to compute.
+        report: told what happens, as report(kind, record).
+
+    Returns:
+        A JSON-able summary: `ticket` (the folder), `double_win`, `sparsity`, `level`, `dense`, `levels`, and
+        what they rest on. Where no level wins, the ticket is the best level tried, marked as no double win.
+    """
+    tell = report or _silent
+    tolerance = Tolerance.parse(plan.tolerance, plan.seeds)
+    backbone = load_backbone(plan.pretrain, plan.arch)
+    data = data or load_planned(plan.data)
+    settings = {
+        "task": "find",
+        "plan": plan.record(),
+        "backbone": backbone.fingerprint(),
+        "data": data.fingerprint,
+        "device": torch.device(device).type,
+    }
+    with open_run(directory, settings) as run:
+        ladder = obtain_ladder(plan, backbone, run, device, tell)
+        bench = _Bench(plan, ladder.backbone, data, run, device, tell)
+        dense = bench.runs(ladder.mask(0), "level-00")
+        tell("dense", {"level": 0, "sparsity": 0.0, **summarise(dense)})
+
+        def try_level(level: int) -> dict[str, Any]:
+            runs = bench.runs(ladder.mask(level), f"level-{level:02d}")
+            row = {"level": level, "sparsity": ladder.sparsities[level]}
+            row |= summarise(runs) | judge(dense, runs, tolerance)
+            tell("level", row)
+            return row
+
+        rows, winner = judge_levels(ladder.levels, plan.scan, try_level)
+        chosen = winner or max(rows, key=lambda row: row["margin"])
+        controls = _controls(bench, ladder, chosen["level"], dense, tolerance) if plan.controls else []
+        summary = {
+            "double_win": winner is not None,
+            "sparsity": chosen["sparsity"],
+            "level": chosen["level"],
+            "tolerance": tolerance.describe(),
+            "attack": plan.transfer.test_attack.describe(),
+            "samples": len(data.test),
+            "seeds": plan.seeds,
+            "scan": plan.scan,
+            "dense": summarise(dense),
+            "levels": rows,
+            "controls": controls,
+        }
+        records = summary | {
+            "plan": _published(plan, data).record(),
+            "data": data.describe(),
+            "environment": describe_environment(device),
+            "transfers": bench.records,
+        }
+        ticket = ladder.ticket(chosen["level"], records)
+        folder = save_ticket(ticket, directory / "ticket", render_card(ticket))
+    return {"ticket": str(folder), **summary}
+
+
+def judge_levels(
+    levels: int, scan: str, try_level: Callable[[int], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Try levels and return (rows in order of level, the sparsest double-win row or None).
+
+    `all` tries each. `bisect` assumes that below a double-win level every level wins too: it halves the
+    range of candidates with every level it tries.
+    """
+    if scan == "all":
+        rows = [try_level(level) for level in range(1, levels + 1)]
+    else:
+        rows = []
+        low, high = 0, levels
+        while low < high:
+            middle = (low + high + 1) // 2
+            rows.append(try_level(middle))
+            low, high = (middle, high) if rows[-1]["double_win"] else (low, middle - 1)
+        rows.sort(key=lambda row: row["level"])
+    winners = [row for row in rows if row["double_win"]]
+    return rows, winners[-1] if winners else None
+
+
+def obtain_ladder(plan: FindPlan, backbone: Backbone, run: Run, device: torch.device | str, report: Report) -> Ladder:
+    """Return the ladder a plan asks for: given, packaged, or drawn inside the run and saved as its `ladder`.
+
+    Raises:
+        ConfigError: a given ladder was drawn from another backbone.
+    """
+    if plan.ladder not in ("auto", "draw"):
+        ladder = load_ladder(plan.ladder)
+        if ladder.backbone.fingerprint() != backbone.fingerprint():
+            raise ConfigError(
+                f"the ladder {plan.ladder} was drawn from another backbone than --pretrain and --arch name"
+            )
+        report("ladder", {"source": plan.ladder, "levels": ladder.levels, "method": ladder.method})
+        return ladder
+    inside = packaged_folder(packaged_name(backbone.arch, backbone.kind))
+    if plan.ladder == "auto" and plan.draw.method == "imp" and inside and read_about(inside)["content"] == "ladder":
+        ladder = load_ladder(inside)
+        if ladder.backbone.fingerprint() == backbone.fingerprint():
+            report("ladder", {"source": f"packaged {inside.name}", "levels": ladder.levels, "method": ladder.method})
+            return ladder
+    report("ladder", {"source": "drawing", "levels": plan.draw.rounds, "method": plan.draw.method})
+    folder = run.directory / "ladder"
+    if not folder.exists():
+        save_ladder(
+            draw(backbone, plan.draw, data=source_data(plan.draw), run=run, device=device, report=report), folder
+        )
+    return load_ladder(folder)
+
+
+def source_data(plan: DrawPlan) -> Dataset | None:
+    """Load the source task's images where the method needs them."""
+    if plan.method != "imp" or plan.data is None:
+        return None
+    return load_planned(plan.data)
+
+
+@dataclass
+class _Bench:
+    """Transfers masks of one backbone to one dataset, every regime and seed a unit of the run."""
+
+    plan: FindPlan
+    backbone: Backbone
+    data: Dataset
+    run: Run
+    device: torch.device | str
+    report: Report
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    def runs(self, mask: Mask, name: str) -> Runs:
+        """Return the accuracies of all regimes and seeds under `mask`; `name` tells its units apart."""
+        figures: Runs = {regime: [] for regime in REGIMES}
+        for regime in REGIMES:
+            for seed in range(self.plan.seeds):
+                unit = f"transfer-{name}-{regime}-seed-{seed}"
+                about = {"unit": unit, "name": name, "regime": regime, "seed": seed}
+                self.report("unit", about | {"finished": self.run.has(unit)})
+
+                record = self.run.once(unit, partial(self._transfer, mask, regime, seed, about))
+                self.records.append({"ticket": name, "sparsity": sparsity(mask)} | record)
+                figures[regime].append({"seed": seed, "SA": record["SA"], "RA": record["RA"]})
+        return figures
+
+    def _transfer(self, mask: Mask, regime: Regime, seed: int, about: dict[str, Any], folder: Path) -> dict[str, Any]:
+        return transfer(
+            self.backbone,
+            self.data,
+            self.plan.transfer.recipe(regime),
+            test_attack=self.plan.transfer.test_attack,
+            seed=seed,
+            mask=mask,
+            device=self.device,
+            checkpoint=folder / CHECKPOINT,
+            on_epoch=lambda epoch: self.report("epoch", about | epoch),
+        ).record
+
+
+def _controls(bench: _Bench, ladder: Ladder, level: int, dense: Runs, tolerance: Tolerance) -> list[dict[str, Any]]:
+    """Transfer one-shot-magnitude and random masks with as many kept weights as the chosen level."""
+    rows = []
+    for method in ("omp", "random"):
+        plan = bench.plan.draw.changed(method=method, rounds=level)
+        mask = draw(ladder.backbone, plan).mask(level)
+        runs = bench.runs(mask, f"{method}-level-{level:02d}")
+        rows.append({"method": method, "sparsity": sparsity(mask)} | summarise(runs) | judge(dense, runs, tolerance))
+        bench.report("control", rows[-1])
+    return rows
+
+
+def _published(plan: FindPlan, data: Dataset) -> FindPlan:
+    """Return the plan as others may read it: datasets, checkpoints and ladders by name, not by local path."""
+    shown: dict[str, Any] = {"data": plan.data.changed(dataset=data.name)}
+    draw_data = plan.draw.data
+    if draw_data is not None and Path(draw_data.dataset).is_absolute():
+        shown["draw"] = plan.draw.changed(data=draw_data.changed(dataset=Path(draw_data.dataset).name))
+    for name in ("pretrain", "ladder"):
+        value = getattr(plan, name)
+        if Path(value).is_absolute():
+            shown[name] = Path(value).name
+    return plan.changed(**shown)
+
+
+def _silent(kind: str, record: dict[str, Any]) -> None:
+    """Report to nobody."""

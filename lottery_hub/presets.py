@@ -1,0 +1,156 @@
+"""All the numbers, in one place: dataset budgets, and the quick and paper presets.
+
+`quick` is for a laptop and 32x32 images. `paper` carries the numbers of Chen et al. 2022 (arXiv 2206.04762)
+and of its reference code, which trains on images upsampled to 224; its robust accuracies cannot be compared
+with those of networks that see 32x32 pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lottery_hub.config import Attack, Augment, DataPlan, DrawPlan, Kind, Method, Precision, Recipe, TransferPlan
+
+Preset = Literal["quick", "paper"]
+
+DRAW_IMAGES = 22_500  # images a laptop's round of imp is trained on
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What a dataset's images bear: how strong an attack, and whether a mirrored image keeps its label."""
+
+    eps: float
+    flip: bool
+
+
+CIFAR = Habits(eps=8 / 255, flip=True)
+HABITS: dict[str, Habits] = {
+    # docs/budgets.md: at 8/255 digits hardly feel an attack.
+    "digits": Habits(eps=0.15, flip=False),
+    "mnist": Habits(eps=0.3, flip=False),
+    "svhn": Habits(eps=8 / 255, flip=False),
+    "tiny-imagenet": Habits(eps=4 / 255, flip=True),
+}
+
+
+def habits(dataset: str) -> Habits:
+    """Return a dataset's habits by its name; CIFAR's where it is not known."""
+    return HABITS.get(dataset, CIFAR)
+
+
+def pgd(steps: int, eps: float) -> Attack:
+    """Return PGD in Linf with steps of eps/4 (2/255 at 8/255), or what crosses the ball where steps are few."""
+    return Attack(eps=eps, step_size=max(eps / 4, 2 * eps / max(steps + 1, 2)), steps=steps)
+
+
+def source_attack(kind: Kind, eps: float) -> Attack | None:
+    """Return what a backbone of a kind is pre-trained and drawn against at laptop scale."""
+    return {"std": None, "fast-adv": Attack(method="n-fgsm", eps=eps), "adv": pgd(3, eps)}[kind]
+
+
+def quick_transfer(dataset: str, train_images: int, precision: Precision, eps: float | None = None) -> TransferPlan:
+    """Return the laptop recipes; the number of epochs follows the number of images, eps is the dataset's unless given.
+
+    Standard transfer sees about 90,000 images and adversarial transfer about 60,000, within 4 to 60 epochs.
+    """
+    eps, flip = eps or habits(dataset).eps, habits(dataset).flip
+    augment: Augment = "crop-flip" if flip else "crop"
+
+    def epochs(images: int) -> int:
+        return max(4, min(60, round(images / train_images)))
+
+    standard = Recipe(
+        epochs=epochs(90_000), batch_size=64, lr=0.02, schedule="one-cycle", augment=augment, precision=precision
+    )
+    adversarial = standard.changed(epochs=epochs(60_000), attack=pgd(3, eps), selection_attack=pgd(5, eps))
+    return TransferPlan(standard=standard, adversarial=adversarial, test_attack=pgd(20, eps))
+
+
+def paper_transfer(dataset: str, precision: Precision, eps: float | None = None) -> TransferPlan:
+    """Return the paper's downstream recipes: 150 standard epochs; 100 adversarial ones, on SVHN 80 with cosine."""
+    standard = Recipe(
+        epochs=150,
+        batch_size=64,
+        lr=1e-3,
+        schedule="steps",
+        milestones=(50, 100),
+        weight_decay=5e-4,
+        augment="random-resized-crop",
+        image_size=224,
+        precision=precision,
+    )
+    eps = eps or 8 / 255
+    attack = Attack(eps=eps, step_size=eps / 4, steps=10, batch_norm="train")
+    svhn = dataset == "svhn"
+    adversarial = standard.changed(
+        epochs=80 if svhn else 100,
+        batch_size=128,
+        lr=0.01 if svhn else 0.1,
+        schedule="cosine" if svhn else "steps",
+        milestones=() if svhn else (50, 75),
+        attack=attack,
+        selection_attack=attack.changed(steps=20, batch_norm="eval"),
+    )
+    return TransferPlan(
+        standard=standard, adversarial=adversarial, test_attack=attack.changed(steps=20, batch_norm="eval")
+    )
+
+
+def quick_draw(kind: Kind, source: str, name: str, method: Method, train_images: int, precision: Precision) -> DrawPlan:
+    """Return the laptop's drawing: 14 rounds (95.6 %) of about 22,500 images each.
+
+    `source` is what to load, `name` the dataset's name, which decides its habits.
+    """
+    eps = habits(name).eps
+    recipe = Recipe(
+        epochs=max(1, round(DRAW_IMAGES / train_images)),
+        batch_size=128,
+        lr=0.01,
+        schedule="constant",
+        augment="crop-flip" if habits(name).flip else "crop",
+        attack=source_attack(kind, eps),
+        select="last",
+        precision=precision,
+    )
+    data = DataPlan(dataset=source, fraction=min(1.0, DRAW_IMAGES / train_images))
+    return DrawPlan(method=method, rounds=14, data=data, recipe=recipe)
+
+
+def paper_draw(kind: Kind, source: str, method: Method, precision: Precision) -> DrawPlan:
+    """Return the paper's drawing: 19 rounds (98.56 %) of 30 epochs, PGD-3 where the backbone is robust."""
+    robust = kind != "std"
+    recipe = Recipe(
+        epochs=30,
+        batch_size=2048,
+        lr=5e-4,
+        schedule="constant",
+        weight_decay=1e-4,
+        augment="random-resized-crop",
+        image_size=224,
+        attack=Attack(eps=8 / 255, step_size=16 / (3 * 255), steps=3, batch_norm="train") if robust else None,
+        select="last",
+        precision=precision,
+    )
+    return DrawPlan(
+        method=method, rounds=19, data=DataPlan(dataset=source, image_size=256), recipe=recipe, test_attack=None
+    )
+
+
+def quick_pretrain(kind: Kind, dataset: str, epochs: int | None, precision: Precision) -> Recipe:
+    """Return the recipe of a backbone for 32x32 images; 30 epochs unless told otherwise."""
+    eps = habits(dataset).eps
+    attack = source_attack(kind, eps)
+    return Recipe(
+        epochs=epochs or 30,
+        batch_size=128,
+        lr=0.2 if kind == "std" else 0.1,
+        schedule="one-cycle",
+        label_smoothing=0.1 if kind == "std" else 0.0,
+        augment="crop-flip" if habits(dataset).flip else "crop",
+        attack=attack,
+        selection_attack=None if kind == "std" else pgd(5, eps),
+        validate_every=2,
+        precision=precision,
+    )

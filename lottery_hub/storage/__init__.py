@@ -1,0 +1,1 @@
+"""Tickets, ladders and backbones on disk: `codec` (tensors ↔ compact tensors), `files`, `folder`."""

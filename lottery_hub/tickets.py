@@ -1,0 +1,203 @@
+"""Ladders and tickets as data: rewind weights and masks, never a model with hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lottery_hub.backbones import (
+    ARCHITECTURES,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Backbone,
+    Normalised,
+    Weights,
+    build_network,
+    fingerprint,
+    with_fresh_head,
+)
+from lottery_hub.config import Kind, Method
+from lottery_hub.errors import TicketError
+from lottery_hub.masks import Mask, kept_and_total, sparsity
+
+MAX_LEVELS = 64
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """One level of a ladder: m ⊙ θ_pre, with its records.
+
+    Attributes:
+        arch: a key of `backbones.ARCHITECTURES`.
+        kind: how the backbone was pre-trained.
+        weights: timm's state dict with every pruned weight exactly 0; the pre-trained fc included.
+        mask: name → bool, True where kept. A kept weight may happen to be zero.
+        level: its place in the ladder.
+        method: how it was drawn.
+        mean, std: per channel, applied to [0,1] pixels.
+        provenance: where backbone and mask come from.
+        records: every record behind the verdict (the content of results.json); empty before transfer.
+    """
+
+    arch: str
+    kind: Kind
+    weights: Weights
+    mask: Mask
+    level: int
+    method: Method
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    provenance: dict[str, Any] = field(default_factory=dict)
+    records: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def masks(self) -> Mask:
+        """The mask, name → bool tensor over the prunable weights."""
+        return self.mask
+
+    @cached_property
+    def sparsity(self) -> float:
+        """1 - kept/total over the prunable weights, in 0..1."""
+        return sparsity(self.mask)
+
+    @property
+    def kept_and_total(self) -> tuple[int, int]:
+        """(kept, total) as integer counts over the prunable weights."""
+        return kept_and_total(self.mask)
+
+    @property
+    def double_win(self) -> bool | None:
+        """Whether its records say so; None where it was never judged."""
+        verdict = self.records.get("double_win")
+        return verdict if isinstance(verdict, bool) else None
+
+    def fingerprint(self) -> str:
+        """Return `sha256:…` over weights and mask."""
+        return fingerprint(self.weights | {f"mask/{name}": kept for name, kept in self.mask.items()})
+
+    def to_model(
+        self, num_classes: int | None = None, head: Literal["auto", "pretrained", "fresh"] = "auto", seed: int = 0
+    ) -> nn.Module:
+        """Build a plain timm ResNet holding the ticket.
+
+        Its `pretrained_cfg` carries mean and std, which timm leaves to the caller; `to_normalised` builds a
+        model that takes [0,1] images instead.
+
+        Args:
+            num_classes: classes of a fresh dense head; None keeps the pre-trained head's number.
+            head: `fresh` draws a new head from `seed`, `pretrained` keeps the source task's, `auto` draws a
+                new one where `num_classes` is given.
+            seed: of the fresh head.
+
+        Raises:
+            TicketError: the pre-trained head has another number of classes than asked for.
+        """
+        weights = self.weights
+        classes = len(weights["fc.weight"])
+        if head == "pretrained" and num_classes not in (None, classes):
+            raise TicketError(f"the pre-trained head has {classes} classes, not {num_classes}; use head='fresh'")
+        if head == "fresh" or (head == "auto" and num_classes is not None):
+            weights = with_fresh_head(weights, num_classes or classes, seed)
+        network = build_network(self.arch, weights)
+        config = getattr(network, "pretrained_cfg", None)
+        if isinstance(config, dict):
+            config.update(mean=self.mean, std=self.std, num_classes=len(weights["fc.weight"]))
+        return network
+
+    def to_normalised(
+        self, num_classes: int | None = None, head: Literal["auto", "pretrained", "fresh"] = "auto", seed: int = 0
+    ) -> Normalised:
+        """Build a model that takes [0,1] images: `to_model` behind its normalisation."""
+        return Normalised(self.to_model(num_classes, head, seed), self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A backbone's rewind weights and the nested masks of all its levels.
+
+    Nestedness needs no check: a weight is stored as the number of rounds it survived, and level k keeps
+    those that survived at least k.
+
+    Attributes:
+        backbone: θ_pre.
+        survived: name → uint8 tensor over the prunable weights; rounds survived, at most `levels`.
+        levels: rounds drawn.
+        method: how.
+        drawing: the plan and the source task's record of every level.
+    """
+
+    backbone: Backbone
+    survived: Mapping[str, Tensor]
+    levels: int
+    method: Method
+    drawing: dict[str, Any] = field(default_factory=dict)
+
+    def mask(self, level: int) -> Mask:
+        """Return the mask of a level; level 0 is dense.
+
+        Raises:
+            TicketError: there is no such level.
+        """
+        if not 0 <= level <= self.levels:
+            raise TicketError(f"this ladder has levels 0 to {self.levels}, not {level}")
+        return {name: rounds >= level for name, rounds in self.survived.items()}
+
+    @cached_property
+    def sparsities(self) -> tuple[float, ...]:
+        """Sparsity of every level, from level 0 on."""
+        rounds = torch.cat([rounds.flatten() for rounds in self.survived.values()])
+        survivors = torch.bincount(rounds.long(), minlength=self.levels + 1).flip(0).cumsum(0).flip(0)
+        return tuple(1 - int(count) / rounds.numel() for count in survivors)
+
+    def level_at(self, sparsity: float) -> int:
+        """Return the level nearest to `sparsity` (0..1).
+
+        Raises:
+            TicketError: `sparsity` is beyond the sparsest level by more than half a percent.
+        """
+        if not 0 <= sparsity < 1:
+            raise TicketError(f"a sparsity lies in 0..1, not {sparsity}; 89 % is 0.89")
+        if sparsity > self.sparsities[-1] + 0.005:
+            raise TicketError(f"the sparsest level of this ladder is {self.sparsities[-1]:.4f}, below {sparsity}")
+        return min(range(self.levels + 1), key=lambda level: abs(self.sparsities[level] - sparsity))
+
+    def ticket(self, level: int, records: dict[str, Any] | None = None) -> Ticket:
+        """Return one level as a ticket."""
+        return ticket_of(self.backbone, self.mask(level), level, self.method, self.drawing, records)
+
+
+def ticket_of(
+    backbone: Backbone,
+    mask: Mask,
+    level: int,
+    method: Method,
+    drawing: dict[str, Any],
+    records: dict[str, Any] | None = None,
+) -> Ticket:
+    """Build the ticket m ⊙ θ_pre from a backbone and a mask."""
+    pruned = {name: torch.where(kept, backbone.weights[name], 0.0) for name, kept in mask.items()}
+    return Ticket(
+        arch=backbone.arch,
+        kind=backbone.kind,
+        weights=dict(backbone.weights) | pruned,
+        mask=mask,
+        level=level,
+        method=method,
+        mean=backbone.mean,
+        std=backbone.std,
+        provenance={
+            "backbone": backbone.provenance | {"fingerprint": fingerprint(backbone.weights)},
+            "drawing": drawing,
+        },
+        records=records or {},
+    )
+
+
+def is_known_arch(arch: str) -> bool:
+    """Whether a stranger's file may ask for this architecture."""
+    return arch in ARCHITECTURES

@@ -1,0 +1,211 @@
+"""The one training loop: standard where a recipe has no attack, adversarial where it has one.
+
+Every epoch draws its randomness from (seed, epoch) alone, so a run that is killed and continued from its
+last checkpoint takes the same path as one that was not. Masks are applied in place after each optimizer
+step: momentum and weight decay may move a pruned weight, but no forward pass ever sees it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lottery_hub.attacks import perturb
+from lottery_hub.backbones import Normalised, Weights
+from lottery_hub.config import Recipe
+from lottery_hub.data import Dataset
+from lottery_hub.errors import LotteryHubError
+from lottery_hub.evaluation import autocast, evaluate
+from lottery_hub.masks import Mask, apply_
+from lottery_hub.views import train_batches
+
+OnEpoch = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves: the chosen epoch's weights (timm keys, CPU) and one record per epoch."""
+
+    weights: Weights
+    epoch: int
+    history: list[dict[str, Any]]
+
+
+def train(
+    model: Normalised,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int,
+    mask: Mask | None = None,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Trained:
+    """Train `model` in place with SGD and return the chosen epoch.
+
+    The epoch is the best on the validation split: by RA under `recipe.selection_attack` where that is set
+    (SA breaks ties), else by SA; or the last, if the recipe says so.
+
+    Args:
+        model: trained in place; ends with the last epoch's weights.
+        data: its train and validation splits are used.
+        recipe: all the numbers.
+        seed: of data order, views and attack starts.
+        mask: pruned weights stay exactly 0 after every step.
+        device: where to compute.
+        checkpoint: file to continue from and to update after every epoch.
+        on_epoch: called with each epoch's record.
+
+    Raises:
+        LotteryHubError: the loss is no longer finite.
+    """
+    device = torch.device(device)
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    holders = _pruned_entries(model, mask)
+    start, history, best = _resume(checkpoint, model, optimizer)
+    for epoch in range(start, recipe.epochs):
+        began = time.monotonic()
+        loss, seen = _one_epoch(model, optimizer, data, recipe, epoch, seed, holders, device)
+        if not math.isfinite(loss):
+            raise LotteryHubError(f"training diverged in epoch {epoch + 1} (loss {loss}); lower the learning rate")
+        record = {"epoch": epoch + 1, "epochs": recipe.epochs, "loss": loss, "images": seen}
+        if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
+            record |= _validate(model, data, recipe, seed, device)
+            score = (record["validation_RA"] or 0.0, record["validation_SA"])
+            if best is None or recipe.select == "last" or score > best["score"]:
+                best = {"score": score, "epoch": epoch + 1, "weights": _snapshot(model)}
+        record["seconds"] = round(time.monotonic() - began, 3)
+        history.append(record)
+        _save_checkpoint(checkpoint, model, optimizer, epoch + 1, history, best)
+        if on_epoch is not None:
+            on_epoch(record)
+    assert best is not None  # the last epoch is always validated
+    return Trained(best["weights"], best["epoch"], history)
+
+
+def learning_rate(recipe: Recipe, progress: float) -> float:
+    """Return the rate at `progress` epochs into training (a float: it moves with every step)."""
+    share = progress / recipe.epochs
+    if recipe.schedule == "cosine":
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * share))
+    if recipe.schedule == "one-cycle":
+        return recipe.lr * (share / 0.3 if share < 0.3 else (1 - share) / 0.7)
+    if recipe.schedule == "steps":
+        return recipe.lr * 0.1 ** sum(progress >= milestone for milestone in recipe.milestones)
+    return recipe.lr
+
+
+def _one_epoch(
+    model: Normalised,
+    optimizer: torch.optim.Optimizer,
+    data: Dataset,
+    recipe: Recipe,
+    epoch: int,
+    seed: int,
+    holders: list[tuple[Tensor, Tensor]],
+    device: torch.device,
+) -> tuple[float, int]:
+    """Run one epoch; return (mean loss, images seen)."""
+    views = torch.Generator().manual_seed(_epoch_seed(seed, epoch))
+    starts = torch.Generator(device).manual_seed(_epoch_seed(seed, epoch) + 1)
+    total = torch.zeros((), device=device)
+    seen = 0
+    steps = math.ceil(len(data.train) / recipe.batch_size)
+    model.train()
+    batches = train_batches(data.train, recipe.batch_size, recipe.augment, recipe.image_size, views, device)
+    for step, (images, labels) in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, epoch + (step + 0.5) / steps if recipe.schedule != "steps" else epoch)
+        with autocast(device, recipe.precision):
+            shown = images if recipe.attack is None else perturb(model, images, labels, recipe.attack, starts)
+            logits = model(shown.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        with torch.no_grad():
+            for weight, pruned in holders:
+                weight.masked_fill_(pruned, 0)
+        # Summed on the device: reading the number here would make every step wait for the GPU.
+        total += loss.detach() * len(labels)
+        seen += len(labels)
+    return float(total) / max(seen, 1), seen
+
+
+def _validate(model: Normalised, data: Dataset, recipe: Recipe, seed: int, device: torch.device) -> dict[str, Any]:
+    measured = evaluate(
+        model,
+        data.validation,
+        attack=recipe.selection_attack,
+        image_size=recipe.image_size,
+        seed=seed,
+        precision=recipe.precision,
+        device=device,
+    )
+    return {"validation_SA": measured.SA, "validation_RA": measured.RA}
+
+
+def _pruned_entries(model: Normalised, mask: Mask | None) -> list[tuple[Tensor, Tensor]]:
+    if mask is None:
+        return []
+    apply_(model.network, mask)
+    parameters = dict(model.network.named_parameters())
+    return [(parameters[name], ~kept.to(parameters[name].device)) for name, kept in mask.items() if not kept.all()]
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    # Room for two streams an epoch and a million epochs before the next seed's streams begin.
+    return seed * 2_000_003 + 2 * epoch
+
+
+def _snapshot(model: Normalised) -> Weights:
+    return {
+        name: tensor.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
+        for name, tensor in model.network.state_dict().items()
+    }
+
+
+def _save_checkpoint(
+    path: Path | None,
+    model: Normalised,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    history: list[dict[str, Any]],
+    best: dict[str, Any] | None,
+) -> None:
+    if path is None:
+        return
+    state = {
+        "epoch": epoch,
+        "model": model.network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": history,
+        "best": best,
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)  # noqa: PTH105 - a rename is what makes the checkpoint whole or absent
+
+
+def _resume(
+    path: Path | None, model: Normalised, optimizer: torch.optim.Optimizer
+) -> tuple[int, list[dict[str, Any]], dict[str, Any] | None]:
+    if path is None or not path.exists():
+        return 0, [], None
+    state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
+    model.network.load_state_dict(state["model"], strict=True)
+    optimizer.load_state_dict(state["optimizer"])
+    return state["epoch"], state["history"], state["best"]

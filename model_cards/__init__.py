@@ -1,0 +1,1 @@
+"""The template of a ticket's card, kept as package data."""

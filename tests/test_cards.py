@@ -1,0 +1,325 @@
+"""Cards: every figure is printed exactly, a missing one is an error, and names break nothing."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+import torch
+import yaml  # type: ignore[import-untyped]
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+from lottery_hub import presets
+from lottery_hub.cards import render_card
+from lottery_hub.config import DataPlan, DrawPlan, FindPlan
+from lottery_hub.errors import TicketError
+from lottery_hub.tickets import Ticket
+from lottery_hub.verdict import Runs, Tolerance, judge, summarise
+
+HOSTILE = "a|b\n---\nlicense: mit\n| x | \x1b[31m`**<script>[q](http://q)"
+
+
+def runs(*figures: float) -> Runs:
+    """Two seeds a regime, 0.02 apart, around the four means given."""
+    a, b, c, d = figures
+    return {
+        "standard": [{"seed": s, "SA": a + s * 0.02 - 0.01, "RA": b + s * 0.02 - 0.01} for s in (0, 1)],
+        "adversarial": [{"seed": s, "SA": c + s * 0.02 - 0.01, "RA": d + s * 0.02 - 0.01} for s in (0, 1)],
+    }
+
+
+def make_records(double_win: bool = True) -> dict[str, Any]:
+    dense = runs(0.9712, 0.1234, 0.9345, 0.7001)
+    good = runs(0.9698, 0.1301, 0.9333, 0.6987)
+    bad = runs(0.9511, 0.1299, 0.9001, 0.5123)
+    tolerance = Tolerance(0.01)
+    levels = [
+        {"level": level, "sparsity": 1 - 0.8**level} | summarise(figures) | judge(dense, figures, tolerance)
+        for level, figures in ([(1, good), (2, bad)] if double_win else [(2, bad)])
+    ]
+    chosen = levels[0]
+    control = {"method": "random", "sparsity": 0.2} | summarise(bad) | judge(dense, bad, tolerance)
+    transfers = presets.quick_transfer("cifar10", 45_000, "float32")
+    plan = FindPlan(
+        pretrain="adv",
+        arch="resnet18-slim",
+        data=DataPlan(dataset="cifar10", fraction=0.1),
+        draw=DrawPlan(method="omp", rounds=14),
+        transfer=transfers,
+        seeds=2,
+        tolerance="points:1",
+    )
+    return {
+        "double_win": double_win,
+        "sparsity": chosen["sparsity"],
+        "level": chosen["level"],
+        "tolerance": tolerance.describe(),
+        "attack": transfers.test_attack.describe(),
+        "samples": 10_000,
+        "seeds": 2,
+        "scan": "bisect",
+        "dense": summarise(dense),
+        "levels": levels,
+        "controls": [control],
+        "plan": plan.record(),
+        "data": {
+            "name": "cifar10",
+            "revision": "0123abc",
+            "fingerprint": "sha256:feed",
+            "fraction": 0.1,
+            "image_size": 32,
+            "train": 45_000,
+            "validation": 5_000,
+            "test": 10_000,
+            "classes": 10,
+            "notes": ["7 grey images became RGB"],
+        },
+        "environment": {"lottery_hub": "0.1.0", "torch": "2.9.0", "device": "cpu", "threads": 2},
+        "transfers": [],
+    }
+
+
+def make_ticket(records: dict[str, Any], **changes: Any) -> Ticket:
+    kept = torch.tensor([True] * 4 + [False])
+    provenance = {
+        "backbone": {
+            "source": "timm/resnet18.tv_in1k/model.safetensors",
+            "revision": "c0ffee",
+            "license": "bsd-3-clause",
+            "fingerprint": "sha256:beef",
+        },
+        "drawing": {"prune_fraction": 0.2, "data": {"name": "cifar100", "revision": "0ddba11"}},
+    }
+    settings: dict[str, Any] = {
+        "arch": "resnet18-slim",
+        "kind": "adv",
+        "weights": {"fc.weight": torch.zeros(10, 4)},
+        "mask": {"conv1.weight": kept, "layer1.0.conv1.weight": kept},
+        "level": 1,
+        "method": "imp",
+        "provenance": provenance,
+        "records": records,
+    }
+    return Ticket(**settings | changes)
+
+
+def metadata_of(card: str) -> dict[str, Any]:
+    start, front, _ = card.split("---\n", 2)
+    assert start == ""
+    loaded: dict[str, Any] = yaml.safe_load(front)
+    return loaded
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def check_tables(card: str) -> None:
+    """Every table has as many cells in each row as in its head."""
+    width = 0
+    for line in card.splitlines():
+        if not line.startswith("|"):
+            width = 0
+            continue
+        width = width or len(cells(line))
+        assert len(cells(line)) == width, line
+
+
+def test_a_double_win_card_shows_the_four_figures_to_two_decimals() -> None:
+    card = render_card(make_ticket(make_records()))
+    rows = [cells(line) for line in card.splitlines() if line.startswith(("| standard |", "| adversarial |"))]
+    assert rows == [
+        ["standard", "SA", "97.12 %", "96.98 %", "1.00", "yes"],
+        ["standard", "RA", "12.34 %", "13.01 %", "1.00", "yes"],
+        ["adversarial", "SA", "93.45 %", "93.33 %", "1.00", "yes"],
+        ["adversarial", "RA", "70.01 %", "69.87 %", "1.00", "yes"],
+    ]
+    assert "**Double win**" in card
+    assert "NOT a double-win" not in card
+    assert "PGD-20 Linf eps 8/255 step 2/255" in card
+    assert "| 2 | 36.00 % | 95.11 % | 12.99 % | 90.01 % | 51.23 % | -17.78 | no |" in card
+    assert "| random | 20.00 % |" in card
+    assert "10,000 test images; one image is 0.01 points" in card
+    check_tables(card)
+
+
+def test_the_metadata_parses_and_holds_the_exact_figures() -> None:
+    records = make_records()
+    metadata = metadata_of(render_card(make_ticket(records)))
+    assert metadata["library_name"] == "lottery-hub"
+    assert metadata["license"] == "bsd-3-clause"
+    assert metadata["base_model"] == "timm/resnet18.tv_in1k"
+    assert metadata["datasets"] == ["uoft-cs/cifar10"]
+    assert metadata["tags"][0] == "double-win-lottery-ticket"
+    assert {"pretrain:adv", "sparsity:20-30", "lottery-ticket", "sparse", "timm"} <= set(metadata["tags"])
+    metrics = metadata["model-index"][0]["results"][0]["metrics"]
+    assert [metric["value"] for metric in metrics] == [row["ticket"] for row in records["levels"][0]["figures"]]
+    assert "attack" not in metrics[0]["args"]
+    assert metrics[3]["args"]["eps"] == 8 / 255
+    assert metrics[3]["args"]["steps"] == 20
+
+
+def test_the_hub_client_keeps_all_four_metrics_with_their_settings() -> None:
+    metadata = metadata_of(render_card(make_ticket(make_records())))
+    _, results = model_index_to_eval_results(metadata["model-index"])
+    assert [result.metric_name for result in results] == [
+        "SA after standard transfer",
+        "RA after standard transfer",
+        "SA after adversarial transfer",
+        "RA after adversarial transfer",
+    ]
+    settings = [result.metric_args or {} for result in results]
+    assert [row["transfer"] for row in settings] == ["standard", "standard", "adversarial", "adversarial"]
+    assert ["eps" in row for row in settings] == [False, True, False, True]
+    assert {result.dataset_type for result in results} == {"uoft-cs/cifar10"}
+
+
+def test_a_ticket_that_does_not_win_says_so_and_lacks_the_tag() -> None:
+    card = render_card(make_ticket(make_records(double_win=False)))
+    assert "**NOT a double-win ticket: best level tried.**" in card
+    assert "**Double win**" not in card
+    assert "double-win-lottery-ticket" not in metadata_of(card)["tags"]
+
+
+def test_the_command_repeats_the_plan() -> None:
+    card = render_card(make_ticket(make_records()))
+    command = card[card.index("lottery-hub find") :].split("```")[0].replace("\\\n", "").split()
+    shown = dict(zip(command[2::2], command[3::2], strict=True))
+    assert shown == {
+        "--pretrain": "adv",
+        "--arch": "resnet18-slim",
+        "--dataset": "cifar10",
+        "--fraction": "0.1",
+        "--preset": "quick",
+        "--seeds": "2",
+        "--tolerance": "points:1",
+        "--scan": "bisect",
+        "--ladder": "auto",
+        "--precision": "float32",
+    }
+
+
+def test_the_command_names_how_a_ladder_was_drawn_and_another_radius() -> None:
+    records = make_records()
+    plan = records["plan"]
+    plan["ladder"] = "draw"
+    plan["draw"] |= {"method": "imp", "data": {"dataset": "cifar100"}}
+    plan["transfer"] = presets.quick_transfer("cifar10", 45_000, "float32", 4 / 255).record()
+    card = render_card(make_ticket(records))
+    for words in ("--preset quick", "--eps 4/255", "--ladder draw", "--method imp", "--source cifar100"):
+        assert words in card
+
+
+def test_settings_beside_the_presets_are_not_called_a_preset() -> None:
+    records = make_records()
+    records["plan"]["transfer"]["standard"]["epochs"] += 1
+    card = render_card(make_ticket(records))
+    assert "--preset" not in card
+    assert "full settings in `results.json`" in card
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("samples",),
+        ("attack",),
+        ("environment",),
+        ("dense", "standard", "RA"),
+        ("levels", 0, "adversarial", "SA"),
+        ("levels", 1, "margin"),
+        ("levels", 0, "figures", 2, "tolerance"),
+        ("levels", 0, "figures", 3, "ticket"),
+        ("controls", 0, "standard", "SA"),
+        ("data", "test"),
+    ],
+)
+@pytest.mark.parametrize("gone", [True, False], ids=["missing", "null"])
+def test_a_figure_that_is_missing_or_null_is_an_error(path: tuple[Any, ...], gone: bool) -> None:
+    records = make_records()
+    place: Any = records
+    for key in path[:-1]:
+        place = place[key]
+    if gone:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = None
+    with pytest.raises(TicketError, match="do not make a card"):
+        render_card(make_ticket(records))
+
+
+def test_records_without_their_chosen_level_are_an_error() -> None:
+    records = make_records()
+    records["level"] = 5
+    with pytest.raises(TicketError, match="level 5 is recorded 0 times"):
+        render_card(make_ticket(records))
+
+
+def test_a_level_that_is_not_a_number_is_not_printed() -> None:
+    records = make_records()
+    records["levels"][1]["level"] = "<b>1</b>"
+    with pytest.raises(TicketError, match="not a whole number"):
+        render_card(make_ticket(records))
+
+
+def test_hostile_names_break_neither_tables_nor_metadata() -> None:
+    plain, records = make_records(), make_records()
+    records["data"] |= {"name": HOSTILE, "revision": HOSTILE, "fingerprint": HOSTILE, "notes": [HOSTILE]}
+    records["environment"] = {HOSTILE: HOSTILE}
+    records["controls"][0]["method"] = HOSTILE
+    records["attack"] = records["tolerance"] = HOSTILE
+    records["plan"] |= {"pretrain": HOSTILE, "arch": HOSTILE}
+    records["plan"]["data"]["dataset"] = HOSTILE
+    kept = torch.tensor([True] * 4 + [False])
+    provenance = {
+        "backbone": {"source": HOSTILE, "revision": HOSTILE, "license": HOSTILE, "fingerprint": HOSTILE},
+        "drawing": {"data": {"name": HOSTILE}},
+    }
+    ticket = make_ticket(records, mask={HOSTILE: kept, "b": kept}, provenance=provenance)
+    card = render_card(ticket)
+    check_tables(card)
+    assert "\x1b" not in card
+    body, code = card.split("---\n", 2)[2], card.split("```")[3]
+    assert "<script>" not in body.replace(code, "")
+    headings = [line for line in render_card(make_ticket(plain)).splitlines() if line.startswith("#")]
+    assert [line for line in card.splitlines() if line.startswith("#")] == headings
+    metadata = metadata_of(card)
+    assert metadata["license"] == "other"
+    assert "base_model" not in metadata
+    assert "datasets" not in metadata
+    assert "\n" not in metadata["model-index"][0]["results"][0]["dataset"]["name"]
+
+
+def test_a_ticket_that_was_never_transferred_gets_a_short_card() -> None:
+    card = render_card(make_ticket({}))
+    assert "**Not judged**" in card
+    assert "## Ticket against dense" not in card
+    assert "## Reproduce" not in card
+    assert "| layer1.0.conv1.weight | 4 | 5 | 80.00 % |" in card
+    assert "model-index" not in metadata_of(card)
+
+
+def test_a_fine_tuned_ticket_shows_its_one_transfer_and_claims_no_verdict() -> None:
+    transfer = {"regime": "adversarial", "seed": 3, "SA": 0.8125, "RA": 0.5, "samples": 360, "attack": "PGD-20"}
+    records = {"transfer": transfer, "data": make_records()["data"], "recipe": {}}
+    card = render_card(make_ticket(records))
+    assert "**Fine-tuned**" in card
+    assert "SA 81.25 %, RA 50.00 % under PGD-20, on 360 test images" in card
+    assert "to_model()" in card
+    assert "double-win-lottery-ticket" not in metadata_of(card)["tags"]
+    metrics = metadata_of(card)["model-index"][0]["results"][0]["metrics"]
+    assert [metric["value"] for metric in metrics] == [0.8125, 0.5]
+
+
+def test_a_ticket_of_unknown_origin_still_gets_a_card() -> None:
+    card = render_card(make_ticket({}, provenance={}))
+    assert metadata_of(card)["license"] == "other"
+    assert "None" not in card
+
+
+def test_rendering_leaves_the_records_alone() -> None:
+    records = make_records()
+    before = copy.deepcopy(records)
+    render_card(make_ticket(records))
+    assert records == before

@@ -1,0 +1,67 @@
+"""The documentation's claims that a machine can check: the numpy reader, links, names and the citation."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import yaml  # type: ignore[import-untyped]
+
+import lottery_hub
+from lottery_hub.backbones import Backbone, fresh_weights
+from lottery_hub.config import DrawPlan
+from lottery_hub.drawing import draw
+from lottery_hub.storage.folder import save_ticket
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/format.md", "docs/method.md"]
+
+
+def python_block(page: str) -> str:
+    found = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert len(found) == 1
+    return str(found[0])
+
+
+def test_the_numpy_reader_of_the_format_page_reads_a_ticket_exactly(tmp_path: Path) -> None:
+    backbone = Backbone("resnet18-slim", "std", fresh_weights("resnet18-slim", 7, 0))
+    ticket = draw(backbone, DrawPlan(method="omp", rounds=2)).ticket(2)
+    save_ticket(ticket, tmp_path / "ticket")
+    names: dict[str, Any] = {}
+    exec(python_block("docs/format.md"), names)
+    weights, mask = names["read_ticket"](tmp_path / "ticket")
+
+    config = json.loads((tmp_path / "ticket" / "config.json").read_text(encoding="utf-8"))
+    network = timm.create_model(config["architecture"], num_classes=config["num_classes"], **config["model_args"])
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    assert weights.keys() == shapes.keys()
+    for name, tensor in ticket.weights.items():
+        shaped = weights[name].reshape(-1)[: math.prod(shapes[name])].reshape(shapes[name])
+        np.testing.assert_array_equal(shaped, tensor.numpy())
+    for name, kept in ticket.mask.items():
+        np.testing.assert_array_equal(mask[name][: kept.numel()].reshape(kept.shape), kept.numpy())
+        assert not mask[name][kept.numel() :].any()
+
+
+def test_the_quick_start_uses_public_names_only() -> None:
+    used = set(re.findall(r"\blh\.(\w+)", python_block("README.md")))
+    assert used <= set(lottery_hub.__all__)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_inside_the_repository_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert ((ROOT / page).parent / target).is_file(), target
+
+
+def test_the_citation_carries_the_version_of_the_library() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == lottery_hub.__version__
+    assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2206.04762"

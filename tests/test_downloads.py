@@ -1,0 +1,243 @@
+"""Downloads: the unmodified client, in a process of its own, against a Hub on a loopback port."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+
+def _load_loopback() -> ModuleType:
+    # Tests are imported by path, so a neighbour is too.
+    spec = importlib.util.spec_from_file_location("loopback", Path(__file__).with_name("loopback.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+loopback = _load_loopback()
+
+WEIGHTS = b"the weights of a small network" * 50
+SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
+
+CALLS = """
+import json, sys
+from lottery_hub.errors import LotteryHubError
+for call, args, kwargs in json.loads(sys.argv[1]):
+    try:
+        if call == "load_dataset":
+            from lottery_hub import data  # slow: it imports torch
+            print(json.dumps(data.load_dataset(*args, **kwargs).describe()))
+        else:
+            from lottery_hub import downloads
+            path, sha = getattr(downloads, call)(*args, **kwargs)
+            print(json.dumps({"path": str(path), "sha": sha}))
+    except LotteryHubError as e:
+        print(json.dumps({"error": str(e), "kind": type(e).__name__}))
+"""
+
+
+@dataclass
+class Client:
+    """Calls a function of the library in a new process that talks to `hub` and keeps its cache in `home`."""
+
+    hub: Any
+    home: Path
+
+    def __call__(self, call: str, *args: object, env: dict[str, str] | None = None, **kwargs: object) -> dict[str, Any]:
+        return self.all((call, args, kwargs), env=env)[0]
+
+    def all(
+        self, *calls: tuple[str, tuple[object, ...], dict[str, object]], env: dict[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        command = [sys.executable, "-c", CALLS, json.dumps(calls)]
+        environment = self.hub.environment(self.home, **(env or {}))
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 0, done.stderr
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(answers) == len(calls)
+        assert not any("\n" in answer.get("error", "") for answer in answers)
+        return answers
+
+    def offline(self, call: str, *args: object, **kwargs: object) -> dict[str, Any]:
+        return self(call, *args, env={"HF_HUB_OFFLINE": "1"}, **kwargs)
+
+
+@pytest.fixture
+def hub() -> Iterator[Any]:
+    with loopback.LoopbackHub() as served:
+        repo = loopback.Repo(large={"w.safetensors"})
+        repo.commit({"w.safetensors": b"an older version"})
+        repo.commit({"w.safetensors": WEIGHTS, "config.json": b"{}", "sub/notes.txt": b"notes"})
+        served.repos["models/org/net"] = repo
+        yield served
+
+
+@pytest.fixture
+def client(hub: Any, tmp_path: Path) -> Client:
+    return Client(hub, tmp_path / "home")
+
+
+def test_a_file_arrives_with_the_commit_it_belongs_to(client: Client) -> None:
+    got = client("fetch_file", "org/net", "w.safetensors", sha256=SHA256)
+    assert Path(got["path"]).read_bytes() == WEIGHTS
+    assert got["sha"] == list(client.hub.repos["models/org/net"].commits)[-1]
+
+
+def test_a_pinned_commit_is_fetched_without_asking_what_main_is(client: Client) -> None:
+    older = next(iter(client.hub.repos["models/org/net"].commits))
+    got = client("fetch_file", "org/net", "w.safetensors", revision=older)
+    assert Path(got["path"]).read_bytes() == b"an older version"
+    assert got["sha"] == older
+    assert not any(request.startswith("GET /api/") for request in client.hub.requests)
+
+
+@pytest.mark.parametrize("expected", [SHA256, None], ids=["by the caller's checksum", "by the Hub's checksum"])
+def test_a_flipped_bit_is_noticed_and_the_file_fetched_again(client: Client, expected: str | None) -> None:
+    client.hub.corrupt_next = 1
+    got = client("fetch_file", "org/net", "w.safetensors", sha256=expected)
+    assert Path(got["path"]).read_bytes() == WEIGHTS
+    bodies = sum(n for request, n in client.hub.requests.items() if request.startswith("GET /org/net/resolve"))
+    assert bodies == 2
+
+
+def test_a_bit_flipped_every_time_is_an_error_and_leaves_nothing_in_the_cache(client: Client) -> None:
+    client.hub.corrupt_next = 9
+    got = client("fetch_file", "org/net", "w.safetensors", sha256=SHA256)
+    assert got["kind"] == "DownloadError"
+    assert "does not have the expected sha256" in got["error"]
+    assert client.hub.corrupt_next == 7
+    client.hub.corrupt_next = 0
+    assert "path" in client("fetch_file", "org/net", "w.safetensors", sha256=SHA256)
+
+
+def test_a_file_damaged_in_the_cache_is_replaced(client: Client) -> None:
+    cached = Path(client("fetch_file", "org/net", "sub/notes.txt")["path"])
+    cached.resolve().write_bytes(b"NOTES")
+    assert Path(client("fetch_file", "org/net", "sub/notes.txt")["path"]).read_bytes() == b"notes"
+
+
+def test_a_snapshot_holds_the_matching_files_only(client: Client) -> None:
+    got = client("fetch_snapshot", "org/net", repo_type="model", revision=None, patterns=["*.safetensors", "sub/*"])
+    folder = Path(got["path"])
+    found = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+    assert found == {"w.safetensors", "sub/notes.txt"}
+    assert folder.name == got["sha"]
+
+
+def test_a_flipped_bit_in_a_snapshot_is_noticed(client: Client) -> None:
+    wanted = {"repo_type": "model", "revision": None, "patterns": ["*.safetensors"]}
+    client.hub.corrupt_next = 1
+    got = client("fetch_snapshot", "org/net", **wanted)
+    assert (Path(got["path"]) / "w.safetensors").read_bytes() == WEIGHTS
+    (Path(got["path"]) / "w.safetensors").resolve().write_bytes(bytes(len(WEIGHTS)))
+    client.hub.corrupt_next = 9
+    assert "w.safetensors arrived damaged twice" in client("fetch_snapshot", "org/net", **wanted)["error"]
+
+
+def test_a_pattern_without_a_file_is_an_error(client: Client) -> None:
+    got = client("fetch_snapshot", "org/net", repo_type="model", revision=None, patterns=["*.json", "*.parquet"])
+    assert "org/net" in got["error"]
+    assert "has no file matching '*.parquet'" in got["error"]
+
+
+def test_what_the_hub_does_not_have_is_named(client: Client) -> None:
+    file = "w.safetensors"
+    expected: list[tuple[str, str, str | None, str]] = [
+        ("org/gone", file, None, "org/gone is not on the Hub, or is private"),
+        ("org/net", file, "v9", "org/net has no revision v9"),
+        ("org/net", file, "f" * 40, f"org/net has no revision {'f' * 40}"),
+        ("org/net", "other.bin", None, "org/net at main has no file other.bin"),
+        ("not a repo", file, None, "not a repo is not a valid repository id"),
+        ("org/\x1b[31m", file, None, "org/\\x1b[31m is not a valid repository id"),
+    ]
+    answers = client.all(*(("fetch_file", (repo, name), {"revision": at}) for repo, name, at, _ in expected))
+    for answer, (*_, complaint) in zip(answers, expected, strict=True):
+        assert complaint in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "complaint"),
+    [(403, "GatedRepo", "org/net is gated"), (500, "", "org/net: the Hub answered 500")],
+)
+def test_a_refusal_of_the_hub_is_one_line(client: Client, status: int, code: str, complaint: str) -> None:
+    client.hub.refuse["models/org/net"] = (status, code)
+    wanted: dict[str, object] = {"repo_type": "model", "revision": None, "patterns": ["*"]}
+    answers = client.all(("fetch_file", ("org/net", "w.safetensors"), {}), ("fetch_snapshot", ("org/net",), wanted))
+    assert all(complaint in answer["error"] for answer in answers)
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://no such host"])
+def test_an_unreachable_hub_is_one_line(client: Client, endpoint: str) -> None:
+    got = client("fetch_file", "org/net", "w.safetensors", env={"HF_ENDPOINT": endpoint})
+    assert got["kind"] == "DownloadError"
+    assert "check the connection" in got["error"]
+
+
+def test_offline_without_a_cache_says_what_to_do(client: Client) -> None:
+    calls = [("fetch_file", ("org/net", "w.safetensors"), {"revision": revision}) for revision in (None, "0" * 40)]
+    for got in client.all(*calls, env={"HF_HUB_OFFLINE": "1"}):
+        assert "is not in the local cache and HF_HUB_OFFLINE is set; unset it and run once online" in got["error"]
+    assert not client.hub.requests
+
+
+def test_offline_serves_the_branch_as_it_was_last_downloaded(client: Client) -> None:
+    online = client("fetch_file", "org/net", "w.safetensors", sha256=SHA256)
+    client.hub.repos["models/org/net"].commit({"w.safetensors": b"newer"})
+    client.hub.requests.clear()
+    assert client.offline("fetch_file", "org/net", "w.safetensors", sha256=SHA256) == online
+    assert not client.hub.requests
+    missing = client.offline("fetch_snapshot", "org/net", repo_type="model", revision=None, patterns=["*.json"])
+    assert missing["kind"] == "DownloadError"
+
+
+def cifar_like() -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG")
+    table = pa.table({"img": [{"bytes": png.getvalue(), "path": None}] * 20, "label": [0, 1] * 10})
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()
+
+
+def test_datasets_of_the_hub_load_by_name_and_by_id_and_report_their_commit(client: Client) -> None:
+    content = cifar_like()
+    files = {f"plain_text/{split}-00000-of-00001.parquet": content for split in ("train", "test")}
+    repo = loopback.Repo(large=set(files))
+    sha = repo.commit({**files, "extra/train-0.parquet": b"never fetched by name"})
+    client.hub.repos["datasets/uoft-cs/cifar10"] = repo
+    other = loopback.Repo()
+    other_sha = other.commit(files)
+    client.hub.repos["datasets/org/pets"] = other
+
+    size: dict[str, object] = {"image_size": 8}
+    named, by_id, by_config, gone = client.all(
+        ("load_dataset", ("cifar10",), size),
+        ("load_dataset", ("org/pets",), size),
+        ("load_dataset", ("org/pets/plain_text",), size),
+        ("load_dataset", ("org/gone",), size),
+    )
+    assert (named["name"], named["revision"], named["train"], named["test"]) == ("cifar10", sha, 18, 20)
+    assert not any("extra" in request for request in client.hub.requests)
+    assert (by_id["name"], by_id["revision"]) == ("org/pets", other_sha)
+    assert by_id["fingerprint"] == by_config["fingerprint"] == named["fingerprint"]
+    assert "org/gone is not on the Hub" in gone["error"]
+    assert client.offline("load_dataset", "cifar10", **size) == named
