@@ -16,6 +16,9 @@ from lottery_hub.errors import printable
 COLUMNS = (("standard", "SA"), ("standard", "RA"), ("adversarial", "SA"), ("adversarial", "RA"))
 
 
+SHORT = {"standard": "std", "adversarial": "adv"}
+
+
 def percent(value: float | None) -> str:
     """Return a share of 1 as percent with two decimals, or a dash."""
     return "–" if value is None else f"{value * 100:.2f}"
@@ -23,12 +26,12 @@ def percent(value: float | None) -> str:
 
 def levels_table(dense: dict[str, Any] | None, levels: list[dict[str, Any]], controls: list[dict[str, Any]]) -> Table:
     """Return the table of a find: dense, then each level tried, then the controls; failing figures in red."""
-    table = Table(title_justify="left", header_style="bold")
+    table = Table(header_style="bold", caption="std, adv: after standard, adversarial transfer", caption_justify="left")
     table.add_column("level", justify="right")
-    table.add_column("sparsity %", justify="right")
+    table.add_column("sparsity %", justify="right", no_wrap=True)
     for regime, figure in COLUMNS:
-        table.add_column(f"{regime}\n{figure} %", justify="right")
-    table.add_column("double win")
+        table.add_column(f"{SHORT[regime]} {figure} %", justify="right", no_wrap=True)
+    table.add_column("double win", no_wrap=True)
     if dense is not None:
         table.add_row("dense", "0.00", *(percent(dense[regime][figure]) for regime, figure in COLUMNS), "")
     for row in sorted(levels, key=lambda row: int(row["level"])):

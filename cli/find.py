@@ -98,6 +98,8 @@ def draw_plan(kind: Kind, source: str, method: Method, preset: str, precision: P
 def _print_summary(summary: dict[str, Any], arch: str, kind: str, dataset: str) -> None:
     from rich.console import Console
 
+    from lottery_hub.errors import printable
+
     from .display import levels_table, percent
 
     console = Console()
@@ -106,11 +108,16 @@ def _print_summary(summary: dict[str, Any], arch: str, kind: str, dataset: str) 
     conditions = (
         f"{summary['samples']} test images, {seeds}, RA by {summary['attack']}, tolerance {summary['tolerance']}"
     )
-    console.print(f"{arch} ({kind}) on {dataset}: {conditions}", style="dim", highlight=False, markup=False)
+    about = f"{arch} ({kind}) on {printable(dataset)}: {conditions}"
+    console.print(about, style="dim", highlight=False, markup=False, soft_wrap=True)
+    for caveat in summary["caveats"]:
+        console.print(f"caveat: {caveat}", style="yellow", highlight=False, soft_wrap=True)
     if summary["double_win"]:
         found = f"Double win at {percent(summary['sparsity'])} % sparsity (level {summary['level']})."
-        console.print(found, style="bold green", highlight=False)
+        console.print(found, style="bold green", highlight=False, soft_wrap=True)
     else:
         best = f"saved the best one, level {summary['level']} at {percent(summary['sparsity'])} %, marked as such"
-        console.print(f"No double win among the levels tried; {best}.", style="bold red", highlight=False)
+        console.print(
+            f"No double win among the levels tried; {best}.", style="bold red", highlight=False, soft_wrap=True
+        )
     console.print(f"ticket: {summary['ticket']}", highlight=False, markup=False, soft_wrap=True)

@@ -51,15 +51,15 @@ def pretrain_command(
     with open_run(directory, run_settings) as run, Progress() as progress:
 
         def work(folder: Path) -> dict[str, object]:
-            backbone, record = pretrain(
+            backbone = pretrain(
                 plan,
                 data,
                 device=chosen,
                 checkpoint=folder / CHECKPOINT,
                 on_epoch=lambda epoch: progress.report("epoch", {"unit": f"pretrain {recipe}"} | epoch),
             )
-            save_backbone(backbone, folder / "backbone", record)
-            return record
+            save_backbone(backbone, folder / "backbone")
+            return backbone.records
 
         record = run.once("pretrain", work)
         folder = run.folder("pretrain") / "backbone"

@@ -165,10 +165,14 @@ def _show_ladder(ref: str, about: dict[str, Any], as_json: bool) -> None:
     if isinstance(provenance.get("SA"), float) and isinstance(provenance.get("RA"), float):
         measured = f"{printable(provenance.get('attack'))}, {printable(provenance.get('samples'))} images"
         figures = f"SA {percent(provenance['SA'])} %, RA {percent(provenance['RA'])} %"
-        console.print(f"dense on {printable(provenance.get('dataset'))}: {figures} ({measured})", highlight=False)
+        console.print(
+            f"dense on {printable(provenance.get('dataset'))}: {figures} ({measured})", highlight=False, soft_wrap=True
+        )
     if about["content"] == "ladder":
         levels = ", ".join(percent(value) for value in about["sparsities"][1:])
-        console.print(f"{about['levels']} levels by {about['method']}, sparsity %: {levels}", highlight=False)
+        console.print(
+            f"{about['levels']} levels by {about['method']}, sparsity %: {levels}", highlight=False, soft_wrap=True
+        )
 
 
 def _show_ticket(ticket: Ticket, as_json: bool) -> None:
@@ -207,7 +211,7 @@ def _show_ticket(ticket: Ticket, as_json: bool) -> None:
         table.add_column(column, justify="left" if column == "layer" else "right")
     table.add_column("")
     for name, (some, all_) in layers.items():
-        table.add_row(printable(name), f"{some:,}", f"{all_:,}", percent(some / all_), "█" * round(some / all_ * 30))
+        table.add_row(printable(name), f"{some:,}", f"{all_:,}", percent(some / all_), "█" * round(some / all_ * 16))
     console.print(table)
     if ticket.double_win is None:
         console.print("not judged: no transfer is recorded")
@@ -215,4 +219,8 @@ def _show_ticket(ticket: Ticket, as_json: bool) -> None:
     records = ticket.records
     console.print(levels_table(records["dense"], records["levels"], records.get("controls", [])))
     verdict = "double win" if ticket.double_win else "no double win"
-    console.print(f"{verdict}; {records['samples']} test images, RA by {printable(records['attack'])}", highlight=False)
+    console.print(
+        f"{verdict}; {records['samples']} test images, RA by {printable(records['attack'])}",
+        highlight=False,
+        soft_wrap=True,
+    )

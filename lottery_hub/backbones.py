@@ -85,6 +85,7 @@ class Backbone:
         weights: timm's state dict, the pre-trained fc and BatchNorm statistics included; float32 on the CPU.
         mean, std: per channel, applied to [0,1] pixels inside the model.
         provenance: source, licence, and what is known of the training; JSON-able.
+        records: the full record of a pre-training of our own, empty for others' weights; JSON-able.
     """
 
     arch: str
@@ -93,6 +94,7 @@ class Backbone:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     provenance: dict[str, Any] = field(default_factory=dict)
+    records: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:

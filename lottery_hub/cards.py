@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from lottery_hub import presets
 from lottery_hub.config import REGIMES, parse_number, pixel_units

@@ -155,11 +155,11 @@ class Attack(Frozen):
 
 
 def pixel_units(value: float) -> str:
-    """Return `8/255` for values that are whole 255ths or clean fractions of one, else the plain number."""
+    """Return `8/255` for values that are whole 255ths below 1, else the plain number."""
     scaled = value * 255
-    if value and value < 1 and abs(scaled * 4 - round(scaled * 4)) < 1e-6:
-        return f"{scaled:g}/255" if abs(scaled - round(scaled)) > 1e-6 else f"{round(scaled)}/255"
-    return f"{value:g}"
+    if 0 < value < 1 and abs(scaled - round(scaled)) < 1e-6:
+        return f"{round(scaled)}/255"
+    return f"{value:.4g}"
 
 
 class Recipe(Frozen):

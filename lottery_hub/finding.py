@@ -23,7 +23,7 @@ from lottery_hub.sources import load_backbone, packaged_name
 from lottery_hub.storage.folder import load_ladder, packaged_folder, read_about, save_ladder, save_ticket
 from lottery_hub.tickets import Ladder
 from lottery_hub.transferring import transfer
-from lottery_hub.verdict import Runs, Tolerance, judge, summarise
+from lottery_hub.verdict import Runs, Tolerance, caveats, judge, summarise
 
 
 def find(
@@ -88,6 +88,7 @@ def find(
             "dense": summarise(dense),
             "levels": rows,
             "controls": controls,
+            "caveats": caveats(dense, len(data.classes)),
         }
         records = summary | {
             "plan": _published(plan, data).record(),

@@ -19,16 +19,23 @@ DRAW_IMAGES = 22_500  # images a laptop's round of imp is trained on
 
 @dataclass(frozen=True)
 class Habits:
-    """What a dataset's images bear: how strong an attack, and whether a mirrored image keeps its label."""
+    """What a dataset's images bear.
+
+    Attributes:
+        eps: radius of the Linf attack, in [0,1] pixel units.
+        flip: whether a mirrored image keeps its label.
+        images: how many images the quick preset's (standard, adversarial) transfers see, epochs times size.
+    """
 
     eps: float
     flip: bool
+    images: tuple[int, int] = (90_000, 60_000)
 
 
 CIFAR = Habits(eps=8 / 255, flip=True)
 HABITS: dict[str, Habits] = {
-    # docs/budgets.md: at 8/255 digits hardly feel an attack.
-    "digits": Habits(eps=0.15, flip=False),
+    # docs/budgets.md: at 8/255 robust digits hardly feel an attack, at 0.2 they cannot be learned.
+    "digits": Habits(eps=0.1, flip=False, images=(20_000, 26_000)),
     "mnist": Habits(eps=0.3, flip=False),
     "svhn": Habits(eps=8 / 255, flip=False),
     "tiny-imagenet": Habits(eps=4 / 255, flip=True),
@@ -53,18 +60,24 @@ def source_attack(kind: Kind, eps: float) -> Attack | None:
 def quick_transfer(dataset: str, train_images: int, precision: Precision, eps: float | None = None) -> TransferPlan:
     """Return the laptop recipes; the number of epochs follows the number of images, eps is the dataset's unless given.
 
-    Standard transfer sees about 90,000 images and adversarial transfer about 60,000, within 4 to 60 epochs.
+    How many images the transfers see is one of the dataset's habits; they take 4 to 60 epochs.
     """
-    eps, flip = eps or habits(dataset).eps, habits(dataset).flip
-    augment: Augment = "crop-flip" if flip else "crop"
+    used_to = habits(dataset)
+    eps = eps or used_to.eps
+    augment: Augment = "crop-flip" if used_to.flip else "crop"
 
     def epochs(images: int) -> int:
         return max(4, min(60, round(images / train_images)))
 
     standard = Recipe(
-        epochs=epochs(90_000), batch_size=64, lr=0.02, schedule="one-cycle", augment=augment, precision=precision
+        epochs=epochs(used_to.images[0]),
+        batch_size=64,
+        lr=0.02,
+        schedule="one-cycle",
+        augment=augment,
+        precision=precision,
     )
-    adversarial = standard.changed(epochs=epochs(60_000), attack=pgd(3, eps), selection_attack=pgd(5, eps))
+    adversarial = standard.changed(epochs=epochs(used_to.images[1]), attack=pgd(3, eps), selection_attack=pgd(5, eps))
     return TransferPlan(standard=standard, adversarial=adversarial, test_attack=pgd(20, eps))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,7 +21,7 @@ def pretrain(
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     on_epoch: OnEpoch | None = None,
-) -> tuple[Backbone, dict[str, Any]]:
+) -> Backbone:
     """Train a backbone and measure it on the test split.
 
     Args:
@@ -33,7 +32,7 @@ def pretrain(
         on_epoch: called with each epoch's record.
 
     Returns:
-        The backbone, and its record: plan, data, epochs, accuracies, versions.
+        The backbone; its records hold plan, data, epochs, accuracies and versions.
 
     Source of the three kinds: standard; N-FGSM (de Jorge et al. 2022) for fast-adv; PGD (Madry et al. 2018) for adv.
     """
@@ -56,7 +55,7 @@ def pretrain(
     )
     # A local folder's path is nobody else's business: the record names the dataset.
     named = plan.changed(data=plan.data.changed(dataset=data.name))
-    record = {
+    records = {
         "plan": named.record(),
         "data": data.describe(),
         "epoch": trained.epoch,
@@ -76,4 +75,4 @@ def pretrain(
         "attack": plan.test_attack.describe(),
         "samples": accuracy.samples,
     }
-    return Backbone(plan.arch, plan.kind, weights, provenance=provenance), record
+    return Backbone(plan.arch, plan.kind, weights, provenance=provenance, records=records)

@@ -77,6 +77,21 @@ def summarise(runs: Runs) -> dict[str, Any]:
     }
 
 
+def caveats(dense: Runs, classes: int) -> list[str]:
+    """Return one line for every dense figure that is no better than guessing: matching it proves nothing."""
+    chance = 1 / classes
+    lines = []
+    for regime in REGIMES:
+        for figure in FIGURES:
+            mean = fmean(run[figure] for run in dense[regime])
+            if mean <= chance:
+                lines.append(
+                    f"dense {figure} under {regime} transfer is {mean * 100:.2f} %, no better than guessing "
+                    f"({chance * 100:.2f} %): matching it proves little"
+                )
+    return lines
+
+
 def judge(dense: Runs, ticket: Runs, tolerance: Tolerance) -> dict[str, Any]:
     """Decide whether a ticket is a double win.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-import yaml  # type: ignore[import-untyped]
+import yaml
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from lottery_hub import presets
@@ -62,6 +62,7 @@ def make_records(double_win: bool = True) -> dict[str, Any]:
         "scan": "bisect",
         "dense": summarise(dense),
         "levels": levels,
+        "caveats": [],
         "controls": [control],
         "plan": plan.record(),
         "data": {

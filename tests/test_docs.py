@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 import lottery_hub
 from lottery_hub.backbones import Backbone, fresh_weights

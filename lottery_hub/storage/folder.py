@@ -64,14 +64,15 @@ def save_ladder(ladder: Ladder, folder: Path | str) -> Path:
         "provenance": ladder.backbone.provenance,
     }
     tensors = codec.encode_ladder(ladder.backbone.weights, ladder.survived)
-    return _save(Path(folder), "ladder", _owner(ladder.backbone), about, tensors, ladder.drawing, None)
+    results = {"pretraining": ladder.backbone.records, "drawing": ladder.drawing}
+    return _save(Path(folder), "ladder", _owner(ladder.backbone), about, tensors, results, None)
 
 
-def save_backbone(backbone: Backbone, folder: Path | str, records: dict[str, Any]) -> Path:
+def save_backbone(backbone: Backbone, folder: Path | str) -> Path:
     """Write a backbone folder: θ_pre and the record of its pre-training."""
     tensors = codec.encode_ladder(backbone.weights, {})
     about = {"levels": 0, "provenance": backbone.provenance}
-    return _save(Path(folder), "backbone", _owner(backbone), about, tensors, records, None)
+    return _save(Path(folder), "backbone", _owner(backbone), about, tensors, {"pretraining": backbone.records}, None)
 
 
 def load_ticket(ref: Path | str, sparsity: float | None = None) -> Ticket:
@@ -133,7 +134,7 @@ def load_ladder(ref: Path | str) -> Ladder:
         survived=survived,
         levels=_integer(config, "levels", MAX_LEVELS),
         method=_one_of(config, "method", get_args(Method)),
-        drawing=_read_results(folder, config),
+        drawing=_object(_read_results(folder, config), "drawing"),
     )
 
 
@@ -269,7 +270,8 @@ def _load_dense(folder: Path, config: dict[str, Any]) -> tuple[Backbone, dict[st
         weights, survived = codec.decode_ladder(_read_tensors(folder, config), *_shapes(arch, classes), levels)
     except TicketError as problem:
         raise TicketError(f"{printable(folder)}: {problem}") from problem
-    return Backbone(arch, kind, weights, mean, std, _object(config, "provenance")), survived
+    records = _object(_read_results(folder, config), "pretraining")
+    return Backbone(arch, kind, weights, mean, std, _object(config, "provenance"), records), survived
 
 
 def _read_tensors(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
@@ -294,7 +296,7 @@ def _check_hash(path: Path, config: dict[str, Any]) -> None:
 def _object(config: dict[str, Any], key: str) -> dict[str, Any]:
     value = config.get(key)
     if not isinstance(value, dict):
-        raise TicketError(f"config.json: {key} is not an object")
+        raise TicketError(f"{key} is missing or not an object")
     return value
 
 

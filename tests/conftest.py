@@ -1,0 +1,76 @@
+"""What several test files share: tiny images, a fresh slim backbone, its one-shot ladder, and the --slow option."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+# The Hub's client reads these when it is first imported, which timm does: they come before every other import.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["HF_HOME"] = str(Path(tempfile.gettempdir()) / "lottery-hub-tests-have-no-cache")
+# Sums depend on the number of threads in their last bits: subprocesses must add as this process does.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest
+import torch
+
+from lottery_hub.backbones import Backbone, fresh_weights
+from lottery_hub.config import DrawPlan
+from lottery_hub.data import Dataset, Split
+from lottery_hub.drawing import draw
+from lottery_hub.tickets import Ladder
+
+torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests that train for minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="trains for minutes; run with --slow"))
+
+
+def stripes(count: int, seed: int) -> Split:
+    """Noise with a bright column at the place of the label: 3 classes that a network can learn."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 100, (count, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(count) % 3
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[:, :, 1 + 2 * label] = 230
+    return Split(images, labels)
+
+
+@pytest.fixture(scope="session")
+def tiny_data() -> Dataset:
+    """24 training, 9 validation and 12 test images of 8 x 8 pixels in 3 classes."""
+    return Dataset(
+        name="stripes",
+        revision=None,
+        fingerprint="sha256:stripes",
+        classes=("left", "middle", "right"),
+        fraction=1.0,
+        train=stripes(24, 1),
+        validation=stripes(9, 2),
+        test=stripes(12, 3),
+        notes=(),
+    )
+
+
+@pytest.fixture(scope="session")
+def backbone() -> Backbone:
+    """A slim ResNet-18 with 5 classes as timm initialises it; nobody changes it."""
+    return Backbone("resnet18-slim", "adv", fresh_weights("resnet18-slim", 5, seed=0))
+
+
+@pytest.fixture(scope="session")
+def ladder(backbone: Backbone) -> Ladder:
+    """Six one-shot levels of `backbone`: 20 % to 73.8 %."""
+    return draw(backbone, DrawPlan(method="omp", rounds=6))
