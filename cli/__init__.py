@@ -26,6 +26,9 @@ app.command("evaluate")(use.evaluate_command)
 app.command("show")(use.show_command)
 
 
+INTERRUPTED = 130
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"lottery-hub {__version__}")
@@ -49,6 +52,7 @@ def main() -> None:
             raise
         print(f"error: {printable(problem, 2000)}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C before anybody else can catch it
+            print("stopped; the same command goes on from here", file=sys.stderr)
+        raise

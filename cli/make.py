@@ -35,16 +35,19 @@ def pretrain_command(
 
     check_arch(arch or DEFAULT_ARCH)
     chosen, exact = options.choose(device, precision)
-    data = load_planned(DataPlan(dataset=dataset))
-    plan = PretrainPlan(
-        arch=arch or DEFAULT_ARCH,
-        kind=recipe,
-        data=DataPlan(dataset=dataset),
-        recipe=quick_pretrain(recipe, data.name, epochs, exact),
-        test_attack=pgd(20, habits(data.name).eps),
-        seed=seed,
+    data_plan = DataPlan.parse({"dataset": dataset})
+    data = load_planned(data_plan)
+    plan = PretrainPlan.parse(
+        {
+            "arch": arch or DEFAULT_ARCH,
+            "kind": recipe,
+            "data": data_plan,
+            "recipe": quick_pretrain(recipe, data.name, epochs, exact),
+            "test_attack": pgd(20, habits(data.name).eps),
+            "seed": seed,
+        }
     ).with_settings(settings or [])
-    if plan.data.dataset != dataset or plan.data != DataPlan(dataset=dataset):
+    if plan.data != data_plan:
         data = load_planned(plan.data)
     directory = output or Path("runs") / f"{plan.arch}-{plan.kind}"
     run_settings = {"task": "pretrain", "plan": plan.record(), "data": data.fingerprint}

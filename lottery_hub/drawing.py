@@ -80,7 +80,7 @@ def draw(
         "method": plan.method,
         "prune_fraction": plan.prune_fraction,
         "rounds": rounds,
-        "plan": _named(plan, data).record(),
+        "plan": _recorded(plan, data),
         "data": None if data is None or plan.method != "imp" else data.describe(),
         "environment": describe_environment(device),
     }
@@ -130,8 +130,8 @@ def _round(
     return files.read_tensors(run.folder(name) / "trained.safetensors"), record
 
 
-def _named(plan: DrawPlan, data: Dataset | None) -> DrawPlan:
-    """Return the plan with its dataset by name: a local folder's path is nobody else's business."""
-    if plan.data is None or data is None:
-        return plan
-    return plan.changed(data=plan.data.changed(dataset=data.name))
+def _recorded(plan: DrawPlan, data: Dataset | None) -> dict[str, Any]:
+    """Return the plan's record with its dataset by name: a local folder's path is nobody else's business."""
+    if plan.method != "imp" or plan.data is None or data is None:
+        return plan.record() | {"data": None, "recipe": None}  # given perhaps, but not used
+    return plan.changed(data=plan.data.changed(dataset=data.name)).record()

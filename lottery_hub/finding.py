@@ -17,7 +17,7 @@ from lottery_hub.data import Dataset, load_planned
 from lottery_hub.drawing import Report, draw
 from lottery_hub.environment import describe_environment
 from lottery_hub.errors import ConfigError
-from lottery_hub.masks import Mask, sparsity
+from lottery_hub.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores, sparsity
 from lottery_hub.runs import CHECKPOINT, Run, open_run
 from lottery_hub.sources import load_backbone, packaged_name
 from lottery_hub.storage.folder import load_ladder, packaged_folder, read_about, save_ladder, save_ticket
@@ -53,6 +53,9 @@ def find(
     tolerance = Tolerance.parse(plan.tolerance, plan.seeds)
     backbone = load_backbone(plan.pretrain, plan.arch)
     data = data or load_planned(plan.data)
+    # Loaded before the run directory is made: a mistyped ladder or source leaves no run with wrong settings.
+    known = known_ladder(plan, backbone)
+    source = None if known or (directory / "ladder").exists() else source_data(plan.draw)
     settings = {
         "task": "find",
         "plan": plan.record(),
@@ -61,7 +64,12 @@ def find(
         "device": torch.device(device).type,
     }
     with open_run(directory, settings) as run:
-        ladder = obtain_ladder(plan, backbone, run, device, tell)
+        if known:
+            ladder, origin = known
+            tell("ladder", {"source": origin, "levels": ladder.levels, "method": ladder.method})
+        else:
+            tell("ladder", {"source": "drawing", "levels": plan.draw.rounds, "method": plan.draw.method})
+            ladder = _drawn_ladder(plan, backbone, source, run, device, tell)
         bench = _Bench(plan, ladder.backbone, data, run, device, tell)
         dense = bench.runs(ladder.mask(0), "level-00")
         tell("dense", {"level": 0, "sparsity": 0.0, **summarise(dense)})
@@ -123,8 +131,8 @@ def judge_levels(
     return rows, winners[-1] if winners else None
 
 
-def obtain_ladder(plan: FindPlan, backbone: Backbone, run: Run, device: torch.device | str, report: Report) -> Ladder:
-    """Return the ladder a plan asks for: given, packaged, or drawn inside the run and saved as its `ladder`.
+def known_ladder(plan: FindPlan, backbone: Backbone) -> tuple[Ladder, str] | None:
+    """Return the ladder that a plan gives, or the packaged one where it allows that, and where it comes from.
 
     Raises:
         ConfigError: a given ladder was drawn from another backbone.
@@ -135,20 +143,22 @@ def obtain_ladder(plan: FindPlan, backbone: Backbone, run: Run, device: torch.de
             raise ConfigError(
                 f"the ladder {plan.ladder} was drawn from another backbone than --pretrain and --arch name"
             )
-        report("ladder", {"source": plan.ladder, "levels": ladder.levels, "method": ladder.method})
-        return ladder
+        return ladder, plan.ladder
     inside = packaged_folder(packaged_name(backbone.arch, backbone.kind))
     if plan.ladder == "auto" and plan.draw.method == "imp" and inside and read_about(inside)["content"] == "ladder":
         ladder = load_ladder(inside)
         if ladder.backbone.fingerprint() == backbone.fingerprint():
-            report("ladder", {"source": f"packaged {inside.name}", "levels": ladder.levels, "method": ladder.method})
-            return ladder
-    report("ladder", {"source": "drawing", "levels": plan.draw.rounds, "method": plan.draw.method})
+            return ladder, f"packaged {inside.name}"
+    return None
+
+
+def _drawn_ladder(
+    plan: FindPlan, backbone: Backbone, source: Dataset | None, run: Run, device: torch.device | str, report: Report
+) -> Ladder:
+    """Draw a ladder inside the run, unless that is done, and save it there as `ladder`."""
     folder = run.directory / "ladder"
     if not folder.exists():
-        save_ladder(
-            draw(backbone, plan.draw, data=source_data(plan.draw), run=run, device=device, report=report), folder
-        )
+        save_ladder(draw(backbone, plan.draw, data=source, run=run, device=device, report=report), folder)
     return load_ladder(folder)
 
 
@@ -202,9 +212,15 @@ class _Bench:
 def _controls(bench: _Bench, ladder: Ladder, level: int, dense: Runs, tolerance: Tolerance) -> list[dict[str, Any]]:
     """Transfer one-shot-magnitude and random masks with as many kept weights as the chosen level."""
     rows = []
-    for method in ("omp", "random"):
-        plan = bench.plan.draw.changed(method=method, rounds=level)
-        mask = draw(ladder.backbone, plan).mask(level)
+    backbone, names = ladder.backbone, ladder.backbone.prunable
+    # Counted on the ladder itself: one that was given may have been drawn with another prune fraction than the plan's.
+    kept, _ = kept_and_total(ladder.mask(level))
+    scores = {
+        "omp": magnitudes(backbone.weights, names),
+        "random": random_scores(backbone.weights, names, bench.plan.draw.seed),
+    }
+    for method, scored in scores.items():
+        mask = keep_highest(scored, backbone.dense_mask(), kept)
         runs = bench.runs(mask, f"{method}-level-{level:02d}")
         rows.append({"method": method, "sparsity": sparsity(mask)} | summarise(runs) | judge(dense, runs, tolerance))
         bench.report("control", rows[-1])
@@ -215,13 +231,17 @@ def _published(plan: FindPlan, data: Dataset) -> FindPlan:
     """Return the plan as others may read it: datasets, checkpoints and ladders by name, not by local path."""
     shown: dict[str, Any] = {"data": plan.data.changed(dataset=data.name)}
     draw_data = plan.draw.data
-    if draw_data is not None and Path(draw_data.dataset).is_absolute():
-        shown["draw"] = plan.draw.changed(data=draw_data.changed(dataset=Path(draw_data.dataset).name))
+    if draw_data is not None:
+        shown["draw"] = plan.draw.changed(data=draw_data.changed(dataset=_name_only(draw_data.dataset)))
     for name in ("pretrain", "ladder"):
-        value = getattr(plan, name)
-        if Path(value).is_absolute():
-            shown[name] = Path(value).name
+        kind, colon, place = getattr(plan, name).rpartition(":")
+        shown[name] = kind + colon + _name_only(place)
     return plan.changed(**shown)
+
+
+def _name_only(ref: str) -> str:
+    """Return the last part of a local path; a name or a Hub id as it is."""
+    return Path(ref).resolve().name if Path(ref).exists() else ref
 
 
 def _silent(kind: str, record: dict[str, Any]) -> None:

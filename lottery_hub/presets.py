@@ -34,8 +34,8 @@ class Habits:
 
 CIFAR = Habits(eps=8 / 255, flip=True)
 HABITS: dict[str, Habits] = {
-    # docs/budgets.md: at 8/255 robust digits hardly feel an attack, at 0.2 they cannot be learned.
-    "digits": Habits(eps=0.1, flip=False, images=(20_000, 26_000)),
+    # docs/budgets.md: at 8/255 robust digits hardly feel an attack, at 0.2 they are hard to learn.
+    "digits": Habits(eps=0.1, flip=False, images=(13_000, 16_000)),
     "mnist": Habits(eps=0.3, flip=False),
     "svhn": Habits(eps=8 / 255, flip=False),
     "tiny-imagenet": Habits(eps=4 / 255, flip=True),
@@ -49,7 +49,8 @@ def habits(dataset: str) -> Habits:
 
 def pgd(steps: int, eps: float) -> Attack:
     """Return PGD in Linf with steps of eps/4 (2/255 at 8/255), or what crosses the ball where steps are few."""
-    return Attack(eps=eps, step_size=max(eps / 4, 2 * eps / max(steps + 1, 2)), steps=steps)
+    step_size = max(eps / 4, 2 * eps / max(steps + 1, 2))
+    return Attack.parse({"eps": eps, "step_size": step_size, "steps": steps})
 
 
 def source_attack(kind: Kind, eps: float) -> Attack | None:
@@ -63,7 +64,7 @@ def quick_transfer(dataset: str, train_images: int, precision: Precision, eps: f
     How many images the transfers see is one of the dataset's habits; they take 4 to 60 epochs.
     """
     used_to = habits(dataset)
-    eps = eps or used_to.eps
+    eps = used_to.eps if eps is None else eps
     augment: Augment = "crop-flip" if used_to.flip else "crop"
 
     def epochs(images: int) -> int:
@@ -94,8 +95,7 @@ def paper_transfer(dataset: str, precision: Precision, eps: float | None = None)
         image_size=224,
         precision=precision,
     )
-    eps = eps or 8 / 255
-    attack = Attack(eps=eps, step_size=eps / 4, steps=10, batch_norm="train")
+    attack = pgd(10, 8 / 255 if eps is None else eps).changed(batch_norm="train")
     svhn = dataset == "svhn"
     adversarial = standard.changed(
         epochs=80 if svhn else 100,
@@ -155,8 +155,8 @@ def quick_pretrain(kind: Kind, dataset: str, epochs: int | None, precision: Prec
     """Return the recipe of a backbone for 32x32 images; 30 epochs unless told otherwise."""
     eps = habits(dataset).eps
     attack = source_attack(kind, eps)
-    return Recipe(
-        epochs=epochs or 30,
+    recipe = Recipe(
+        epochs=30,
         batch_size=128,
         lr=0.2 if kind == "std" else 0.1,
         schedule="one-cycle",
@@ -167,3 +167,4 @@ def quick_pretrain(kind: Kind, dataset: str, epochs: int | None, precision: Prec
         validate_every=2,
         precision=precision,
     )
+    return recipe.changed(epochs=epochs)

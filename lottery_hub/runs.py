@@ -72,7 +72,9 @@ def open_run(directory: Path, settings: dict[str, Any]) -> Iterator[Run]:
     record = directory / "run.json"
     if directory.exists() and not directory.is_dir():
         raise RunError(f"{printable(directory)} is a file; give a new or existing run directory")
-    if directory.is_dir() and not record.exists() and any(p.name != ".lock" for p in directory.iterdir()):
+    # A run that was killed as it began has left these and nothing else.
+    beginnings = (".lock", f".{record.name}.partial")
+    if directory.is_dir() and not record.exists() and any(p.name not in beginnings for p in directory.iterdir()):
         raise RunError(f"{printable(directory)} is not empty and not a run directory; choose another --output")
     try:
         directory.mkdir(parents=True, exist_ok=True)

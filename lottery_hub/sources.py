@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +114,8 @@ def load_backbone(pretrain: str, arch: str | None = None) -> Backbone:
     if kind not in get_args(Kind) or not place:
         kind, place = "", pretrain
     path = Path(place)
-    if (path / "config.json").is_file():
-        return _from_folder(path, arch)
+    if files.is_file(path / "config.json"):
+        return _from_folder(path, kind, arch)
     arch = arch or DEFAULT_ARCH
     if pretrain in get_args(Kind):
         return _of_kind(cast(Kind, pretrain), arch)
@@ -123,7 +124,7 @@ def load_backbone(pretrain: str, arch: str | None = None) -> Backbone:
             f"unknown backbone {printable(repr(pretrain))}: give std, fast-adv or adv, a backbone folder, "
             "or say how a checkpoint was pre-trained, e.g. adv:weights.ckpt"
         )
-    if path.is_file():
+    if files.is_file(path):
         weights = match(read_checkpoint(path), arch)
         provenance = {"source": f"local file {path.name}", "sha256": files.sha256(path)}
     elif _HUB_ID.fullmatch(place):
@@ -143,7 +144,7 @@ def packaged_name(arch: str, kind: str) -> str:
 def _of_kind(kind: Kind, arch: str) -> Backbone:
     inside = packaged_folder(packaged_name(arch, kind))
     if inside is not None:
-        return _from_folder(inside, arch)
+        return _from_folder(inside, kind, arch)
     row = next((row for row in SOURCES if (row.arch, row.kind) == (arch, kind)), None)
     if row is None:
         have = ", ".join(sorted({source.arch for source in SOURCES if source.kind == kind}))
@@ -157,14 +158,40 @@ def _of_kind(kind: Kind, arch: str) -> Backbone:
     return Backbone(arch, kind, match(read_checkpoint(file), arch), *_normalisation(arch), provenance=provenance)
 
 
-def _from_folder(folder: Path, arch: str | None) -> Backbone:
+def _from_folder(folder: Path, kind: str, arch: str | None) -> Backbone:
     try:
         backbone = load_backbone_folder(folder)
     except TicketError as problem:
         raise BackboneError(str(problem)) from problem
     if arch not in (None, backbone.arch):
         raise BackboneError(f"{printable(folder)} holds a {backbone.arch}; add --arch {backbone.arch}")
+    if kind not in ("", backbone.kind):
+        raise BackboneError(
+            f"{printable(folder)} was pre-trained as {backbone.kind}, not {kind}; give the folder alone"
+        )
     return backbone
+
+
+# What torch.load raises over damaged bytes: an unpickler stumbles over whatever comes next.
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    struct.error,
+)
+
+
+def _is_entry(item: tuple[Any, Any]) -> bool:
+    name, value = item
+    return (
+        isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
+    )
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -186,18 +213,19 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
         raise BackboneError(
-            f"{printable(path)} needs code to be run to be opened, which is refused; "
+            f"{printable(path)} is damaged, or needs code to be run to be opened, which is refused; "
             "save its state dict as .safetensors where it comes from"
         ) from problem
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as problem:
-        raise BackboneError(f"cannot read {printable(path)}: {printable(problem)}") from problem
+    except _UNREADABLE as problem:
+        reason = printable(problem) or type(problem).__name__
+        raise BackboneError(f"cannot read {printable(path)}: {reason}") from problem
     state = content
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), Mapping):
             state = content[wrapper]
             break
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise BackboneError(f"{printable(path)} holds no state dict of tensors")
+    if not isinstance(state, Mapping) or not state or not all(map(_is_entry, state.items())):
+        raise BackboneError(f"{printable(path)} holds no state dict of dense tensors")
     return _without_prefix(cast(Mapping[str, Tensor], state))
 
 

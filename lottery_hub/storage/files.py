@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -19,6 +20,14 @@ from torch import Tensor
 from lottery_hub.errors import TicketError, printable
 
 MAX_JSON_BYTES = 32 * 2**20
+
+
+def is_file(path: Path) -> bool:
+    """Whether `path` is a file; False too for what cannot be a path, such as a name that is too long."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager
@@ -73,7 +82,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object within `MAX_JSON_BYTES`, refusing duplicate keys and NaN.
+    """Read a JSON object within `MAX_JSON_BYTES`, refusing duplicate keys, NaN and infinity (1e999 too).
 
     Raises:
         TicketError: names the file and the reason.
@@ -81,7 +90,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise TicketError(f"{printable(path)} is larger than {MAX_JSON_BYTES} bytes")
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique, parse_constant=_no_constants)
+        value = json.loads(path.read_text(encoding="utf-8"), **_STRICT)
     except (OSError, ValueError, RecursionError) as problem:
         raise TicketError(f"cannot read {printable(path)}: {printable(problem)}") from problem
     if not isinstance(value, dict):
@@ -98,6 +107,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constants(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(f"{number} is too large a number")
+    return value
+
+
+_STRICT: dict[str, Any] = {"object_pairs_hook": _unique, "parse_constant": _no_constants, "parse_float": _finite}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

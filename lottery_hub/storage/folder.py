@@ -129,13 +129,16 @@ def load_ladder(ref: Path | str) -> Ladder:
     if config["content"] != "ladder":
         raise TicketError(f"{printable(ref)} holds a {config['content']}, not a ladder")
     backbone, survived = _load_dense(folder, config)
-    return Ladder(
+    ladder = Ladder(
         backbone=backbone,
         survived=survived,
         levels=_integer(config, "levels", MAX_LEVELS),
         method=_one_of(config, "method", get_args(Method)),
         drawing=_object(_read_results(folder, config), "drawing"),
     )
+    if config.get("sparsities") != list(ladder.sparsities):
+        raise TicketError(f"{printable(folder)}: config.json and the masks disagree about the levels' sparsities")
+    return ladder
 
 
 def load_backbone_folder(folder: Path) -> Backbone:
@@ -163,7 +166,7 @@ def find_folder(ref: Path | str) -> Path:
     """
     path = Path(ref)
     for candidate in (path, path / "ticket", path / "ladder", path / "backbone"):
-        if (candidate / "config.json").is_file():
+        if files.is_file(candidate / "config.json"):
             return candidate
     inside = packaged_folder(str(ref))
     if inside is not None:
@@ -252,9 +255,12 @@ def _owner_of(config: dict[str, Any], folder: Path) -> _Owner:
     for values in (mean, std):
         if not (isinstance(values, list) and len(values) == 3 and all(type(v) in (int, float) for v in values)):
             raise TicketError(f"{printable(folder)}: mean and std are three numbers each")
+    centres, widths = cast(list[float], mean), cast(list[float], std)
+    if not all(0 <= m <= 1 and 0 < s <= 1 for m, s in zip(centres, widths, strict=True)):
+        raise TicketError(f"{printable(folder)}: mean and std of [0,1] pixels lie in 0..1, and std is not 0")
     classes = _integer(config, "num_classes", MAX_CLASSES)
     kind = _one_of(config, "pretrain", get_args(Kind))
-    return arch, cast(Kind, kind), tuple(cast(list[float], mean)), tuple(cast(list[float], std)), classes
+    return arch, cast(Kind, kind), tuple(centres), tuple(widths), classes
 
 
 def _shapes(arch: str, classes: int) -> tuple[dict[str, tuple[int, ...]], list[str]]:

@@ -1,0 +1,343 @@
+"""The command line: exit codes, one line for an error, one JSON object on stdout, and the whole chain of commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lottery_hub
+from lottery_hub import cli
+from lottery_hub.backbones import Backbone, fresh_weights
+from lottery_hub.errors import TicketError
+from lottery_hub.storage.folder import load_backbone_folder, load_ladder, load_ticket, save_backbone
+
+COMMANDS = ["find", "draw", "pretrain", "finetune", "evaluate", "show"]
+RUN = [sys.executable, "-c", "from lottery_hub.cli import main; main()"]
+
+
+def process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
+    return subprocess.run([*RUN, *arguments], capture_output=True, text=True, check=False)
+
+
+class Called:
+    """What a command left: exit code, stdout, stderr."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str] | None, *arguments: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["lottery-hub", *arguments])
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        self.code = end.value.code
+        self.out, self.err = capture.readouterr() if capture else ("", "")
+
+    @property
+    def object(self) -> dict[str, Any]:
+        """The one JSON object that stdout is."""
+        assert self.out.count("\n") == 1
+        assert self.out.endswith("}\n")
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        return value
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Call the command line inside this process."""
+    return lambda *arguments: Called(capsys, *arguments)
+
+
+# Help and usage
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+def test_help_goes_to_stdout_and_ends_well(call: Any, arguments: list[str]) -> None:
+    done = call(*arguments)
+    assert done.code == 0
+    assert "Usage:" in done.out
+    assert done.err == ""
+
+
+def test_help_lists_every_command(call: Any) -> None:
+    shown = call("--help").out
+    assert all(name in shown for name in COMMANDS)
+
+
+def test_the_version_is_the_packages(call: Any) -> None:
+    done = call("--version")
+    assert (done.code, done.out) == (0, f"lottery-hub {lottery_hub.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fnid"],
+        ["find", "--nonsense"],
+        ["find", "--seeds", "two"],
+        ["find", "--scan", "some"],
+        ["draw", "--method", "magic"],
+        ["pretrain"],
+        ["pretrain", "--dataset", "digits", "--recipe", "none"],
+        ["show"],
+        ["show", "a", "b"],
+        ["evaluate", "x", "--norm", "l3"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_2_and_says_so_on_stderr(call: Any, arguments: list[str]) -> None:
+    done = call(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert "Usage:" in done.err
+
+
+# Errors
+
+
+@pytest.fixture(scope="module")
+def ten_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone folder whose head fits digits."""
+    weights = fresh_weights("resnet18-slim", 10, 0)
+    return save_backbone(Backbone("resnet18-slim", "std", weights), tmp_path_factory.mktemp("ten") / "net")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["show", "nowhere"], "no ticket at nowhere"),
+        (["show", "x" * 5000], "no ticket at xxx"),
+        (["show", "\x1b[31mred\nline"], r"no ticket at \x1b[31mred\nline"),
+        (["find", "--pretrain", "nosuch"], "unknown backbone 'nosuch'"),
+        (["find", "--pretrain", "fast-adv", "--arch", "resnet34"], "no fast-adv weights are known for resnet34"),
+        (["find", "--pretrain", "std", "--arch", "resnet34"], "HF_HUB_OFFLINE is set"),
+        (["draw", "--pretrain", "adv:nosuch.pth", "--method", "omp"], "no checkpoint at nosuch.pth"),
+        (["pretrain", "--dataset", "nosuch"], "no dataset 'nosuch'"),
+        (["pretrain", "--dataset", "digits", "--arch", "vgg"], "unknown architecture 'vgg'"),
+        (["pretrain", "--dataset", "digits", "--set", "recipe.speed=1"], "--set recipe.speed=1: there is no setting"),
+        (["pretrain", "--dataset", "digits", "--set", "recipe.lr=fast"], "recipe.lr: "),
+        (["pretrain", "--dataset", "digits", "--epochs", "-1"], "epochs: "),
+        (["pretrain", "--dataset", "digits", "--epochs", "0"], "epochs: "),
+        (["pretrain", "--dataset", "digits", "--seed", "-1"], "seed: "),
+        (["pretrain", "--dataset", ""], "dataset: "),
+        (["draw", "--pretrain", "{backbone}", "--method", "omp", "--rounds", "65"], "rounds: "),
+        (["find", "--pretrain", "{backbone}", "--eps", "8"], "an Linf eps of 8 covers all of [0,1]"),
+        (["find", "--pretrain", "{backbone}", "--preset", "paper", "--eps", "-0.1"], "eps: "),
+        (["find", "--pretrain", "{backbone}", "--eps", "much"], "'much' is not a number; write 0.03 or 8/255"),
+        (["find", "--pretrain", "{backbone}", "--seeds", "0"], "seeds: "),
+        (["find", "--pretrain", "{backbone}", "--tolerance", "2 %"], "unknown tolerance '2 %'"),
+        (["find", "--pretrain", "{backbone}", "--fraction", "10"], "fraction: "),
+        (["find", "--pretrain", "{backbone}", "--ladder", "nowhere"], "no ticket at nowhere"),
+        (["evaluate", "{backbone}", "--eps", "2"], "an Linf eps of 2 covers all of [0,1]"),
+        (["evaluate", "{backbone}", "--restarts", "0"], "restarts: "),
+        (["evaluate", "{backbone}", "--sparsity", "0.5"], "holds a backbone, not a ladder"),
+        (["pretrain", "--dataset", "digits", "--device", "tpu"], "unknown device 'tpu'; choose auto, cpu or cuda"),
+        (["finetune", "nowhere"], "no ticket at nowhere"),
+        (["evaluate", "nowhere"], "no ticket at nowhere"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_an_error_is_one_line_on_stderr_and_ends_with_1(
+    call: Any, ten_classes: Path, arguments: list[str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = call(*(word.format(backbone=ten_classes) for word in arguments))
+    assert done.code == 1
+    assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert reason in done.err
+    assert done.err.rstrip("\n").isprintable()
+    assert list(tmp_path.iterdir()) == []  # an error before the work begins leaves nothing behind
+
+
+def test_a_process_prints_no_traceback_unless_asked(tmp_path: Path) -> None:
+    plain = process("show", str(tmp_path))
+    assert plain.returncode == 1
+    assert plain.stdout == ""
+    assert plain.stderr.splitlines() == [plain.stderr.rstrip("\n")]
+    assert plain.stderr.startswith("error: no ticket at ")
+    debug = process("--debug", "show", str(tmp_path))
+    assert debug.returncode == 1
+    assert "Traceback (most recent call last)" in debug.stderr
+    assert "TicketError: no ticket at " in debug.stderr
+
+
+def test_debug_lets_the_error_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["lottery-hub", "--debug", "show", "nowhere"])
+    with pytest.raises(TicketError, match="no ticket at nowhere"):
+        cli.main()
+
+
+# The whole chain, on digits, in seconds
+
+SMALL = ["--device", "cpu", "--precision", "float32", "--json"]
+
+
+def assignments(*pairs: str) -> list[str]:
+    return [word for pair in pairs for word in ("--set", pair)]
+
+
+RECIPES = [
+    f"{prefix}{regime}.{setting}"
+    for prefix in ("", "transfer.")
+    for regime in ("standard", "adversarial")
+    for setting in ("epochs=1", "image_size=16")
+]
+TRANSFERS = [pair for pair in RECIPES if not pair.startswith("transfer.")] + ["test_attack.steps=1"]
+ATTACKS = ["adversarial.attack.steps=1", "adversarial.selection_attack=null"]
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str], Path]]:
+    """Commands and run directories of the chain, in order; each step needs the one before."""
+    root = tmp_path_factory.mktemp("chain")
+    digits = ["--dataset", "digits"]
+    small_data = ["data.image_size=16", "data.fraction=0.1"]
+    steps = {
+        "pretrain": [
+            *("pretrain", *digits, "--recipe", "std", "--epochs", "1"),
+            *assignments(*small_data, "recipe.image_size=16", "test_attack.steps=1"),
+        ],
+        "draw": [
+            *("draw", "--pretrain", str(root / "pretrain/units/pretrain/backbone"), "--source", "digits"),
+            *("--method", "imp", "--rounds", "2"),
+            *assignments(*small_data, "recipe.epochs=1", "recipe.image_size=16"),
+        ],
+        "find": [
+            *("find", "--pretrain", str(root / "draw/ladder"), "--ladder", str(root / "draw/ladder"), *digits),
+            *("--fraction", "0.1", "--tolerance", "points:50"),
+            *assignments("data.image_size=16", *(f"transfer.{pair}" for pair in [*TRANSFERS, *ATTACKS])),
+        ],
+        "finetune": [
+            *("finetune", str(root / "find"), *digits, "--regime", "adversarial", "--fraction", "0.1", "--seed", "3"),
+            *assignments(*TRANSFERS, *ATTACKS),
+        ],
+    }
+    return {
+        name: ([*arguments, *SMALL, "--output", str(root / name)], root / name) for name, arguments in steps.items()
+    }
+
+
+def test_pretrain_writes_a_backbone(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+    arguments, output = chain["pretrain"]
+    done = call(*arguments)
+    assert done.code == 0
+    assert done.object["test"]["samples"] == 359
+    assert load_backbone_folder(Path(done.object["backbone"])).kind == "std"
+    assert Path(done.object["backbone"]) == output / "units" / "pretrain" / "backbone"
+    assert "epoch 1/1" in done.err
+    again = call(*arguments)
+    assert again.object == done.object
+    assert "epoch" not in again.err
+
+
+def test_draw_writes_a_ladder(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+    arguments, output = chain["draw"]
+    done = call(*arguments)
+    assert done.code == 0
+    ladder = load_ladder(output)
+    assert done.object == {"ladder": str(output / "ladder"), "method": "imp", "sparsities": list(ladder.sparsities)}
+    assert ladder.levels == 2
+
+
+def test_find_writes_a_ticket(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+    arguments, output = chain["find"]
+    done = call(*arguments)
+    assert done.code == 0
+    assert done.object["ticket"] == str(output / "ticket")
+    assert load_ticket(output).sparsity == done.object["sparsity"]
+    assert done.err.startswith("ladder: ")
+    assert "dense: standard SA " in done.err
+
+
+def test_find_for_people_prints_a_table_and_the_ticket(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+    arguments, output = chain["find"]
+    done = call(*(word for word in arguments if word != "--json"))
+    assert done.code == 0
+    assert "ouble win" in done.out
+    assert done.out.endswith(f"ticket: {output / 'ticket'}\n")
+
+
+def test_find_with_other_settings_is_one_line(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+    arguments, _ = chain["find"]
+    done = call(*arguments, "--seeds", "2")
+    assert (done.code, done.out) == (1, "")
+    assert "belongs to a run with other settings (plan.seeds: 1 → 2)" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_finetune_writes_a_trained_ticket(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+    arguments, output = chain["finetune"]
+    done = call(*arguments)
+    assert done.code == 0
+    assert {"regime": "adversarial", "seed": 3, "samples": 359}.items() <= done.object.items()
+    trained, start = load_ticket(done.object["ticket"]), load_ticket(output.parent / "find")
+    assert trained.sparsity == start.sparsity == done.object["sparsity"]
+    assert len(trained.weights["fc.weight"]) == 10
+    assert all(not trained.weights[name][~kept].any() for name, kept in trained.mask.items())
+
+
+def test_evaluate_measures_it(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+    folder = chain["finetune"][1] / "units" / "finetune" / "ticket"
+    options = ["--dataset", "digits", "--device", "cpu", "--json"]
+    done = call("evaluate", str(folder), *options, "--steps", "0")
+    assert done.code == 0
+    assert (done.object["attack"], done.object["RA"], done.object["samples"]) == (None, None, 359)
+    attacked = call("evaluate", str(folder), *options, "--steps", "1", "--eps", "8/255").object
+    assert attacked["attack"].startswith("PGD-1 Linf eps 8/255")
+    assert attacked["RA"] <= attacked["SA"] == done.object["SA"]
+
+
+def test_evaluate_refuses_a_head_of_other_classes(tmp_path: Path, ladder: Any, call: Any) -> None:
+    lottery_hub.save_ticket(ladder.ticket(1), tmp_path / "ticket")
+    done = call("evaluate", str(tmp_path / "ticket"), "--dataset", "digits")
+    assert done.code == 1
+    assert "its head has 5 classes and digits has 10; fine-tune it first: lottery-hub finetune" in done.err
+
+
+@pytest.mark.parametrize("step", ["find", "finetune"])
+def test_show_tells_what_a_ticket_is(chain: dict[str, tuple[list[str], Path]], call: Any, step: str) -> None:
+    folder = chain[step][1] / ("units/finetune/ticket" if step == "finetune" else "ticket")
+    ticket = load_ticket(folder)
+    told = call("show", str(folder), "--json")
+    assert told.code == 0
+    assert told.err == ""
+    assert told.object["sparsity"] == ticket.sparsity
+    assert sum(layer["kept"] for layer in told.object["layers"].values()) == told.object["kept"]
+    shown = call("show", str(folder))
+    assert f"{ticket.sparsity * 100:.2f} % sparsity" in shown.out
+    assert ("not judged" in shown.out) is (step == "finetune")
+
+
+def test_show_tells_what_a_ladder_and_a_backbone_are(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+    told = call("show", str(chain["draw"][1]), "--json").object
+    assert (told["content"], told["levels"], len(told["source"])) == ("ladder", 2, 2)
+    assert "2 levels by imp, sparsity %: 20.00, 36.00" in call("show", str(chain["draw"][1])).out
+    assert call("show", str(chain["draw"][1]), "--sparsity", "0.36", "--json").object["level"] == 2
+    backbone = chain["pretrain"][1] / "units" / "pretrain"
+    assert call("show", str(backbone), "--json").object["content"] == "backbone"
+    assert "pre-trained on digits" in call("show", str(backbone)).out
+
+
+# Ctrl-C
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
+def test_an_interrupted_command_says_how_to_go_on(chain: dict[str, tuple[list[str], Path]], tmp_path: Path) -> None:
+    arguments = [*chain["pretrain"][0], *assignments("recipe.epochs=500"), "--output", str(tmp_path / "run")]
+    with subprocess.Popen([*RUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        while not (tmp_path / "run" / "units").exists():
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1] == "stopped; the same command goes on from here"
+    assert "Traceback" not in err

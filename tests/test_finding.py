@@ -1,0 +1,436 @@
+"""Find: which levels are tried, what is written, what is refused, and that a kill at any moment costs nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from lottery_hub import cli, finding
+from lottery_hub.backbones import Backbone
+from lottery_hub.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
+from lottery_hub.data import Dataset
+from lottery_hub.drawing import draw
+from lottery_hub.errors import ConfigError, LotteryHubError, RunError
+from lottery_hub.finding import find, judge_levels
+from lottery_hub.storage.folder import load_ladder, load_ticket, save_backbone, save_ladder
+from lottery_hub.tickets import Ladder
+
+SUMMARY = [
+    "ticket", "double_win", "sparsity", "level", "tolerance", "attack", "samples", "seeds", "scan",
+    "dense", "levels", "controls", "caveats",
+]  # fmt: skip
+
+STANDARD = Recipe(epochs=1, batch_size=12, lr=0.02, augment="none", image_size=8)
+ADVERSARIAL = STANDARD.changed(attack=Attack(method="fgsm", eps=0.1))
+TRANSFER = TransferPlan(standard=STANDARD, adversarial=ADVERSARIAL, test_attack=Attack(method="fgsm", eps=0.1))
+
+
+@pytest.fixture(scope="module")
+def backbone_folder(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_backbone(backbone, tmp_path_factory.mktemp("backbone") / "net")
+
+
+@pytest.fixture(scope="module")
+def plan(backbone_folder: Path) -> FindPlan:
+    return FindPlan(
+        pretrain=str(backbone_folder),
+        arch="resnet18-slim",
+        data=DataPlan(dataset="stripes"),
+        draw=DrawPlan(method="omp", rounds=3),
+        ladder="draw",
+        transfer=TRANSFER,
+        seeds=2,
+        scan="all",
+        controls=True,
+    )
+
+
+# Which levels are tried
+
+
+def scanned(pattern: str, scan: str) -> tuple[list[int], list[int], int | None]:
+    """Return (levels in the order they were tried, levels of the rows, winner); "1" at place k: level k+1 wins."""
+    tried: list[int] = []
+
+    def try_level(level: int) -> dict[str, Any]:
+        tried.append(level)
+        return {"level": level, "double_win": pattern[level - 1] == "1"}
+
+    rows, winner = judge_levels(len(pattern), scan, try_level)
+    return tried, [row["level"] for row in rows], winner and winner["level"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "tried", "winner"),
+    [
+        ("1111111", [4, 6, 7], 7),
+        ("1110000", [4, 2, 3], 3),
+        ("1000000", [4, 2, 1], 1),
+        ("0000000", [4, 2, 1], None),
+        ("1111110", [4, 6, 7], 6),
+        ("1", [1], 1),
+        ("0", [1], None),
+        ("10", [1, 2], 1),
+        ("00", [1], None),
+        # The assumption fails here: level 7 wins, but nothing above level 4 is tried.
+        ("1110001", [4, 2, 3], 3),
+    ],
+)
+def test_bisect_halves_the_candidates(pattern: str, tried: list[int], winner: int | None) -> None:
+    assert scanned(pattern, "bisect") == (tried, sorted(tried), winner)
+
+
+@pytest.mark.parametrize(("pattern", "winner"), [("1110001", 7), ("0100", 2), ("000", None), ("1", 1)])
+def test_all_tries_every_level_and_takes_the_sparsest(pattern: str, winner: int | None) -> None:
+    levels = list(range(1, len(pattern) + 1))
+    assert scanned(pattern, "all") == (levels, levels, winner)
+
+
+def test_bisect_finds_the_last_win_of_every_monotone_pattern_in_few_tries() -> None:
+    for wins in range(20):
+        tried, _, winner = scanned("1" * wins + "0" * (19 - wins), "bisect")
+        assert winner == (wins or None)
+        assert len(tried) <= 5  # 20 outcomes: log2(20) rounded up
+
+
+# The whole story, in process
+
+
+@pytest.fixture(scope="module")
+def found(
+    plan: FindPlan, tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+    """One find of three one-shot levels with controls, and everything it reported."""
+    directory = tmp_path_factory.mktemp("found") / "run"
+    told: list[tuple[str, dict[str, Any]]] = []
+    summary = find(plan, directory, data=tiny_data, report=lambda kind, record: told.append((kind, record)))
+    return directory, summary, told
+
+
+def test_the_summary_has_the_documented_keys(found: tuple[Path, dict[str, Any], Any]) -> None:
+    directory, summary, _ = found
+    assert list(summary) == SUMMARY
+    assert summary["ticket"] == str(directory / "ticket")
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert [row["level"] for row in summary["levels"]] == [1, 2, 3]
+    for row in summary["levels"]:
+        assert row["sparsity"] == pytest.approx(1 - 0.8 ** row["level"], abs=1e-5)
+        assert isinstance(row["double_win"], bool)
+    for row in [summary["dense"], *summary["levels"], *summary["controls"]]:
+        for regime in ("standard", "adversarial"):
+            seeds = row[regime]["seeds"]
+            assert [run["seed"] for run in seeds] == [0, 1]
+            for figure in ("SA", "RA"):
+                assert row[regime][figure] == pytest.approx(sum(run[figure] for run in seeds) / 2)
+                assert 0 <= row[regime][figure] <= 1
+    assert summary["samples"] == 12
+    assert summary["attack"] == "FGSM Linf eps 0.1"
+
+
+def test_the_ticket_is_the_chosen_level_under_the_stated_sparsity(found: tuple[Path, dict[str, Any], Any]) -> None:
+    directory, summary, _ = found
+    ticket = load_ticket(directory / "ticket")
+    assert (ticket.level, ticket.sparsity) == (summary["level"], summary["sparsity"])
+    assert ticket.double_win is summary["double_win"]
+    ladder = load_ladder(directory / "ladder")
+    assert all(torch.equal(ticket.mask[name], kept) for name, kept in ladder.mask(ticket.level).items())
+    assert ticket.fingerprint() == ladder.ticket(ticket.level).fingerprint()
+    winners = [row for row in summary["levels"] if row["double_win"]]
+    chosen = winners[-1] if winners else max(summary["levels"], key=lambda row: row["margin"])
+    assert summary["level"] == chosen["level"]
+
+
+def test_the_records_hold_every_transfer(found: tuple[Path, dict[str, Any], Any]) -> None:
+    directory, summary, _ = found
+    records = load_ticket(directory / "ticket").records
+    assert {key: records[key] for key in SUMMARY if key != "ticket"} == {
+        key: value for key, value in summary.items() if key != "ticket"
+    }
+    # Dense, three levels and two controls; two regimes; two seeds.
+    assert len(records["transfers"]) == 6 * 2 * 2
+    assert [t["ticket"] for t in records["transfers"][:5]] == ["level-00"] * 4 + ["level-01"]
+    assert records["transfers"][0]["sparsity"] == 0
+    assert (directory / "ticket" / "README.md").read_text(encoding="utf-8").startswith("---\n")
+
+
+def test_every_unit_is_announced_and_measured_once(found: tuple[Path, dict[str, Any], Any]) -> None:
+    directory, _, told = found
+    units = [record["unit"] for kind, record in told if kind == "unit"]
+    assert len(units) == len(set(units)) == 24
+    assert units[0] == "transfer-level-00-standard-seed-0"
+    assert {record["unit"] for kind, record in told if kind == "epoch"} == set(units)
+    assert [kind for kind, _ in told if kind in ("ladder", "dense", "level", "control")] == (
+        ["ladder", "dense"] + ["level"] * 3 + ["control"] * 2
+    )
+    assert sorted(path.name for path in (directory / "units").iterdir()) == sorted(units)
+
+
+def test_controls_keep_as_many_weights_as_the_chosen_level(found: tuple[Path, dict[str, Any], Any]) -> None:
+    _, summary, _ = found
+    assert [row["method"] for row in summary["controls"]] == ["omp", "random"]
+    assert [row["sparsity"] for row in summary["controls"]] == [summary["sparsity"]] * 2
+
+
+def test_the_same_find_again_trains_nothing_and_says_the_same(
+    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    directory, summary, _ = found
+    copy = shutil.copytree(directory, tmp_path / "run")
+    kinds: list[str] = []
+    again = find(plan, copy, data=tiny_data, report=lambda kind, record: kinds.append(kind))
+    assert "epoch" not in kinds
+    assert again | {"ticket": ""} == summary | {"ticket": ""}
+    for name in ("ticket.safetensors", "results.json", "README.md", "config.json"):
+        assert (copy / "ticket" / name).read_bytes() == (directory / "ticket" / name).read_bytes()
+
+
+def test_a_changed_setting_is_refused_with_the_difference(
+    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset
+) -> None:
+    directory, _, _ = found
+    with pytest.raises(RunError, match=r"other settings \(plan\.transfer\.standard\.lr: 0\.02 → 0\.5\)"):
+        find(plan.with_settings(["transfer.standard.lr=0.5"]), directory, data=tiny_data)
+    with pytest.raises(RunError, match=r"other settings \(plan\.seeds: 2 → 3\)"):
+        find(plan.changed(seeds=3), directory, data=tiny_data)
+
+
+def test_no_double_win_still_gives_the_best_level_marked_as_such(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = finding.judge
+
+    def strict(dense: Any, runs: Any, tolerance: Any) -> dict[str, Any]:
+        judged = real(dense, runs, tolerance)
+        return judged | {"double_win": False, "margin": -judged["margin"]}
+
+    monkeypatch.setattr(finding, "judge", strict)
+    summary = find(plan.with_settings(["seeds=1", "controls=false"]), tmp_path / "run", data=tiny_data)
+    assert summary["double_win"] is False
+    assert summary["level"] == max(summary["levels"], key=lambda row: row["margin"])["level"]
+    ticket = load_ticket(tmp_path / "run")
+    assert ticket.double_win is False
+
+
+# Ladders that are given
+
+
+def test_a_given_ladder_is_reused_and_its_own_counts_hold_for_controls(
+    plan: FindPlan, backbone: Backbone, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    halves = draw(backbone, DrawPlan(method="random", rounds=2, prune_fraction=0.5))
+    folder = save_ladder(halves, tmp_path / "ladder")
+    told: list[dict[str, Any]] = []
+    summary = find(
+        plan.with_settings([f"ladder={folder}", "seeds=1"]),
+        tmp_path / "run",
+        data=tiny_data,
+        report=lambda kind, record: told.append(record) if kind == "ladder" else None,
+    )
+    assert told == [{"source": str(folder), "levels": 2, "method": "random"}]
+    assert summary["sparsity"] in halves.sparsities
+    # The plan prunes by 0.2, the ladder by 0.5: the controls follow the ladder.
+    assert [row["sparsity"] for row in summary["controls"]] == [summary["sparsity"]] * 2
+    assert not (tmp_path / "run" / "ladder").exists()
+
+
+def test_a_ladder_of_another_backbone_is_refused(
+    plan: FindPlan, backbone: Backbone, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    other = Backbone("resnet18-slim", "adv", backbone.weights | {"fc.bias": torch.ones(5)})
+    folder = save_ladder(draw(other, DrawPlan(method="omp", rounds=1)), tmp_path / "ladder")
+    with pytest.raises(ConfigError, match="was drawn from another backbone"):
+        find(plan.changed(ladder=str(folder)), tmp_path / "run", data=tiny_data)
+
+
+@pytest.mark.parametrize("wrong", ["ladder=nowhere", 'draw.data.dataset="nowhere"'])
+def test_a_mistyped_ladder_or_source_leaves_no_run_behind(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, wrong: str
+) -> None:
+    imp = DrawPlan(method="imp", rounds=1, data=DataPlan(dataset="digits"), recipe=STANDARD)
+    with pytest.raises(LotteryHubError, match="nowhere"):
+        find(plan.changed(draw=imp).with_settings([wrong]), tmp_path / "run", data=tiny_data)
+    assert not (tmp_path / "run").exists()
+
+
+# What others may read
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of images: two classes, 24 grey squares."""
+    for index in range(24):
+        place = tmp_path / "secret-home" / "pictures" / "train" / ("dark" if index % 2 else "light")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (index * 9,) * 3).save(place / f"{index}.png")
+    return tmp_path / "secret-home" / "pictures"
+
+
+@pytest.mark.parametrize("given", ["drawn", "ladder"])
+def test_no_local_path_reaches_the_ticket_folder(
+    pictures: Path, backbone: Backbone, ladder: Ladder, tmp_path: Path, given: str
+) -> None:
+    home = tmp_path / "secret-home"
+    torch.save(backbone.weights, home / "weights.pth")
+    save_ladder(ladder, home / "ladder")
+    plan = FindPlan(
+        pretrain=f"adv:{home / 'weights.pth'}",
+        arch="resnet18-slim",
+        data=DataPlan(dataset=str(pictures), image_size=8),
+        draw=DrawPlan(
+            method="imp",
+            rounds=2,
+            data=DataPlan(dataset=str(pictures), image_size=8),
+            recipe=STANDARD.changed(select="last"),
+        ),
+        ladder="draw" if given == "drawn" else str(home / "ladder"),
+        transfer=TRANSFER,
+        scan="bisect",
+    )
+    find(plan, home / "run")
+    files = [path for path in (home / "run" / "ticket").rglob("*") if path.is_file()]
+    assert len(files) == 4
+    for path in files:
+        content = path.read_bytes()
+        for place in (str(home), "secret-home", str(Path.home()) + "/", str(Path.cwd())):
+            assert place.encode() not in content, f"{path.name} tells {place}"
+    records = load_ticket(home / "run").records
+    assert records["plan"]["pretrain"] == "adv:weights.pth"
+    assert records["plan"]["data"]["dataset"] == "pictures"
+
+
+# Kills
+
+
+def command(backbone_folder: Path, output: Path) -> list[str]:
+    assignments = [
+        "data.image_size=16",
+        "transfer.standard.image_size=16",
+        "transfer.standard.epochs=3",
+        "transfer.adversarial.image_size=16",
+        "transfer.adversarial.epochs=2",
+        "transfer.adversarial.attack.steps=1",
+        "transfer.adversarial.selection_attack=null",
+        "transfer.test_attack.steps=2",
+        "draw.rounds=3",
+        "draw.data.image_size=16",
+        "draw.data.fraction=0.1",
+        "draw.recipe.epochs=2",
+        "draw.recipe.image_size=16",
+        "draw.recipe.attack=null",
+    ]
+    return [
+        *("find", "--pretrain", str(backbone_folder), "--dataset", "digits", "--fraction", "0.1"),
+        *("--method", "imp", "--source", "digits", "--scan", "all"),
+        *("--device", "cpu", "--precision", "float32", "--json", "--output", str(output)),
+        *(word for assignment in assignments for word in ("--set", assignment)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def unkilled(backbone_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("unkilled") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lottery-hub", *command(backbone_folder, output)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    assert end.value.code == 0
+    return output
+
+
+def timeless(value: Any) -> Any:
+    """Leave out how long things took: all else must be equal."""
+    if isinstance(value, dict):
+        return {key: timeless(inside) for key, inside in value.items() if key != "seconds"}
+    return [timeless(inside) for inside in value] if isinstance(value, list) else value
+
+
+def finished(output: Path) -> dict[str, int]:
+    """Name and time of every finished unit."""
+    return {
+        unit.name: (unit / "result.json").stat().st_mtime_ns
+        for unit in (output / "units").glob("*")
+        if unit.suffix != ".partial"
+    }
+
+
+def killed_after(arguments: list[str], seconds: float) -> bool:
+    """Start a find, SIGKILL it so long after its first word; return whether it was still at work."""
+    with subprocess.Popen(
+        [sys.executable, "-c", "from lottery_hub.cli import main; main()", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("ladder: ")
+        time.sleep(seconds)
+        process.kill()
+        process.stderr.read()
+    return process.returncode == -9
+
+
+def test_a_find_killed_at_random_moments_equals_an_unkilled_one(
+    backbone_folder: Path, unkilled: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    arguments = command(backbone_folder, output)
+    dice = random.Random(20)
+    before: dict[str, int] = {}
+    kills = 0
+    for _ in range(3):
+        kills += killed_after(arguments, dice.uniform(0.0, 1.0))
+        now = finished(output)
+        assert {name: now.get(name) for name in before} == before  # nothing finished is done twice
+        before = now
+    assert kills >= 2
+    done = subprocess.run(
+        [sys.executable, "-c", "from lottery_hub.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    now = finished(output)
+    assert {name: now[name] for name in before} == before
+    assert now.keys() == finished(unkilled).keys()
+    assert not list(output.rglob("*.partial"))
+
+    for name in ("ticket/ticket.safetensors", "ladder/ladder.safetensors"):
+        assert (output / name).read_bytes() == (unkilled / name).read_bytes(), name
+    ours, theirs = (json.loads((run / "ticket/results.json").read_text(encoding="utf-8")) for run in (output, unkilled))
+    assert timeless(ours) == timeless(theirs)
+    assert [(t["SA"], t["RA"]) for t in ours["transfers"]] == [(t["SA"], t["RA"]) for t in theirs["transfers"]]
+    assert json.loads(done.stdout)["sparsity"] == load_ticket(unkilled).sparsity
+
+
+class KillError(Exception):
+    """Stands for a kill: nothing catches it."""
+
+
+@pytest.mark.parametrize("epochs", [1, 5, 12])
+def test_a_find_stopped_after_any_epoch_trains_no_epoch_twice(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, epochs: int
+) -> None:
+    plan = plan.with_settings(["seeds=1", "controls=false", "transfer.standard.epochs=2"])
+    seen: list[tuple[str, int]] = []
+
+    def watch(kind: str, record: dict[str, Any]) -> None:
+        if kind == "epoch":
+            seen.append((record["unit"], record["epoch"]))
+            if len(seen) == epochs:
+                raise KillError
+
+    with pytest.raises(KillError):
+        find(plan, tmp_path / "run", data=tiny_data, report=watch)
+    find(plan, tmp_path / "run", data=tiny_data, report=watch)
+    assert len(seen) == len(set(seen)) == 4 * (2 + 1)  # dense and three levels; two standard epochs, one adversarial

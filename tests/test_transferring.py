@@ -1,0 +1,44 @@
+"""Transfer: a fresh dense head, the same for dense and ticket, and a mask that holds."""
+
+from __future__ import annotations
+
+import torch
+
+from lottery_hub.config import Attack, Recipe
+from lottery_hub.transferring import transfer
+
+ATTACK = Attack(eps=0.03, step_size=0.02, steps=2)
+STANDARD = Recipe(epochs=1, batch_size=16, lr=0.02, augment="none", image_size=8)
+
+
+def test_a_ticket_and_its_backbone_with_the_mask_transfer_alike(ladder, tiny_data):
+    ticket = ladder.ticket(3)
+    as_ticket = transfer(ticket, tiny_data, STANDARD, test_attack=ATTACK, seed=1)
+    as_mask = transfer(ladder.backbone, tiny_data, STANDARD, test_attack=ATTACK, seed=1, mask=ladder.mask(3))
+    assert all(torch.equal(as_ticket.weights[name], tensor) for name, tensor in as_mask.weights.items())
+    assert as_ticket.accuracy == as_mask.accuracy
+
+
+def test_the_ticket_stays_a_ticket_and_gets_a_head_for_the_classes(ladder, tiny_data):
+    ticket = ladder.ticket(3)
+    done = transfer(ticket, tiny_data, STANDARD, test_attack=None, seed=0)
+    assert len(done.weights["fc.weight"]) == len(tiny_data.classes)
+    assert all(bool((done.weights[name][~kept] == 0).all()) for name, kept in ticket.mask.items())
+
+
+def test_the_record_says_what_was_measured(ladder, tiny_data):
+    adversarial = STANDARD.changed(attack=ATTACK)
+    record = transfer(ladder.backbone, tiny_data, adversarial, test_attack=ATTACK, seed=5).record
+    assert record["regime"] == "adversarial"
+    assert record["seed"] == 5
+    assert record["samples"] == len(tiny_data.test)
+    assert record["attack"] == ATTACK.describe()
+    assert record["SA"] == record["correct"] / record["samples"]
+    assert 0 <= record["RA"] <= record["SA"]
+    assert transfer(ladder.backbone, tiny_data, STANDARD, test_attack=None).record["RA"] is None
+
+
+def test_the_start_is_left_as_it_was(ladder, tiny_data):
+    before = ladder.backbone.fingerprint()
+    transfer(ladder.backbone, tiny_data, STANDARD, test_attack=None, mask=ladder.mask(2))
+    assert ladder.backbone.fingerprint() == before
