@@ -65,8 +65,9 @@ def _once(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, gene
 
 def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     images = images.detach().requires_grad_(True)
-    # Summed, not averaged: an image's gradient must not depend on how many others share its batch.
-    loss = F.cross_entropy(model(images).float(), labels, reduction="sum")
+    with torch.enable_grad():  # evaluation loops are often written under no_grad
+        # Summed, not averaged: an image's gradient must not depend on how many others share its batch.
+        loss = F.cross_entropy(model(images).float(), labels, reduction="sum")
     return torch.autograd.grad(loss, images)[0]
 
 

@@ -23,6 +23,7 @@ Augment = Literal["none", "crop", "crop-flip", "random-resized-crop"]
 Schedule = Literal["constant", "cosine", "steps", "one-cycle"]
 
 REGIMES: tuple[Regime, ...] = ("standard", "adversarial")
+SEEDS = 2**32  # training spreads a seed over the generator's 64 bits, which larger ones would overflow
 
 
 class Frozen(BaseModel):
@@ -103,7 +104,7 @@ def _value(text: str) -> Any:
 
 def _first_problem(what: str, problem: ValidationError) -> str:
     first = problem.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = printable(".".join(str(part) for part in first["loc"]))
     return f"{what}{'.' + field if field else ''}: {first['msg'].removeprefix('Value error, ')}"
 
 
@@ -155,9 +156,9 @@ class Attack(Frozen):
 
 
 def pixel_units(value: float) -> str:
-    """Return `8/255` for values that are whole 255ths below 1, else the plain number."""
+    """Return `8/255` for values that are whole 255ths between 0 and 1, else the plain number."""
     scaled = value * 255
-    if 0 < value < 1 and abs(scaled - round(scaled)) < 1e-6:
+    if 0 < round(scaled) < 255 and abs(scaled - round(scaled)) < 1e-6:
         return f"{round(scaled)}/255"
     return f"{value:.4g}"
 
@@ -232,7 +233,7 @@ class PretrainPlan(Frozen):
     data: DataPlan
     recipe: Recipe
     test_attack: Attack
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
     weights: Literal["float32", "float16"] = "float32"
 
 
@@ -254,7 +255,7 @@ class DrawPlan(Frozen):
     data: DataPlan | None = None
     recipe: Recipe | None = None
     test_attack: Attack | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import foolbox
 import pytest
 import torch
-from foolbox.attacks import L2ProjectedGradientDescentAttack, LinfFastGradientAttack, LinfProjectedGradientDescentAttack
+from foolbox.attacks import (
+    L2FastGradientAttack,
+    L2ProjectedGradientDescentAttack,
+    LinfFastGradientAttack,
+    LinfProjectedGradientDescentAttack,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -50,16 +55,18 @@ def run(network, attack, images, labels, seed=0):
             L2ProjectedGradientDescentAttack(abs_stepsize=0.2, steps=10, random_start=False),
         ),
         (Attack(method="fgsm", eps=0.1), LinfFastGradientAttack(random_start=False)),
+        (Attack(method="fgsm", norm="l2", eps=0.9), L2FastGradientAttack(random_start=False)),
     ],
-    ids=["pgd-linf", "pgd-l2", "fgsm"],
+    ids=["pgd-linf", "pgd-l2", "fgsm-linf", "fgsm-l2"],
 )
-def test_foolbox_finds_the_same_images(attack, oracle):
-    network = small_network(torch.float64)
-    images, labels = images_and_labels(dtype=torch.float64)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_foolbox_finds_the_same_images(attack, oracle, dtype):
+    network = small_network(dtype)
+    images, labels = images_and_labels(dtype=dtype)
     ours = run(network, attack, images, labels)
     theirs, _, _ = oracle(foolbox.PyTorchModel(network, bounds=(0, 1)), images, labels, epsilons=attack.eps)
     assert (ours - images).abs().max() > 0.05
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-7)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-7)
 
 
 class Linear(nn.Module):
@@ -153,13 +160,34 @@ def test_parameters_get_no_gradient_and_stay_trainable():
 
 def test_batch_norm_is_frozen_while_the_attack_runs_and_flags_come_back():
     network = small_network().train()
-    network[1].eval()  # a user's frozen layer stays frozen
+    network[5].eval()  # a layer that its user keeps in eval mode
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     run(network, Attack(eps=0.1, step_size=0.05, steps=2), *images_and_labels())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert network.training
     assert network[0].training
-    assert not network[1].training
+    assert network[1].training
+    assert not network[5].training
+
+
+def test_flags_come_back_after_a_failure_too():
+    network = small_network().train()
+    network[1].eval()
+    with pytest.raises(RuntimeError):
+        run(network, Attack(eps=0.1, step_size=0.05), torch.rand(2, 5, 8, 8), torch.tensor([0, 1]))
+    assert [module.training for module in network] == [True, False, True, True, True, True]
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_an_attack_works_inside_an_evaluation_loop_without_gradients():
+    network = small_network()
+    images, labels = images_and_labels()
+    attack = Attack(eps=0.1, step_size=0.05, steps=2)
+    with torch.no_grad():
+        inside = run(network, attack, images, labels)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(inside, run(network, attack, images, labels))
+    assert not inside.requires_grad
 
 
 def test_the_papers_batch_norm_mode_moves_the_statistics():

@@ -362,6 +362,24 @@ def test_a_failing_write_leaves_the_old_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["ticket"]
 
 
+def test_a_failing_rename_brings_the_old_folder_back(
+    ladder: Ladder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = save_ticket(ladder.ticket(1), tmp_path / "ticket")
+    real = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.suffix == ".new":
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(KeyboardInterrupt):
+        save_ticket(ladder.ticket(5), place)
+    assert load_ticket(place).level == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["ticket"]
+
+
 def test_records_that_are_no_json_leave_nothing(ladder: Ladder, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range float"):
         save_ticket(ladder.ticket(1, {"SA": float("nan")}), tmp_path / "ticket")

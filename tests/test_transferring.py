@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from lottery_hub import transferring
 from lottery_hub.config import Attack, Recipe
+from lottery_hub.evaluation import evaluate
 from lottery_hub.transferring import transfer
 
 ATTACK = Attack(eps=0.03, step_size=0.02, steps=2)
@@ -24,6 +26,39 @@ def test_the_ticket_stays_a_ticket_and_gets_a_head_for_the_classes(ladder, tiny_
     done = transfer(ticket, tiny_data, STANDARD, test_attack=None, seed=0)
     assert len(done.weights["fc.weight"]) == len(tiny_data.classes)
     assert all(bool((done.weights[name][~kept] == 0).all()) for name, kept in ticket.mask.items())
+
+
+def test_dense_and_ticket_start_from_one_head_a_seed(ladder, tiny_data, monkeypatch):
+    heads = []
+    real = transferring.train
+
+    def spy(model, *arguments, **named):
+        heads.append(model.network.fc.weight.detach().clone())
+        return real(model, *arguments, **named)
+
+    monkeypatch.setattr(transferring, "train", spy)
+    for start, seed in [(ladder.backbone, 1), (ladder.ticket(2), 1), (ladder.ticket(5), 1), (ladder.backbone, 2)]:
+        transfer(start, tiny_data, STANDARD, test_attack=None, seed=seed)
+    dense, ticket, sparser, other = heads
+    assert torch.equal(dense, ticket)
+    assert torch.equal(dense, sparser)
+    assert not torch.equal(dense, other)
+    assert bool((dense != 0).all())  # no mask on the head
+
+
+def test_a_dense_transfer_keeps_every_weight_alive(ladder, tiny_data):
+    done = transfer(ladder.backbone, tiny_data, STANDARD, test_attack=None)
+    assert all(bool((done.weights[name] != 0).all()) for name in ladder.backbone.prunable)
+
+
+def test_the_test_figures_are_those_of_the_chosen_epoch(ladder, tiny_data):
+    recipe = STANDARD.changed(epochs=4)
+    done = transfer(ladder.backbone, tiny_data, recipe, test_attack=None)
+    model = ladder.backbone.model(len(tiny_data.classes))
+    model.network.load_state_dict(done.weights)
+    assert evaluate(model, tiny_data.test, image_size=8) == done.accuracy
+    scores = [record["validation_SA"] for record in done.record["history"]]
+    assert done.record["epoch"] == scores.index(max(scores)) + 1
 
 
 def test_the_record_says_what_was_measured(ladder, tiny_data):

@@ -56,7 +56,11 @@ def _swap(fresh: Path, target: Path) -> None:
         return
     old = fresh.with_suffix(".old")
     target.rename(old)
-    fresh.rename(target)
+    try:
+        fresh.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
     shutil.rmtree(old)
 
 

@@ -1,0 +1,83 @@
+"""The front door: every public name is there, and opening it costs next to nothing."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lottery_hub
+
+HEAVY = {"torch", "timm", "torchvision", "numpy", "pydantic", "huggingface_hub", "datasets", "pyarrow", "sklearn"}
+
+# Processor time, the best of five processes: a busy machine slows the clock on the wall, not this one.
+SECONDS_TO_IMPORT = 0.15
+SECONDS_TO_HELP = 0.3
+
+IMPORT = "import lottery_hub"
+HELP = """
+import contextlib, io, sys
+sys.argv = ["lottery-hub", "--help"]
+from lottery_hub.cli import main
+with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+    main()
+assert "find" in shown.getvalue()
+"""
+REPORT = """
+import json, sys, time
+print(json.dumps({"seconds": time.process_time(), "modules": sorted({name.split(".")[0] for name in sys.modules})}))
+"""
+
+
+def in_a_process_of_its_own(code):
+    """Run code in a fresh interpreter; return the processor time since it started, and the packages it imported."""
+    done = subprocess.run([sys.executable, "-c", code + REPORT], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("code", "limit"), [(IMPORT, SECONDS_TO_IMPORT), (HELP, SECONDS_TO_HELP)], ids=["import", "help"]
+)
+def test_the_first_answer_comes_fast(code, limit):
+    assert min(in_a_process_of_its_own(code)["seconds"] for _ in range(5)) < limit
+
+
+@pytest.mark.parametrize("code", [IMPORT, HELP], ids=["import", "help"])
+def test_the_first_answer_imports_nothing_heavy(code):
+    assert HEAVY.isdisjoint(in_a_process_of_its_own(code)["modules"])
+
+
+@pytest.mark.parametrize("name", lottery_hub.__all__)
+def test_every_public_name_is_there_and_documented(name):
+    value = getattr(lottery_hub, name)
+    assert name in dir(lottery_hub)
+    assert isinstance(value, str) or value.__doc__
+
+
+def test_public_functions_come_from_the_library_and_stay_the_same_object():
+    for name in set(lottery_hub.__all__) - {"__version__"}:
+        value = getattr(lottery_hub, name)
+        assert value.__module__.startswith("lottery_hub.")
+        assert value.__name__ == name
+        assert getattr(lottery_hub, name) is value
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'lottery_hub' has no attribute 'fnd'"):
+        lottery_hub.fnd  # noqa: B018
+
+
+def test_type_checkers_see_the_names_that_users_get():
+    tree = ast.parse(Path(lottery_hub.__file__).read_text(encoding="utf-8"))
+    (guarded,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.name: node.module for node in guarded.body for alias in node.names}
+    assert seen == {name: f"lottery_hub.{home}" for name, home in lottery_hub._HOME.items()}
+    assert sorted([*seen, "__version__"]) == sorted(lottery_hub.__all__)
+
+
+def test_the_types_are_shipped():
+    assert (Path(lottery_hub.__file__).parent / "py.typed").is_file()
