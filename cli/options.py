@@ -30,7 +30,7 @@ Fraction = Annotated[float, typer.Option(help="Share of the training images, str
 Output = Annotated[
     Path | None, typer.Option(help="Run directory; the same command goes on where it was.", show_default=False)
 ]
-Seed = Annotated[int, typer.Option(help="Of head, data order and attack starts.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of head, data order and attack starts.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 PrecisionChoice = Annotated[
     Literal["auto", "float32", "bfloat16"],

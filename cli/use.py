@@ -90,7 +90,7 @@ def evaluate_command(
     ref: Ref,
     dataset: options.DatasetRef = "digits",
     sparsity: Sparsity = None,
-    steps: Annotated[int, typer.Option(help="Steps of the PGD attack; 0 measures SA only.")] = 20,
+    steps: Annotated[int, typer.Option(min=0, help="Steps of the PGD attack; 0 measures SA only.")] = 20,
     eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")] = None,
     norm: Annotated[Literal["linf", "l2"], typer.Option(help="Of the attack.")] = "linf",
     restarts: Annotated[int, typer.Option(help="Random starts; one that breaks an image counts.")] = 1,
@@ -101,18 +101,24 @@ def evaluate_command(
     """Measure SA and RA of a fine-tuned ticket or a backbone, with the head it has, on a dataset's test split."""
     from lottery_hub.config import parse_number
     from lottery_hub.data import load_dataset
-    from lottery_hub.errors import TicketError
+    from lottery_hub.errors import ConfigError, TicketError
     from lottery_hub.evaluation import evaluate
     from lottery_hub.presets import habits, pgd
     from lottery_hub.storage.folder import find_folder, load_backbone_folder, load_ticket, read_about
 
     from .display import percent
 
+    if norm == "l2" and steps and not eps:
+        raise ConfigError("a dataset's default radius is for Linf; give the L2 one with --eps, e.g. --eps 0.5")
     chosen, _ = options.choose(device, "float32")
     data = load_dataset(dataset)
+    image_size = 32
     folder = find_folder(ref)
     if read_about(folder)["content"] == "ticket" or sparsity is not None:
-        model = load_ticket(folder, sparsity).to_normalised()
+        ticket = load_ticket(folder, sparsity)
+        model = ticket.to_normalised()
+        # A fine-tuned ticket is measured at the size it was trained at.
+        image_size = ticket.records.get("recipe", {}).get("image_size", image_size)
     else:
         model = load_backbone_folder(folder).model()
     classes = len(model.network.get_parameter("fc.weight"))
@@ -123,7 +129,7 @@ def evaluate_command(
         )
     radius = parse_number(eps) if eps else habits(data.name).eps
     attack = pgd(steps, radius).changed(norm=norm, restarts=restarts) if steps > 0 else None
-    accuracy = evaluate(model.to(chosen), data.test, attack=attack, seed=seed, device=chosen)
+    accuracy = evaluate(model.to(chosen), data.test, attack=attack, image_size=image_size, seed=seed, device=chosen)
     shown = attack.describe() if attack else None
     if as_json:
         options.emit({"dataset": data.name, "attack": shown, "seed": seed, **accuracy.record()})
@@ -140,7 +146,7 @@ def show_command(ref: Ref, sparsity: Sparsity = None, as_json: options.Json = Fa
     about = read_about(folder)
     if about["content"] != "ticket" and sparsity is None:
         if about["content"] == "ladder":
-            about["source"] = load_ladder(folder).drawing.get("rounds")
+            about["rounds"] = load_ladder(folder).drawing.get("rounds")
         _show_ladder(ref, about, as_json)
         return
     _show_ticket(load_ticket(folder, sparsity), as_json)

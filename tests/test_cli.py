@@ -85,6 +85,7 @@ def test_the_version_is_the_packages(call: Any) -> None:
         ["draw", "--method", "magic"],
         ["pretrain"],
         ["pretrain", "--dataset", "digits", "--recipe", "none"],
+        ["pretrain", "--dataset", "digits", "--seed", "-1"],
         ["show"],
         ["show", "a", "b"],
         ["evaluate", "x", "--norm", "l3"],
@@ -123,8 +124,8 @@ def ten_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["pretrain", "--dataset", "digits", "--set", "recipe.speed=1"], "--set recipe.speed=1: there is no setting"),
         (["pretrain", "--dataset", "digits", "--set", "recipe.lr=fast"], "recipe.lr: "),
         (["pretrain", "--dataset", "digits", "--epochs", "-1"], "epochs: "),
+        (["evaluate", "x", "--norm", "l2"], "--eps"),
         (["pretrain", "--dataset", "digits", "--epochs", "0"], "epochs: "),
-        (["pretrain", "--dataset", "digits", "--seed", "-1"], "seed: "),
         (["pretrain", "--dataset", ""], "dataset: "),
         (["draw", "--pretrain", "{backbone}", "--method", "omp", "--rounds", "65"], "rounds: "),
         (["find", "--pretrain", "{backbone}", "--eps", "8"], "an Linf eps of 8 covers all of [0,1]"),
@@ -318,7 +319,7 @@ def test_show_tells_what_a_ticket_is(chain: dict[str, tuple[list[str], Path]], c
 
 def test_show_tells_what_a_ladder_and_a_backbone_are(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
     told = call("show", str(chain["draw"][1]), "--json").object
-    assert (told["content"], told["levels"], len(told["source"])) == ("ladder", 2, 2)
+    assert (told["content"], told["levels"], len(told["rounds"])) == ("ladder", 2, 2)
     assert "2 levels by imp, sparsity %: 20.00, 36.00" in call("show", str(chain["draw"][1])).out
     assert call("show", str(chain["draw"][1]), "--sparsity", "0.36", "--json").object["level"] == 2
     backbone = chain["pretrain"][1] / "units" / "pretrain"
