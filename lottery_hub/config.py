@@ -94,7 +94,7 @@ def parse_number(text: str) -> float:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         return parse_number(text)

@@ -200,3 +200,30 @@ def test_batches_lie_in_memory_as_the_convolutions_like_them(augment, size):
         assert images.is_contiguous(memory_format=torch.channels_last)
     for images, _ in plain_batches(numbered(6), 3, size, CPU):
         assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_crop_flip_also_crops():
+    images = noise(count=1).clamp_min(1).expand(100, 3, 8, 8)
+    views = augmented(images, "crop-flip", 8, seeded())
+    assert bool((views == 0).flatten(1).any(1).any())  # black comes in only by a shift
+
+
+def test_small_boxes_turn_up_on_both_sides_of_the_image():
+    side = 64
+    columns = torch.arange(side, dtype=torch.uint8).expand(side, side)
+    images = torch.stack([columns, columns.T, columns]).expand(500, 3, side, side)
+    views = augmented(images, "random-resized-crop", 16, seeded()) * 255
+    width = (views[:, 0, 8, -1] - views[:, 0, 8, 0]).abs() * 16 / 15 / side
+    height = (views[:, 1, -1, 8] - views[:, 1, 0, 8]).abs() * 16 / 15 / side
+    assert (width * height).min() < 0.12
+    for channel in (0, 1):
+        middle = views[:, channel].mean((1, 2))
+        assert middle.min() < side * 0.3
+        assert middle.max() > side * 0.7
+
+
+def test_shrinking_averages_instead_of_skipping_pixels():
+    # A checkerboard of single pixels is grey from afar.
+    board = ((torch.arange(64)[:, None] + torch.arange(64)) % 2 * 255).to(torch.uint8).expand(1, 3, 64, 64)
+    pixels = centred(board, 8)
+    torch.testing.assert_close(pixels, torch.full_like(pixels, 0.5), rtol=0, atol=0.05)
