@@ -89,6 +89,8 @@ class Progress:
             self._say(f"{record['method']} control: {_figures(record)}")
         elif kind == "unit" and record["finished"]:
             self._say(f"{record['unit']}: done before")
+        elif kind == "unit":
+            self.line = f"{record['unit']}: first epoch"
         elif kind in ("epoch", "draw"):
             what = f"level {record['level']} of {record['of']}" if kind == "draw" else record["unit"]
             self.line = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lottery_hub import training
 from lottery_hub.config import Attack, Recipe
 from lottery_hub.errors import LotteryHubError
 from lottery_hub.masks import keep_highest, kept_and_total, magnitudes
@@ -63,6 +64,26 @@ def test_a_seed_decides_everything(backbone, tiny_data):
     first, again, other = (train(backbone.model(3), tiny_data, recipe, seed=seed) for seed in (0, 0, 1))
     assert same(first.weights, again.weights)
     assert not same(first.weights, other.weights)
+
+
+def test_every_seed_and_epoch_has_its_own_views_and_attack_starts(backbone, tiny_data, monkeypatch):
+    streams = []
+    real = training.train_batches
+
+    def batches(split, batch_size, augment, image_size, generator, device):
+        streams.append(generator.initial_seed())
+        return real(split, batch_size, augment, image_size, generator, device)
+
+    def starts(model, images, labels, attack, generator):
+        streams.append(generator.initial_seed())
+        return images
+
+    monkeypatch.setattr(training, "train_batches", batches)
+    monkeypatch.setattr(training, "perturb", starts)
+    recipe = QUICK.changed(batch_size=24, attack=Attack(method="fgsm", eps=0.05))
+    for seed in (0, 1, 2**32 - 1):
+        train(backbone.model(3), tiny_data, recipe, seed=seed)
+    assert len(streams) == len(set(streams)) == 3 * 3 * 2  # seeds, epochs, streams
 
 
 def without_seconds(history):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from lottery_hub import transferring
@@ -53,17 +54,22 @@ def test_a_dense_transfer_keeps_every_weight_alive(ladder, tiny_data):
     assert all(bool((done.weights[name] != 0).all()) for name in ladder.backbone.prunable)
 
 
-def test_the_test_figures_are_those_of_the_chosen_epoch_and_not_of_the_last(ladder, tiny_data, monkeypatch):
+@pytest.mark.parametrize(("answer", "right"), [(0, 0), (1, 12), (2, 0)])
+def test_the_test_figures_are_those_of_the_chosen_epoch_and_not_of_the_last(
+    ladder, tiny_data, monkeypatch, answer, right
+):
     real = transferring.train
 
-    def choose_one_that_always_says_1(model, *arguments, **named):
+    def choose_one_that_always_says(model, *arguments, **named):
         trained = real(model, *arguments, **named)
-        head = {"fc.weight": torch.zeros_like(trained.weights["fc.weight"]), "fc.bias": torch.tensor([0.0, 1.0, 0.0])}
+        always = torch.nn.functional.one_hot(torch.tensor(answer), 3).float()
+        head = {"fc.weight": torch.zeros_like(trained.weights["fc.weight"]), "fc.bias": always}
         return replace(trained, weights=trained.weights | head, epoch=7)
 
-    monkeypatch.setattr(transferring, "train", choose_one_that_always_says_1)
-    done = transfer(ladder.backbone, tiny_data, STANDARD, test_attack=ATTACK)
-    assert done.accuracy == Accuracy(samples=12, correct=4, robust=4)  # every third image is of class 1
+    monkeypatch.setattr(transferring, "train", choose_one_that_always_says)
+    ones = replace(tiny_data, test=replace(tiny_data.test, labels=torch.ones_like(tiny_data.test.labels)))
+    done = transfer(ladder.backbone, ones, STANDARD, test_attack=ATTACK)
+    assert done.accuracy == Accuracy(samples=12, correct=right, robust=right)
     assert done.record["epoch"] == 7
 
 
