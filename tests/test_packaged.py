@@ -1,0 +1,67 @@
+"""What ships with the library: complete, small, and exactly what its records say."""
+
+from __future__ import annotations
+
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from lottery_hub.masks import is_nested, keep_count, kept_and_total
+from lottery_hub.sources import load_backbone
+from lottery_hub.storage.folder import load_ladder, load_ticket, packaged_names
+
+ROOT = Path(__file__).parent.parent
+PACKAGED = ROOT / "lottery_hub" / "packaged"
+KINDS = ("std", "fast-adv", "adv")
+
+
+def test_every_data_file_goes_into_the_wheel():
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    for package, folder in (("lottery_hub.packaged", PACKAGED), ("lottery_hub.model_cards", ROOT / "model_cards")):
+        shipped = {path for pattern in tables["package-data"][package] for path in folder.glob(pattern)}
+        there = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+        assert there
+        assert there == shipped
+
+
+def test_all_three_kinds_ship_within_8_megabytes():
+    assert packaged_names() == sorted(f"resnet18-slim-{kind}" for kind in KINDS)
+    assert sum(path.stat().st_size for path in PACKAGED.rglob("*") if path.is_file()) < 8 * 2**20
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_packaged_ladder_has_exact_counts_and_nested_masks(kind):
+    ladder = load_ladder(f"resnet18-slim-{kind}")
+    assert (ladder.levels, ladder.method) == (14, "imp")
+    masks = [ladder.mask(level) for level in range(ladder.levels + 1)]
+    total = kept_and_total(masks[0])[1]
+    assert [kept_and_total(mask)[0] for mask in masks] == [keep_count(total, 0.2, level) for level in range(15)]
+    assert all(is_nested(inner, outer) for outer, inner in pairwise(masks))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_packaged_backbone_carries_the_record_of_its_training(kind):
+    backbone = load_backbone(kind)
+    record = backbone.records
+    assert (backbone.kind, backbone.num_classes) == (kind, 100)
+    assert record["plan"]["kind"] == kind
+    assert (record["plan"]["recipe"]["attack"] is None) == (kind == "std")
+    assert record["data"]["train"] == 45_000
+    assert record["test"]["samples"] == 10_000
+    assert record["test"]["SA"] == backbone.provenance["SA"]
+    assert "torch" in record["environment"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_documented_figures_are_the_recorded_ones(kind):
+    test = load_backbone(kind).records["test"]
+    row = next(line for line in (ROOT / "docs" / "backbones.md").read_text().splitlines() if f"| `{kind}`" in line)
+    assert row.split("|")[-3:-1] == [f" {test['SA'] * 100:.2f} ", f" {test['RA'] * 100:.2f} "]
+
+
+def test_a_level_loads_as_a_ticket():
+    ticket = load_ticket("resnet18-slim-adv", sparsity=0.8926)
+    assert ticket.level == 10
+    assert round(ticket.sparsity, 4) == 0.8926
