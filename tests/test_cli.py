@@ -333,7 +333,10 @@ def test_show_tells_what_a_ladder_and_a_backbone_are(chain: dict[str, tuple[list
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
 def test_an_interrupted_command_says_how_to_go_on(chain: dict[str, tuple[list[str], Path]], tmp_path: Path) -> None:
     arguments = [*chain["pretrain"][0], *assignments("recipe.epochs=500"), "--output", str(tmp_path / "run")]
-    with subprocess.Popen([*RUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    # Where the tests run in the background, children inherit an interrupt that is ignored.
+    program = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN[-1]}"
+    command = [*RUN[:-1], program, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         while not (tmp_path / "run" / "units").exists():
             assert running.poll() is None
         running.send_signal(signal.SIGINT)
