@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lottery_hub.backbones import Backbone
+from lottery_hub.backbones import Backbone, fingerprint
 from lottery_hub.cards import render_card
 from lottery_hub.config import REGIMES, DrawPlan, FindPlan, Regime
 from lottery_hub.data import Dataset, load_planned
@@ -60,6 +60,7 @@ def find(
         "task": "find",
         "plan": plan.record(),
         "backbone": backbone.fingerprint(),
+        "ladder": fingerprint(known[0].survived) if known else None,
         "data": data.fingerprint,
         "device": torch.device(device).type,
     }

@@ -434,3 +434,16 @@ def test_a_find_stopped_after_any_epoch_trains_no_epoch_twice(
         find(plan, tmp_path / "run", data=tiny_data, report=watch)
     find(plan, tmp_path / "run", data=tiny_data, report=watch)
     assert len(seen) == len(set(seen)) == 4 * (2 + 1)  # dense and three levels; two standard epochs, one adversarial
+
+
+def test_a_ladder_of_other_masks_is_another_run(
+    plan: FindPlan, backbone: Backbone, ladder: Ladder, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    def go(masks: Ladder) -> None:
+        save_ladder(masks, tmp_path / "ladder")
+        given = plan.changed(ladder=str(tmp_path / "ladder"), seeds=1, scan="bisect", controls=False)
+        find(given, tmp_path / "run", data=tiny_data)
+
+    go(draw(backbone, DrawPlan(method="omp", rounds=2)))
+    with pytest.raises(RunError, match="ladder: sha256"):
+        go(draw(backbone, DrawPlan(method="random", rounds=2)))
