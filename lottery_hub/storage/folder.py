@@ -128,13 +128,13 @@ def load_ladder(ref: Path | str) -> Ladder:
     config = _read_config(folder)
     if config["content"] != "ladder":
         raise TicketError(f"{printable(ref)} holds a {config['content']}, not a ladder")
-    backbone, survived = _load_dense(folder, config)
+    backbone, survived, results = _load_dense(folder, config)
     ladder = Ladder(
         backbone=backbone,
         survived=survived,
         levels=_integer(config, "levels", MAX_LEVELS),
         method=_one_of(config, "method", get_args(Method)),
-        drawing=_object(_read_results(folder, config), "drawing"),
+        drawing=_object(results, "drawing"),
     )
     if config.get("sparsities") != list(ladder.sparsities):
         raise TicketError(f"{printable(folder)}: config.json and the masks disagree about the levels' sparsities")
@@ -269,15 +269,17 @@ def _shapes(arch: str, classes: int) -> tuple[dict[str, tuple[int, ...]], list[s
     return shapes, prunable_names(network)
 
 
-def _load_dense(folder: Path, config: dict[str, Any]) -> tuple[Backbone, dict[str, Tensor]]:
+def _load_dense(folder: Path, config: dict[str, Any]) -> tuple[Backbone, dict[str, Tensor], dict[str, Any]]:
+    """Return (backbone, survived, results) of a backbone or ladder folder."""
     arch, kind, mean, std, classes = _owner_of(config, folder)
     levels = _integer(config, "levels", MAX_LEVELS)
     try:
         weights, survived = codec.decode_ladder(_read_tensors(folder, config), *_shapes(arch, classes), levels)
     except TicketError as problem:
         raise TicketError(f"{printable(folder)}: {problem}") from problem
-    records = _object(_read_results(folder, config), "pretraining")
-    return Backbone(arch, kind, weights, mean, std, _object(config, "provenance"), records), survived
+    results = _read_results(folder, config)
+    records = _object(results, "pretraining")
+    return Backbone(arch, kind, weights, mean, std, _object(config, "provenance"), records), survived, results
 
 
 def _read_tensors(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
