@@ -9,7 +9,7 @@ import typer
 from lottery_hub import __version__
 from lottery_hub.errors import LotteryHubError, printable
 
-from . import find, make, use
+from . import export, find, make, show, use
 
 app = typer.Typer(
     help="Find, keep and share double-win lottery tickets: sparse, accurate and robust subnetworks of timm ResNets.",
@@ -23,7 +23,8 @@ app.command("draw")(make.draw_command)
 app.command("pretrain")(make.pretrain_command)
 app.command("finetune")(use.finetune_command)
 app.command("evaluate")(use.evaluate_command)
-app.command("show")(use.show_command)
+app.command("show")(show.show_command)
+app.command("export")(export.export_command)
 
 
 INTERRUPTED = 130

@@ -22,6 +22,8 @@ Pretrain = Annotated[
     str,
     typer.Option(help="std, fast-adv, adv; a backbone folder; or KIND:CHECKPOINT, e.g. adv:weights.ckpt."),
 ]
+Ref = Annotated[str, typer.Argument(help="A ticket or ladder folder, or a packaged name such as resnet18-slim-adv.")]
+Sparsity = Annotated[float | None, typer.Option(help="Which level of a ladder, in 0..1.")]
 DatasetRef = Annotated[
     str,
     typer.Option(help="digits, cifar10, cifar100, svhn, mnist, tiny-imagenet, a Hub id, or a folder."),

@@ -1,27 +1,21 @@
-"""`lottery-hub finetune`, `evaluate` and `show`: what one does with a ticket."""
+"""`lottery-hub finetune` and `evaluate`: what one does with a ticket."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from . import options
 
-if TYPE_CHECKING:
-    from lottery_hub.tickets import Ticket
-
-Ref = Annotated[str, typer.Argument(help="A ticket or ladder folder, or a packaged name such as resnet18-slim-adv.")]
-Sparsity = Annotated[float | None, typer.Option(help="Which level of a ladder, in 0..1.")]
-
 
 def finetune_command(
-    ticket: Ref,
+    ticket: options.Ref,
     dataset: options.DatasetRef = "digits",
     regime: Annotated[Literal["standard", "adversarial"], typer.Option(help="Of the training.")] = "standard",
     fraction: options.Fraction = 1.0,
-    sparsity: Sparsity = None,
+    sparsity: options.Sparsity = None,
     seed: options.Seed = 0,
     preset: Annotated[Literal["quick", "paper"], typer.Option(help="Recipes: a laptop's, or the paper's.")] = "quick",
     settings: options.Settings = None,
@@ -87,9 +81,9 @@ def finetune_command(
 
 
 def evaluate_command(
-    ref: Ref,
+    ref: options.Ref,
     dataset: options.DatasetRef = "digits",
-    sparsity: Sparsity = None,
+    sparsity: options.Sparsity = None,
     steps: Annotated[int, typer.Option(min=0, help="Steps of the PGD attack; 0 measures SA only.")] = 20,
     eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")] = None,
     norm: Annotated[Literal["linf", "l2"], typer.Option(help="Of the attack.")] = "linf",
@@ -114,7 +108,7 @@ def evaluate_command(
     data = load_dataset(dataset)
     image_size = 32
     folder = find_folder(ref)
-    if read_about(folder)["content"] == "ticket" or sparsity is not None:
+    if read_about(folder).content == "ticket" or sparsity is not None:
         ticket = load_ticket(folder, sparsity)
         model = ticket.to_normalised()
         # A fine-tuned ticket is measured at the size it was trained at.
@@ -136,97 +130,3 @@ def evaluate_command(
     else:
         robust = f", RA {percent(accuracy.RA)} % ({shown})" if attack else ""
         print(f"{data.name}: SA {percent(accuracy.SA)} %{robust}, {accuracy.samples} test images")
-
-
-def show_command(ref: Ref, sparsity: Sparsity = None, as_json: options.Json = False) -> None:
-    """Show a ticket on one screen: sparsity, layers, verdict and where it comes from."""
-    from lottery_hub.storage.folder import find_folder, load_ladder, load_ticket, read_about
-
-    folder = find_folder(ref)
-    about = read_about(folder)
-    if about["content"] != "ticket" and sparsity is None:
-        if about["content"] == "ladder":
-            about["rounds"] = load_ladder(folder).drawing.get("rounds")
-        _show_ladder(ref, about, as_json)
-        return
-    _show_ticket(load_ticket(folder, sparsity), as_json)
-
-
-def _show_ladder(ref: str, about: dict[str, Any], as_json: bool) -> None:
-    from rich.console import Console
-
-    from lottery_hub.errors import printable
-
-    from .display import percent
-
-    if as_json:
-        options.emit(about)
-        return
-    console = Console()
-    provenance = about["provenance"]
-    made = printable(provenance.get("source", "unknown source"))
-    console.print(
-        f"{about['content']} {printable(ref)}: {about['arch']} ({about['pretrain']}), {made}", highlight=False
-    )
-    if isinstance(provenance.get("SA"), float) and isinstance(provenance.get("RA"), float):
-        measured = f"{printable(provenance.get('attack'))}, {printable(provenance.get('samples'))} images"
-        figures = f"SA {percent(provenance['SA'])} %, RA {percent(provenance['RA'])} %"
-        console.print(
-            f"dense on {printable(provenance.get('dataset'))}: {figures} ({measured})", highlight=False, soft_wrap=True
-        )
-    if about["content"] == "ladder":
-        levels = ", ".join(percent(value) for value in about["sparsities"][1:])
-        console.print(
-            f"{about['levels']} levels by {about['method']}, sparsity %: {levels}", highlight=False, soft_wrap=True
-        )
-
-
-def _show_ticket(ticket: Ticket, as_json: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from lottery_hub.errors import printable
-    from lottery_hub.masks import kept_and_total
-
-    from .display import levels_table, percent
-
-    kept, total = ticket.kept_and_total
-    layers = {name: kept_and_total({name: mask}) for name, mask in ticket.mask.items()}
-    if as_json:
-        options.emit(
-            {
-                "arch": ticket.arch,
-                "pretrain": ticket.kind,
-                "level": ticket.level,
-                "method": ticket.method,
-                "kept": kept,
-                "total": total,
-                "sparsity": ticket.sparsity,
-                "double_win": ticket.double_win,
-                "layers": {name: {"kept": k, "total": n} for name, (k, n) in layers.items()},
-                "provenance": ticket.provenance,
-                "records": ticket.records,
-            }
-        )
-        return
-    console = Console()
-    head = f"{ticket.arch} ({ticket.kind}), level {ticket.level} by {ticket.method}"
-    console.print(f"{head}: {percent(ticket.sparsity)} % sparsity, {kept:,} of {total:,} prunable weights kept")
-    table = Table(header_style="bold")
-    for column in ("layer", "kept", "total", "density %"):
-        table.add_column(column, justify="left" if column == "layer" else "right")
-    table.add_column("")
-    for name, (some, all_) in layers.items():
-        table.add_row(printable(name), f"{some:,}", f"{all_:,}", percent(some / all_), "█" * round(some / all_ * 16))
-    console.print(table)
-    if ticket.double_win is None:
-        console.print("not judged: no transfer is recorded")
-        return
-    records = ticket.records
-    console.print(levels_table(records["dense"], records["levels"], records.get("controls", [])))
-    verdict = "double win" if ticket.double_win else "no double win"
-    console.print(
-        f"{verdict}; {records['samples']} test images, RA by {printable(records['attack'])}",
-        highlight=False,
-        soft_wrap=True,
-    )

@@ -180,6 +180,10 @@ class Recipe(Frozen):
         attack: the attack whose images are trained on, or None.
         selection_attack: how validation RA is measured to choose the epoch; None chooses by validation SA.
         select: keep the `best` epoch on validation, or the `last`.
+        average: decay per step of an exponential moving average of the weights, which is then what is validated
+            and kept; 0 keeps the weights themselves.
+        guard: stop where validation RA has lost this share of its best, and go back to that epoch; 0 never stops.
+            Single-step adversarial training can lose all robustness within an epoch (catastrophic overfitting).
         validate_every: epochs between validations (the last epoch is always validated).
         precision: of the convolutions in training and its attack; weights stay float32.
     """
@@ -197,11 +201,15 @@ class Recipe(Frozen):
     attack: Attack | None = None
     selection_attack: Attack | None = None
     select: Literal["best", "last"] = "best"
+    average: float = Field(default=0.0, ge=0, lt=1)
+    guard: float = Field(default=0.0, ge=0, lt=1)
     validate_every: int = Field(default=1, ge=1)
     precision: Precision = "float32"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.guard and self.selection_attack is None:
+            raise ValueError("the guard watches validation RA; give a selection_attack")
         if self.schedule == "steps" and not self.milestones:
             raise ValueError("the steps schedule needs milestones, for instance (50, 75)")
         if any(not 0 < epoch <= self.epochs for epoch in self.milestones):

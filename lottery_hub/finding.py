@@ -146,7 +146,7 @@ def known_ladder(plan: FindPlan, backbone: Backbone) -> tuple[Ladder, str] | Non
             )
         return ladder, plan.ladder
     inside = packaged_folder(packaged_name(backbone.arch, backbone.kind))
-    if plan.ladder == "auto" and plan.draw.method == "imp" and inside and read_about(inside)["content"] == "ladder":
+    if plan.ladder == "auto" and plan.draw.method == "imp" and inside and read_about(inside).content == "ladder":
         ladder = load_ladder(inside)
         if ladder.backbone.fingerprint() == backbone.fingerprint():
             return ladder, f"packaged {inside.name}"

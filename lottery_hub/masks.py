@@ -83,7 +83,7 @@ def apply_(network: nn.Module, mask: Mask) -> None:
 
 def kept_and_total(mask: Mask) -> tuple[int, int]:
     """Return (kept, total) as integer counts over the prunable weights."""
-    return sum(int(kept.sum()) for kept in mask.values()), sum(kept.numel() for kept in mask.values())
+    return sum(int(kept.count_nonzero()) for kept in mask.values()), sum(kept.numel() for kept in mask.values())
 
 
 def sparsity(mask: Mask) -> float:

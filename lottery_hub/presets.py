@@ -158,13 +158,14 @@ def quick_pretrain(kind: Kind, dataset: str, epochs: int | None, precision: Prec
     recipe = Recipe(
         epochs=30,
         batch_size=128,
-        lr=0.2 if kind == "std" else 0.1,
+        lr=0.2 if kind == "std" else 0.3,
         schedule="one-cycle",
         label_smoothing=0.1 if kind == "std" else 0.0,
         augment="crop-flip" if habits(dataset).flip else "crop",
         attack=attack,
         selection_attack=None if kind == "std" else pgd(5, eps),
-        validate_every=2,
+        guard=0.5 if kind == "fast-adv" else 0.0,
+        validate_every=1 if kind == "fast-adv" else 2,
         precision=precision,
     )
     return recipe.changed(epochs=epochs)

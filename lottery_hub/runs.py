@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lottery_hub.errors import RunError, printable
-from lottery_hub.storage import files
+from lottery_hub.storage import atomic, files
 
 CHECKPOINT = "checkpoint.pt"
 Work = Callable[[Path], dict[str, Any]]
@@ -44,7 +44,7 @@ class Run:
             # The result is written before the checkpoint goes and the folder is renamed: a kill between any
             # two of these steps leaves a unit that the next run completes without training again.
             if not result.exists():
-                files.write_json(result, work(partial))
+                atomic.write_json(result, work(partial))
             (partial / CHECKPOINT).unlink(missing_ok=True)
             partial.rename(done)
         return files.read_json(done / "result.json")
@@ -93,7 +93,7 @@ def open_run(directory: Path, settings: dict[str, Any]) -> Iterator[Run]:
                     "use those, or another --output"
                 )
         else:
-            files.write_json(record, settings)
+            atomic.write_json(record, settings)
         yield Run(directory)
     finally:
         lock.release()

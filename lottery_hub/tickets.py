@@ -155,20 +155,25 @@ class Ladder:
         return tuple(1 - int(count) / rounds.numel() for count in survivors)
 
     def level_at(self, sparsity: float) -> int:
-        """Return the level nearest to `sparsity` (0..1).
+        """Return the level nearest to `sparsity`; see `level_at`."""
+        return level_at(self.sparsities, sparsity)
 
-        Raises:
-            TicketError: `sparsity` is beyond the sparsest level by more than half a percent.
-        """
-        if not 0 <= sparsity < 1:
-            raise TicketError(f"a sparsity lies in 0..1, not {sparsity}; 89 % is 0.89")
-        if sparsity > self.sparsities[-1] + 0.005:
-            raise TicketError(f"the sparsest level of this ladder is {self.sparsities[-1]:.4f}, below {sparsity}")
-        return min(range(self.levels + 1), key=lambda level: abs(self.sparsities[level] - sparsity))
+    def ticket(self, level: int, records: dict[str, Any] | None = None, *, fingerprint: str | None = None) -> Ticket:
+        """Return one level as a ticket; `fingerprint` is θ_pre's, where it is known already."""
+        return ticket_of(self.backbone, self.mask(level), level, self.method, self.drawing, records, fingerprint)
 
-    def ticket(self, level: int, records: dict[str, Any] | None = None) -> Ticket:
-        """Return one level as a ticket."""
-        return ticket_of(self.backbone, self.mask(level), level, self.method, self.drawing, records)
+
+def level_at(sparsities: tuple[float, ...], sparsity: float) -> int:
+    """Return the level whose sparsity is nearest to `sparsity` (0..1).
+
+    Raises:
+        TicketError: `sparsity` is beyond the sparsest level by more than half a percent.
+    """
+    if not 0 <= sparsity < 1:
+        raise TicketError(f"a sparsity lies in 0..1, not {sparsity}; 89 % is 0.89")
+    if sparsity > sparsities[-1] + 0.005:
+        raise TicketError(f"the sparsest level of this ladder is {sparsities[-1]:.4f}, below {sparsity}")
+    return min(range(len(sparsities)), key=lambda level: abs(sparsities[level] - sparsity))
 
 
 def ticket_of(
@@ -178,6 +183,7 @@ def ticket_of(
     method: Method,
     drawing: dict[str, Any],
     records: dict[str, Any] | None = None,
+    fingerprint_: str | None = None,
 ) -> Ticket:
     """Build the ticket m ⊙ θ_pre from a backbone and a mask."""
     pruned = {name: torch.where(kept, backbone.weights[name], 0.0) for name, kept in mask.items()}
@@ -191,7 +197,7 @@ def ticket_of(
         mean=backbone.mean,
         std=backbone.std,
         provenance={
-            "backbone": backbone.provenance | {"fingerprint": fingerprint(backbone.weights)},
+            "backbone": backbone.provenance | {"fingerprint": fingerprint_ or backbone.fingerprint()},
             "drawing": drawing,
         },
         records=records or {},

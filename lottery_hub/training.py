@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lottery_hub.attacks import perturb
 from lottery_hub.backbones import Normalised, Weights
@@ -54,10 +55,12 @@ def train(
     """Train `model` in place with SGD and return the chosen epoch.
 
     The epoch is the best on the validation split: by RA under `recipe.selection_attack` where that is set
-    (SA breaks ties), else by SA; or the last, if the recipe says so.
+    (SA breaks ties), else by SA; or the last, if the recipe says so. Where the recipe averages weights, it is
+    the average that is validated and returned. A guard that strikes ends the training at the best epoch; the last
+    record then says `stopped`.
 
     Args:
-        model: trained in place; ends with the last epoch's weights.
+        model: trained in place; ends with the last epoch's weights (not averaged), or the best if a guard struck.
         data: its train and validation splits are used.
         recipe: all the numbers.
         seed: of data order, views and attack starts.
@@ -75,21 +78,28 @@ def train(
         model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
     holders = _pruned_entries(model, mask)
-    start, history, best = _resume(checkpoint, model, optimizer)
+    averaged = _averaged(model, recipe)
+    judged = model if averaged is None else cast(Normalised, averaged.module)
+    start, history, best = _resume(checkpoint, model, averaged, optimizer)
     for epoch in range(start, recipe.epochs):
+        if history and "stopped" in history[-1]:
+            break
         began = time.monotonic()
-        loss, seen = _one_epoch(model, optimizer, data, recipe, epoch, seed, holders, device)
+        loss, seen = _one_epoch(model, averaged, optimizer, data, recipe, epoch, seed, holders, device)
         if not math.isfinite(loss):
             raise LotteryHubError(f"training diverged in epoch {epoch + 1} (loss {loss}); lower the learning rate")
-        record = {"epoch": epoch + 1, "epochs": recipe.epochs, "loss": loss, "images": seen}
+        record: dict[str, Any] = {"epoch": epoch + 1, "epochs": recipe.epochs, "loss": loss, "images": seen}
         if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
-            record |= _validate(model, data, recipe, seed, device)
+            record |= _validate(judged, data, recipe, seed, device)
             score = (record["validation_RA"] or 0.0, record["validation_SA"])
-            if best is None or recipe.select == "last" or score > best["score"]:
-                best = {"score": score, "epoch": epoch + 1, "weights": _snapshot(model)}
+            if best is not None and score[0] < (1 - recipe.guard) * best["score"][0] and recipe.guard:
+                record["stopped"] = f"validation RA fell below {1 - recipe.guard:g} of epoch {best['epoch']}'s"
+                model.network.load_state_dict(best["weights"], strict=True)
+            elif best is None or recipe.select == "last" or score > best["score"]:
+                best = {"score": score, "epoch": epoch + 1, "weights": _snapshot(judged)}
         record["seconds"] = round(time.monotonic() - began, 3)
         history.append(record)
-        _save_checkpoint(checkpoint, model, optimizer, epoch + 1, history, best)
+        _save_checkpoint(checkpoint, model, averaged, optimizer, epoch + 1, history, best)
         if on_epoch is not None:
             on_epoch(record)
     assert best is not None  # the last epoch is always validated
@@ -110,6 +120,7 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
 
 def _one_epoch(
     model: Normalised,
+    averaged: AveragedModel | None,
     optimizer: torch.optim.Optimizer,
     data: Dataset,
     recipe: Recipe,
@@ -139,6 +150,8 @@ def _one_epoch(
         with torch.no_grad():
             for weight, pruned in holders:
                 weight.masked_fill_(pruned, 0)
+        if averaged is not None:
+            averaged.update_parameters(model)
         # Summed on the device: reading the number here would make every step wait for the GPU.
         total += loss.detach() * len(labels)
         seen += len(labels)
@@ -156,6 +169,14 @@ def _validate(model: Normalised, data: Dataset, recipe: Recipe, seed: int, devic
         device=device,
     )
     return {"validation_SA": measured.SA, "validation_RA": measured.RA}
+
+
+def _averaged(model: Normalised, recipe: Recipe) -> AveragedModel | None:
+    """Return the model that holds the moving average of weights and BatchNorm statistics, or None."""
+    if not recipe.average:
+        return None
+    decayed = get_ema_multi_avg_fn(recipe.average)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=decayed, use_buffers=True)
 
 
 def _pruned_entries(model: Normalised, mask: Mask | None) -> list[tuple[Tensor, Tensor]]:
@@ -181,6 +202,7 @@ def _snapshot(model: Normalised) -> Weights:
 def _save_checkpoint(
     path: Path | None,
     model: Normalised,
+    averaged: AveragedModel | None,
     optimizer: torch.optim.Optimizer,
     epoch: int,
     history: list[dict[str, Any]],
@@ -191,6 +213,7 @@ def _save_checkpoint(
     state = {
         "epoch": epoch,
         "model": model.network.state_dict(),
+        "averaged": None if averaged is None else averaged.state_dict(),
         "optimizer": optimizer.state_dict(),
         "history": history,
         "best": best,
@@ -201,11 +224,13 @@ def _save_checkpoint(
 
 
 def _resume(
-    path: Path | None, model: Normalised, optimizer: torch.optim.Optimizer
+    path: Path | None, model: Normalised, averaged: AveragedModel | None, optimizer: torch.optim.Optimizer
 ) -> tuple[int, list[dict[str, Any]], dict[str, Any] | None]:
     if path is None or not path.exists():
         return 0, [], None
     state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
     model.network.load_state_dict(state["model"], strict=True)
+    if averaged is not None:
+        averaged.load_state_dict(state["averaged"], strict=True)
     optimizer.load_state_dict(state["optimizer"])
     return state["epoch"], state["history"], state["best"]

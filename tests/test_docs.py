@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
+import torch
 import yaml
 
 import lottery_hub
 from lottery_hub.backbones import Backbone, fresh_weights
 from lottery_hub.config import DrawPlan
 from lottery_hub.drawing import draw
-from lottery_hub.storage.folder import save_ticket
+from lottery_hub.storage.codec import Values
+from lottery_hub.storage.folder import load_ticket, save_ticket
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/format.md", "docs/method.md"]
@@ -29,24 +31,25 @@ def python_block(page: str) -> str:
     return str(found[0])
 
 
-def test_the_numpy_reader_of_the_format_page_reads_a_ticket_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("values", ["float32", "float16", "bfloat16"])
+def test_the_numpy_reader_of_the_format_page_reads_a_ticket_exactly(tmp_path: Path, values: Values) -> None:
     backbone = Backbone("resnet18-slim", "std", fresh_weights("resnet18-slim", 7, 0))
     ticket = draw(backbone, DrawPlan(method="omp", rounds=2)).ticket(2)
-    save_ticket(ticket, tmp_path / "ticket")
+    save_ticket(ticket, tmp_path / "ticket", values=values)
+    ticket = load_ticket(tmp_path / "ticket")
     names: dict[str, Any] = {}
     exec(python_block("docs/format.md"), names)
-    weights, mask = names["read_ticket"](tmp_path / "ticket")
-
     config = json.loads((tmp_path / "ticket" / "config.json").read_text(encoding="utf-8"))
     network = timm.create_model(config["architecture"], num_classes=config["num_classes"], **config["model_args"])
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    assert weights.keys() == shapes.keys()
-    for name, tensor in ticket.weights.items():
-        shaped = weights[name].reshape(-1)[: math.prod(shapes[name])].reshape(shapes[name])
-        np.testing.assert_array_equal(shaped, tensor.numpy())
-    for name, kept in ticket.mask.items():
-        np.testing.assert_array_equal(mask[name][: kept.numel()].reshape(kept.shape), kept.numpy())
-        assert not mask[name][kept.numel() :].any()
+    sizes = np.array([math.prod(shapes[name]) for name in ticket.mask])
+    weights, masks, dense = names["read_ticket"](tmp_path / "ticket", sizes)
+
+    for name, weight, mask in zip(ticket.mask, weights, masks, strict=True):
+        np.testing.assert_array_equal(weight.reshape(shapes[name]), ticket.weights[name].numpy())
+        np.testing.assert_array_equal(mask.reshape(shapes[name]), ticket.mask[name].numpy())
+    rest = [t for n, t in ticket.weights.items() if n not in ticket.mask and t.dtype == torch.float32]
+    np.testing.assert_array_equal(dense, torch.cat([tensor.flatten() for tensor in rest]).numpy())
 
 
 def test_the_quick_start_uses_public_names_only() -> None:

@@ -1,18 +1,17 @@
-"""Files that are whole or absent, and read within bounds. The only user of safetensors."""
+"""Reading and writing single files within bounds. The only user of safetensors."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -20,6 +19,9 @@ from torch import Tensor
 from lottery_hub.errors import TicketError, printable
 
 MAX_JSON_BYTES = 32 * 2**20
+MAX_JSON_DEPTH = 64
+MAX_HEADER_BYTES = 2**20
+ARRAY_TYPES = {"U8", "I32", "I64"}  # what the compact encoding is made of
 
 
 def is_file(path: Path) -> bool:
@@ -30,76 +32,68 @@ def is_file(path: Path) -> bool:
         return False
 
 
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `target`, at once and synced to disk, if the block succeeds.
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Read a regular file of at most `limit` bytes that lies in its own folder.
 
-    An older `target` gives way only when the new one is complete. A file-by-file save into place would
-    leave a mixture behind if it were killed.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.parent / f".{target.name}.{secrets.token_hex(4)}.new"
-    fresh.mkdir()
-    try:
-        yield fresh
-        for path in [*fresh.rglob("*"), fresh]:
-            _sync(path)
-        _swap(fresh, target)
-        _sync(target.parent)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _swap(fresh: Path, target: Path) -> None:
-    if not target.exists():
-        fresh.rename(target)
-        return
-    old = fresh.with_suffix(".old")
-    target.rename(old)
-    try:
-        fresh.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is whole or absent: to a neighbour, synced, then renamed."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    _sync(partial)
-    partial.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON (no NaN), indented, whole or absent."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object within `MAX_JSON_BYTES`, refusing duplicate keys, NaN and infinity (1e999 too).
+    A symlink may not lead out of the folder, except to the `blobs` of a Hub cache, which is made of such links.
 
     Raises:
         TicketError: names the file and the reason.
     """
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise TicketError(f"{printable(path)} is larger than {MAX_JSON_BYTES} bytes")
-        value = json.loads(path.read_text(encoding="utf-8"), **_STRICT)
-    except (OSError, ValueError, RecursionError) as problem:
+        target = path.resolve()
+        home = path.parent.resolve()
+        cached = home.parent.name == "snapshots" and target.parent == home.parent.parent / "blobs"
+        if target.parent != home and not cached:
+            raise TicketError(f"{printable(path)} leads out of its folder")
+        if not target.is_file():
+            raise TicketError(f"{printable(path)} is missing, or not a file")
+        with target.open("rb") as handle:
+            data = handle.read(limit + 1)
+    except (OSError, ValueError) as problem:
+        raise TicketError(f"cannot read {printable(path)}: {printable(problem)}") from problem
+    if len(data) > limit:
+        raise TicketError(f"{printable(path)} is larger than {limit} bytes")
+    return data
+
+
+def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """Read a JSON object of at most `limit` bytes; see `parse_json`.
+
+    Raises:
+        TicketError: names the file and the reason.
+    """
+    return parse_json(read_bytes(path, limit), path)
+
+
+def parse_json(data: bytes, path: Path) -> dict[str, Any]:
+    """Parse a JSON object, refusing duplicate keys, NaN, infinity (1e999 too) and more than 64 levels.
+
+    Raises:
+        TicketError: names the file and the reason.
+    """
+    try:
+        value = json.loads(data.decode("utf-8"), **_STRICT)
+    except (ValueError, RecursionError) as problem:
         raise TicketError(f"cannot read {printable(path)}: {printable(problem)}") from problem
     if not isinstance(value, dict):
         raise TicketError(f"{printable(path)} does not hold a JSON object")
+    _check_depth(value, path)
     return value
+
+
+def _check_depth(value: Any, path: Path) -> None:
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise TicketError(f"{printable(path)} is nested more than {MAX_JSON_DEPTH} levels deep")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -140,7 +134,39 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise TicketError(f"cannot read {printable(path)}: {printable(problem)}") from problem
 
 
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    """Write the arrays of `codec` as a safetensors file."""
+    path.write_bytes(safetensors.numpy.save(dict(arrays)))
+
+
+def parse_arrays(data: bytes, path: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """Return the arrays of a safetensors file's bytes.
+
+    safetensors checks offsets and sizes; before that, the header's length, its keys (the last of two equal ones
+    would win) and its types are checked here.
+
+    Raises:
+        TicketError: names the file and the reason.
+    """
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(len(data) - 8, MAX_HEADER_BYTES):
+        raise TicketError(f"{printable(path)} has a header of {length} bytes, more than it holds or than is allowed")
+    for name, about in parse_json(data[8 : 8 + length], path).items():
+        kind = about.get("dtype") if isinstance(about, dict) else None
+        if kind not in ARRAY_TYPES:
+            raise TicketError(f"{printable(path)}: {printable(name)} is {printable(kind)}, not one of U8, I32, I64")
+    try:
+        return safetensors.numpy.load(data)
+    except (SafetensorError, ValueError) as problem:
+        raise TicketError(f"cannot read {printable(path)}: {printable(problem)}") from problem
+
+
 def sha256(path: Path) -> str:
     """Return `sha256:…` of a file's bytes."""
     with path.open("rb") as handle:
         return f"sha256:{hashlib.file_digest(handle, 'sha256').hexdigest()}"
+
+
+def sha256_of(data: bytes) -> str:
+    """Return `sha256:…` of bytes that were read already."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -1,7 +1,7 @@
-"""A folder that holds a ticket, a ladder or a backbone: written whole, read with its hashes checked.
+"""A folder that holds a ticket, a ladder or a backbone: written whole, read with every byte accounted for.
 
     README.md                       the card (tickets only)
-    config.json                     timm's own keys, and one "lottery_hub" object
+    config.json                     timm's own keys, and one "lottery_hub" object, see `manifest`
     {ticket,ladder,backbone}.safetensors   the compact tensors, see `codec`
     results.json                    the records
 
@@ -10,36 +10,40 @@ A ladder folder is also a backbone folder, and any of its levels can be loaded a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from lottery_hub import __version__
-from lottery_hub.backbones import ARCHITECTURES, Backbone, skeleton
-from lottery_hub.config import Kind, Method
-from lottery_hub.errors import TicketError, printable
-from lottery_hub.masks import kept_and_total, prunable_names
-from lottery_hub.storage import codec, files
-from lottery_hub.tickets import MAX_LEVELS, Ladder, Ticket, is_known_arch
+from lottery_hub.backbones import Backbone, layout
+from lottery_hub.errors import BackboneError, TicketError, printable
+from lottery_hub.masks import Mask
+from lottery_hub.storage import atomic, codec, files, manifest
+from lottery_hub.storage.codec import Values
+from lottery_hub.storage.manifest import BackboneManifest, Content, LadderManifest, TicketManifest
+from lottery_hub.tickets import Ladder, Ticket, level_at
 
-FORMAT = 1
-MAX_CLASSES = 100_000
-Content = Literal["ticket", "ladder", "backbone"]
+CONFIG, RESULTS, CARD = "config.json", "results.json", "README.md"
+MAX_CONFIG_BYTES = 2**20
 
 
-def save_ticket(ticket: Ticket, folder: Path | str, card: str | None = None) -> Path:
+def save_ticket(ticket: Ticket, folder: Path | str, card: str | None = None, values: Values | None = None) -> Path:
     """Write a ticket folder, replacing an older one only when the new one is complete.
 
     Args:
         ticket: what to write; its records become results.json.
         folder: where; missing parents are made.
         card: text of README.md; None writes no card.
+        values: round the surviving weights to this type; None takes the smallest that loses nothing.
 
     Returns:
         The folder.
     """
+    survived = {name: kept.to(codec.COUNT) for name, kept in ticket.mask.items()}
+    values = values or codec.exact_values(ticket.weights, survived, first=1)
     kept, total = ticket.kept_and_total
     about = {
         "level": ticket.level,
@@ -48,35 +52,38 @@ def save_ticket(ticket: Ticket, folder: Path | str, card: str | None = None) -> 
         "sparsity": ticket.sparsity,
         "double_win": ticket.double_win,
         "method": ticket.method,
-        "provenance": ticket.provenance,
     }
-    tensors = codec.encode_ticket(ticket.weights, ticket.mask)
-    owner = (ticket.arch, ticket.kind, ticket.mean, ticket.std, len(ticket.weights["fc.weight"]))
-    return _save(Path(folder), "ticket", owner, about, tensors, ticket.records, card)
+    arrays = codec.encode(ticket.weights, survived, 1, first=1, values=values)
+    return _save(Path(folder), "ticket", ticket, values, about, arrays, ticket.records, card)
 
 
 def save_ladder(ladder: Ladder, folder: Path | str) -> Path:
-    """Write a ladder folder: θ_pre once, and how many rounds each weight survived."""
+    """Write a ladder folder: θ_pre once, and every round's increment of the nested masks."""
+    backbone = ladder.backbone
+    values = codec.exact_values(backbone.weights, ladder.survived)
     about = {
         "levels": ladder.levels,
         "sparsities": list(ladder.sparsities),
         "method": ladder.method,
-        "provenance": ladder.backbone.provenance,
+        "fingerprint": backbone.fingerprint(),
     }
-    tensors = codec.encode_ladder(ladder.backbone.weights, ladder.survived)
-    results = {"pretraining": ladder.backbone.records, "drawing": ladder.drawing}
-    return _save(Path(folder), "ladder", _owner(ladder.backbone), about, tensors, results, None)
+    arrays = codec.encode(backbone.weights, ladder.survived, ladder.levels, values=values)
+    results = {"pretraining": backbone.records, "drawing": ladder.drawing}
+    return _save(Path(folder), "ladder", backbone, values, about, arrays, results, None)
 
 
 def save_backbone(backbone: Backbone, folder: Path | str) -> Path:
     """Write a backbone folder: θ_pre and the record of its pre-training."""
-    tensors = codec.encode_ladder(backbone.weights, {})
-    about = {"levels": 0, "provenance": backbone.provenance}
-    return _save(Path(folder), "backbone", _owner(backbone), about, tensors, {"pretraining": backbone.records}, None)
+    nothing = {name: kept.to(codec.COUNT) * 0 for name, kept in backbone.dense_mask().items()}
+    values = codec.exact_values(backbone.weights, nothing)
+    arrays = codec.encode(backbone.weights, nothing, 0, values=values)
+    return _save(Path(folder), "backbone", backbone, values, {}, arrays, {"pretraining": backbone.records}, None)
 
 
 def load_ticket(ref: Path | str, sparsity: float | None = None) -> Ticket:
     """Load a ticket from a ticket folder, or one level of a ladder folder or packaged ladder.
+
+    Of a ladder only what the level needs is decoded: the weights that it has lost are not.
 
     Args:
         ref: a folder, or the name of a packaged ladder such as `resnet18-slim-adv`.
@@ -87,32 +94,33 @@ def load_ticket(ref: Path | str, sparsity: float | None = None) -> Ticket:
         TicketError: names the file and the reason.
     """
     folder = find_folder(ref)
-    config = _read_config(folder)
-    if config["content"] != "ticket":
+    about = read_about(folder)
+    if isinstance(about, LadderManifest):
         if sparsity is None:
-            raise TicketError(f"{printable(ref)} holds a {config['content']}; say which sparsity you want, e.g. 0.9")
-        ladder = load_ladder(folder)
-        return ladder.ticket(ladder.level_at(sparsity))
-    arch, kind, mean, std, classes = _owner_of(config, folder)
-    tensors = _read_tensors(folder, config)
-    try:
-        weights, mask = codec.decode_ticket(tensors, *_shapes(arch, classes))
-        ticket = Ticket(
-            arch=arch,
-            kind=kind,
-            weights=weights,
-            mask=mask,
-            level=_integer(config, "level", MAX_LEVELS),
-            method=_one_of(config, "method", get_args(Method)),
-            mean=mean,
-            std=std,
-            provenance=_object(config, "provenance"),
-            records=_read_results(folder, config),
-        )
-        if [config.get("kept"), config.get("total")] != list(kept_and_total(mask)):
-            raise TicketError("config.json and the mask disagree about how many weights are kept")
-    except TicketError as problem:
-        raise TicketError(f"{printable(folder)}: {problem}") from problem
+            raise TicketError(f"{printable(ref)} holds a ladder; say which sparsity you want, e.g. 0.9")
+        level = level_at(tuple(about.sparsities), sparsity)
+        content = _read(folder, about, wanted=level)
+        ladder = _ladder(folder, about, content)
+        return ladder.ticket(level, fingerprint=about.fingerprint)
+    if not isinstance(about, TicketManifest):
+        raise TicketError(f"{printable(ref)} holds a backbone, which is dense; draw a ladder from it")
+    content = _read(folder, about)
+    ticket = Ticket(
+        arch=about.arch,
+        kind=about.pretrain,
+        weights=content.weights,
+        mask=_mask(content.survived),
+        level=about.level,
+        method=about.method,
+        mean=tuple(about.mean),
+        std=tuple(about.std),
+        provenance=about.provenance,
+        records=content.results,
+    )
+    if (about.kept, about.total) != ticket.kept_and_total or about.sparsity != ticket.sparsity:
+        raise TicketError(f"{printable(folder)}: config.json and the mask disagree about how many weights are kept")
+    if about.double_win != ticket.double_win:
+        raise TicketError(f"{printable(folder)}: config.json and results.json disagree about the verdict")
     if sparsity is not None and abs(sparsity - ticket.sparsity) > 0.005:
         raise TicketError(f"{printable(ref)} holds one ticket, of sparsity {ticket.sparsity:.4f}, not {sparsity}")
     return ticket
@@ -125,19 +133,12 @@ def load_ladder(ref: Path | str) -> Ladder:
         TicketError: names the file and the reason; a ticket folder has no ladder.
     """
     folder = find_folder(ref)
-    config = _read_config(folder)
-    if config["content"] != "ladder":
-        raise TicketError(f"{printable(ref)} holds a {config['content']}, not a ladder")
-    backbone, survived, results = _load_dense(folder, config)
-    ladder = Ladder(
-        backbone=backbone,
-        survived=survived,
-        levels=_integer(config, "levels", MAX_LEVELS),
-        method=_one_of(config, "method", get_args(Method)),
-        drawing=_object(results, "drawing"),
-    )
-    if config.get("sparsities") != list(ladder.sparsities):
-        raise TicketError(f"{printable(folder)}: config.json and the masks disagree about the levels' sparsities")
+    about = read_about(folder)
+    if not isinstance(about, LadderManifest):
+        raise TicketError(f"{printable(ref)} holds a {about.content}, not a ladder")
+    ladder = _ladder(folder, about, _read(folder, about))
+    if about.fingerprint != ladder.backbone.fingerprint():
+        raise TicketError(f"{printable(folder)}: config.json and the weights disagree about the fingerprint")
     return ladder
 
 
@@ -147,15 +148,24 @@ def load_backbone_folder(folder: Path) -> Backbone:
     Raises:
         TicketError: names the file and the reason; a ticket has lost its pruned weights.
     """
-    config = _read_config(folder)
-    if config["content"] == "ticket":
+    about = read_about(folder)
+    if isinstance(about, TicketManifest):
         raise TicketError(f"{printable(folder)} holds a ticket, whose pruned weights are gone; give its backbone")
-    return _load_dense(folder, config)[0]
+    return _backbone(about, _read(folder, about))
 
 
-def read_about(folder: Path) -> dict[str, Any]:
-    """Return the checked "lottery_hub" object of a folder's config.json."""
-    return _read_config(folder)
+def read_about(folder: Path) -> BackboneManifest:
+    """Return the checked manifest of a folder: what its config.json says."""
+    path = folder / CONFIG
+    try:
+        return manifest.parse_manifest(files.read_json(path, MAX_CONFIG_BYTES))
+    except TicketError as problem:
+        raise TicketError(_placed(folder, problem)) from problem
+
+
+def weights_path(folder: Path, about: BackboneManifest) -> Path:
+    """Return where a folder's weights file is."""
+    return folder / _weights_name(about.content)
 
 
 def find_folder(ref: Path | str) -> Path:
@@ -188,135 +198,113 @@ def packaged_folder(name: str) -> Path | None:
     return Path(__file__).parent.parent / "packaged" / name
 
 
-_Owner = tuple[str, Kind, tuple[float, ...], tuple[float, ...], int]
-
-
-def _owner(backbone: Backbone) -> _Owner:
-    return backbone.arch, backbone.kind, backbone.mean, backbone.std, backbone.num_classes
+class _Content(NamedTuple):
+    weights: dict[str, Tensor]
+    survived: dict[str, Tensor]
+    results: dict[str, Any]
 
 
 def _save(
     folder: Path,
     content: Content,
-    owner: _Owner,
+    owner: Backbone | Ticket,
+    values: Values,
     about: dict[str, Any],
-    tensors: Mapping[str, Tensor],
+    arrays: codec.Arrays,
     results: dict[str, Any],
     card: str | None,
 ) -> Path:
-    arch, kind, mean, std, classes = owner
-    timm_name, arguments = ARCHITECTURES[arch]
-    with files.new_folder(folder) as fresh:
-        weights = fresh / f"{content}.safetensors"
-        files.write_tensors(weights, tensors)
-        files.write_json(fresh / "results.json", results)
-        config = {
-            "architecture": timm_name,
-            "num_classes": classes,
-            "model_args": arguments,
-            "lottery_hub": {
-                "format": FORMAT,
-                "library": __version__,
-                "content": content,
-                "arch": arch,
-                "pretrain": kind,
-                "mean": list(mean),
-                "std": list(std),
-                "prunable": "every Conv2d weight",
-                **about,
-                "hashes": {path.name: files.sha256(path) for path in (weights, fresh / "results.json")},
-            },
+    with atomic.new_folder(folder) as fresh:
+        weights = fresh / _weights_name(content)
+        files.write_arrays(weights, arrays)
+        atomic.write_json(fresh / RESULTS, results)
+        said = {
+            "content": content,
+            "library": __version__,
+            "num_classes": len(owner.weights["fc.weight"]),
+            "arch": owner.arch,
+            "pretrain": owner.kind,
+            "mean": list(owner.mean),
+            "std": list(owner.std),
+            "prunable": "every Conv2d weight",
+            "values": values,
+            **about,
+            "provenance": owner.provenance,
+            "hashes": {path.name: files.sha256(path) for path in (weights, fresh / RESULTS)},
         }
-        files.write_json(fresh / "config.json", config)
+        atomic.write_json(fresh / CONFIG, manifest.to_config(manifest.of(said)))
         if card is not None:
-            files.write_text(fresh / "README.md", card)
+            atomic.write_text(fresh / CARD, card)
     return folder
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    whole = files.read_json(folder / "config.json")
-    config = whole.get("lottery_hub")
-    if not isinstance(config, dict):
-        raise TicketError(f"{printable(folder / 'config.json')} has no lottery_hub object; this is not a ticket folder")
-    if config.get("format") != FORMAT:
-        raise TicketError(
-            f"{printable(folder)} has format {printable(config.get('format'))}, this version reads {FORMAT}; "
-            "update lottery-hub"
-        )
-    if config.get("content") not in get_args(Content):
-        raise TicketError(f"{printable(folder)} holds {printable(config.get('content'))}, not a ticket or ladder")
-    return config | {"num_classes": whole.get("num_classes")}
-
-
-def _owner_of(config: dict[str, Any], folder: Path) -> _Owner:
-    arch, mean, std = config.get("arch"), config.get("mean"), config.get("std")
-    if not isinstance(arch, str) or not is_known_arch(arch):
-        raise TicketError(f"{printable(folder)} asks for the architecture {printable(arch)}, which is not allowed")
-    for values in (mean, std):
-        if not (isinstance(values, list) and len(values) == 3 and all(type(v) in (int, float) for v in values)):
-            raise TicketError(f"{printable(folder)}: mean and std are three numbers each")
-    centres, widths = cast(list[float], mean), cast(list[float], std)
-    if not all(0 <= m <= 1 and 0 < s <= 1 for m, s in zip(centres, widths, strict=True)):
-        raise TicketError(f"{printable(folder)}: mean and std of [0,1] pixels lie in 0..1, and std is not 0")
-    classes = _integer(config, "num_classes", MAX_CLASSES)
-    kind = _one_of(config, "pretrain", get_args(Kind))
-    return arch, cast(Kind, kind), tuple(centres), tuple(widths), classes
-
-
-def _shapes(arch: str, classes: int) -> tuple[dict[str, tuple[int, ...]], list[str]]:
-    network = skeleton(arch, classes)
-    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    return shapes, prunable_names(network)
-
-
-def _load_dense(folder: Path, config: dict[str, Any]) -> tuple[Backbone, dict[str, Tensor], dict[str, Any]]:
-    """Return (backbone, survived, results) of a backbone or ladder folder."""
-    arch, kind, mean, std, classes = _owner_of(config, folder)
-    levels = _integer(config, "levels", MAX_LEVELS)
+def _read(folder: Path, about: BackboneManifest, wanted: int | None = None) -> _Content:
+    """Read and check the weights and records that a manifest announces; groups below `wanted` are not decoded."""
+    weights = _weights_name(about.content)
+    if about.hashes.keys() != {weights, RESULTS}:
+        raise TicketError(f"{printable(folder)}: config.json: hashes does not name exactly {weights} and {RESULTS}")
     try:
-        weights, survived = codec.decode_ladder(_read_tensors(folder, config), *_shapes(arch, classes), levels)
-    except TicketError as problem:
-        raise TicketError(f"{printable(folder)}: {problem}") from problem
-    results = _read_results(folder, config)
-    records = _object(results, "pretraining")
-    return Backbone(arch, kind, weights, mean, std, _object(config, "provenance"), records), survived, results
+        shapes, prunable = layout(about.arch, about.num_classes)
+        # Unary codes have no worst case worth the name; no real network comes near sixteen bytes a weight.
+        limit = 2**20 + 16 * sum(map(math.prod, shapes.values()))
+        arrays = files.parse_arrays(_read_hashed(folder / weights, about, limit), folder / weights)
+        decoded = codec.decode(
+            arrays, shapes, prunable, about.rounds, first=about.first, values=about.values, wanted=wanted
+        )
+        results = files.parse_json(_read_hashed(folder / RESULTS, about, files.MAX_JSON_BYTES), folder / RESULTS)
+    except (TicketError, BackboneError) as problem:
+        raise TicketError(_placed(folder, problem)) from problem
+    return _Content(*decoded, results)
 
 
-def _read_tensors(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
-    path = folder / f"{config['content']}.safetensors"
-    _check_hash(path, config)
-    return files.read_tensors(path)
-
-
-def _read_results(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    path = folder / "results.json"
-    _check_hash(path, config)
-    return files.read_json(path)
-
-
-def _check_hash(path: Path, config: dict[str, Any]) -> None:
-    if not path.is_file():
-        raise TicketError(f"{printable(path)} is missing")
-    if _object(config, "hashes").get(path.name) != files.sha256(path):
+def _read_hashed(path: Path, about: BackboneManifest, limit: int) -> bytes:
+    data = files.read_bytes(path, limit)
+    if about.hashes[path.name] != files.sha256_of(data):
         raise TicketError(f"{printable(path)} is not the file that config.json describes (sha256 differs)")
+    return data
 
 
-def _object(config: dict[str, Any], key: str) -> dict[str, Any]:
-    value = config.get(key)
+def _ladder(folder: Path, about: LadderManifest, content: _Content) -> Ladder:
+    ladder = Ladder(
+        backbone=_backbone(about, content),
+        survived=content.survived,
+        levels=about.levels,
+        method=about.method,
+        drawing=_object(content.results, "drawing", folder),
+    )
+    if about.sparsities != list(ladder.sparsities):
+        raise TicketError(f"{printable(folder)}: config.json and the masks disagree about the levels' sparsities")
+    return ladder
+
+
+def _backbone(about: BackboneManifest, content: _Content) -> Backbone:
+    return Backbone(
+        arch=about.arch,
+        kind=about.pretrain,
+        weights=content.weights,
+        mean=tuple(about.mean),
+        std=tuple(about.std),
+        provenance=about.provenance,
+        records=_object(content.results, "pretraining", Path(RESULTS)),
+    )
+
+
+def _mask(survived: Mapping[str, Tensor]) -> Mask:
+    return {name: rounds.bool() for name, rounds in survived.items()}
+
+
+def _weights_name(content: Content) -> str:
+    return f"{content}.safetensors"
+
+
+def _placed(folder: Path, problem: Exception) -> str:
+    """Return a problem's message with the folder in front, unless it names it already."""
+    where = printable(folder)
+    return str(problem) if where in str(problem) else f"{where}: {problem}"
+
+
+def _object(results: dict[str, Any], key: str, folder: Path) -> dict[str, Any]:
+    value = results.get(key)
     if not isinstance(value, dict):
-        raise TicketError(f"{key} is missing or not an object")
-    return value
-
-
-def _integer(config: dict[str, Any], key: str, most: int) -> int:
-    value = config.get(key)
-    if type(value) is not int or not 0 <= value <= most:
-        raise TicketError(f"config.json: {key} is {printable(value)}, not a whole number up to {most}")
-    return value
-
-
-def _one_of(config: dict[str, Any], key: str, allowed: tuple[str, ...]) -> Any:
-    value = config.get(key)
-    if value not in allowed:
-        raise TicketError(f"config.json: {key} is {printable(value)}, not one of {', '.join(allowed)}")
+        raise TicketError(f"{printable(folder)}: {key} is missing from {RESULTS} or not an object")
     return value

@@ -1,0 +1,217 @@
+"""`lottery-hub show`: one ticket, ladder or backbone on one screen, or two tickets side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lottery_hub.storage.manifest import BackboneManifest
+    from lottery_hub.tickets import Ticket
+
+MAX_ROWS = 24  # of layers; beyond that, blocks or stages are shown
+Counts = dict[str, tuple[int, int]]
+
+
+def show_command(
+    ref: options.Ref,
+    other: Annotated[str | None, typer.Argument(help="A second ticket, to compare the masks.")] = None,
+    sparsity: options.Sparsity = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show a ticket on one screen: sparsity, layers, verdict, size and origin; or how much two tickets share."""
+    from lottery_hub.storage.folder import find_folder, load_ticket, read_about
+    from lottery_hub.storage.manifest import TicketManifest
+
+    folder = find_folder(ref)
+    if other is not None:
+        _compare(load_ticket(folder, sparsity), load_ticket(other, sparsity), (ref, other), as_json)
+        return
+    about = read_about(folder)
+    if isinstance(about, TicketManifest) or sparsity is not None:
+        _show_ticket(load_ticket(folder, sparsity), folder, about, as_json)
+    else:
+        _show_dense(ref, folder, about, as_json)
+
+
+def _show_dense(ref: str, folder: Path, about: BackboneManifest, as_json: bool) -> None:
+    """Show a ladder or a backbone."""
+    from rich.console import Console
+
+    from lottery_hub.errors import printable
+    from lottery_hub.storage.folder import load_ladder, weights_path
+    from lottery_hub.storage.manifest import LadderManifest
+
+    from .display import percent
+
+    file_bytes = weights_path(folder, about).stat().st_size
+    if as_json:
+        told = about.record() | {"file_bytes": file_bytes}
+        if isinstance(about, LadderManifest):
+            told["rounds"] = load_ladder(folder).drawing.get("rounds")
+        options.emit(told)
+        return
+    console = Console(highlight=False)
+    origin = about.provenance
+    made = printable(origin.get("source", "unknown source"))
+    console.print(f"{about.content} {printable(ref)}: {about.arch} ({about.pretrain}), {made}", markup=False)
+    figures = [origin.get("SA"), origin.get("RA")]
+    if all(isinstance(figure, float) for figure in figures):
+        measured = f"{printable(origin.get('attack'))}, {printable(origin.get('samples'))} images"
+        shown = f"SA {percent(figures[0])} %, RA {percent(figures[1])} %"
+        console.print(
+            f"dense on {printable(origin.get('dataset'))}: {shown} ({measured})", markup=False, soft_wrap=True
+        )
+    if isinstance(about, LadderManifest):
+        levels = ", ".join(percent(value) for value in about.sparsities[1:])
+        console.print(f"{about.levels} levels by {about.method}, sparsity %: {levels}", soft_wrap=True)
+    console.print(f"file: {file_bytes:,} bytes, values as {about.values}")
+
+
+def _show_ticket(ticket: Ticket, folder: Path, about: BackboneManifest, as_json: bool) -> None:
+    from rich.console import Console
+
+    from lottery_hub.errors import printable
+    from lottery_hub.inspection import size
+    from lottery_hub.masks import kept_and_total
+    from lottery_hub.storage.folder import weights_path
+
+    from .display import percent
+
+    layers = {name: kept_and_total({name: mask}) for name, mask in ticket.mask.items()}
+    sized = size(ticket, value_bits=32 if about.values == "float32" else 16)
+    file_bytes = weights_path(folder, about).stat().st_size
+    if as_json:
+        options.emit(
+            {
+                "arch": ticket.arch,
+                "pretrain": ticket.kind,
+                "level": ticket.level,
+                "method": ticket.method,
+                "kept": sized.kept,
+                "total": sized.prunable,
+                "sparsity": ticket.sparsity,
+                "sparsity_of_all": sized.sparsity_of_all,
+                "double_win": ticket.double_win,
+                "content": about.content,
+                "values": about.values,
+                "file_bytes": file_bytes,
+                "dense_bytes": sized.dense_bytes,
+                "limit_bytes": round(sized.limit_bytes),
+                "layers": {name: {"kept": k, "total": n} for name, (k, n) in layers.items()},
+                "provenance": ticket.provenance,
+                "records": ticket.records,
+            }
+        )
+        return
+    console = Console(highlight=False)
+    console.print(
+        f"{ticket.arch} ({ticket.kind}), level {ticket.level} by {ticket.method}: "
+        f"{percent(ticket.sparsity)} % sparsity, {sized.kept:,} of {sized.prunable:,} prunable weights kept; "
+        f"{percent(sized.sparsity_of_all)} % of all {sized.parameters:,} parameters pruned",
+        soft_wrap=True,
+    )
+    console.print(_density_table(layers))
+    _print_verdict(console, ticket)
+    origin = ticket.provenance.get("backbone", {})
+    if isinstance(origin, dict):
+        source = printable(origin.get("source", "unknown source"))
+        licence = printable(origin.get("license", "unknown"))
+        console.print(f"backbone: {source}, licence {licence}", markup=False, soft_wrap=True)
+    whole = "" if about.content == "ticket" else " (all levels)"
+    console.print(
+        f"{about.content} file: {file_bytes:,} bytes{whole}; dense {sized.dense_bytes:,}; "
+        f"mask entropy and {about.values} values {sized.limit_bytes:,.0f}",
+        soft_wrap=True,
+    )
+
+
+def _print_verdict(console: Console, ticket: Ticket) -> None:
+    from lottery_hub.errors import TicketError, printable
+
+    from .display import levels_table
+
+    if ticket.double_win is None:
+        console.print("not judged: no transfer is recorded")
+        return
+    records = ticket.records
+    try:
+        table = levels_table(records["dense"], records["levels"], records.get("controls", []))
+        measured = f"{int(records['samples'])} test images, RA by {printable(records['attack'])}"
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise TicketError("results.json does not hold the figures behind its verdict") from problem
+    console.print(table)
+    verdict = "double win" if ticket.double_win else "no double win"
+    console.print(f"{verdict}; {measured}", markup=False, soft_wrap=True)
+
+
+def _density_table(layers: Counts) -> Any:
+    from rich.table import Table
+
+    from lottery_hub.errors import printable
+
+    from .display import percent
+
+    rows = grouped(layers)
+    table = Table(header_style="bold")
+    for column in ("layer" if len(rows) == len(layers) else "layers", "kept", "total", "density %"):
+        table.add_column(column, justify="left" if column.startswith("layer") else "right")
+    table.add_column("")
+    for name, (some, every) in rows.items():
+        table.add_row(printable(name), f"{some:,}", f"{every:,}", percent(some / every), "█" * round(some / every * 16))
+    return table
+
+
+def grouped(layers: Counts) -> Counts:
+    """Return counts by layer, or by block or stage where that takes more rows than a screen has."""
+    for depth in (4, 2, 1):
+        rows: Counts = {}
+        for name, (kept, total) in layers.items():
+            group = ".".join(name.removesuffix(".weight").split(".")[:depth])
+            before = rows.get(group, (0, 0))
+            rows[group] = (before[0] + kept, before[1] + total)
+        if len(rows) <= MAX_ROWS:
+            break
+    return rows
+
+
+def _compare(one: Ticket, other: Ticket, refs: tuple[str, str], as_json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from lottery_hub.errors import printable
+    from lottery_hub.inspection import overlaps, total_overlap
+
+    from .display import percent
+
+    layers = overlaps(one.mask, other.mask)
+    total = total_overlap(layers.values())
+    if as_json:
+        told = {
+            name: {"one": o.one, "other": o.other, "shared": o.shared, "IoU": o.iou, "IoU_by_chance": o.chance}
+            for name, o in (layers | {"total": total}).items()
+        }
+        all_layers = told.pop("total")
+        options.emit({"sparsity": [one.sparsity, other.sparsity], "total": all_layers, "layers": told})
+        return
+    console = Console(highlight=False)
+    for place, ref, ticket in zip("AB", refs, (one, other), strict=True):
+        about = f"{ticket.arch} ({ticket.kind}), level {ticket.level} by {ticket.method}"
+        console.print(
+            f"{place}: {printable(ref)}, {about}, {percent(ticket.sparsity)} % sparsity", markup=False, soft_wrap=True
+        )
+    table = Table(header_style="bold", caption="IoU: weights kept by both / by either", caption_justify="left")
+    for column in ("layer", "A density %", "B density %", "IoU", "by chance"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for name, overlap in (layers | {"total": total}).items():
+        size = sum(kept.numel() for kept in one.mask.values()) if name == "total" else one.mask[name].numel()
+        shares = (percent(overlap.one / size), percent(overlap.other / size))
+        style = "bold" if name == "total" else ""
+        table.add_row(printable(name), *shares, f"{overlap.iou:.3f}", f"{overlap.chance:.3f}", style=style)
+    console.print(table)

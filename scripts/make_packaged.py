@@ -1,0 +1,122 @@
+"""Rebuild the packaged backbones and ladders from the data: pre-train, draw, measure, write, with their cards.
+
+    python scripts/make_packaged.py                       all of it, from CIFAR-100 on the Hub
+    python scripts/make_packaged.py --data FOLDER         from a local copy in the Hub's layout
+    python scripts/make_packaged.py --kinds adv           one of std, fast-adv, adv
+    python scripts/make_packaged.py --smoke               the whole chain on little data, to prove that it works
+
+A run that is stopped goes on where it was when the same command is given again. On two CPU cores it takes hours,
+so it is best run once per kind side by side; with `--arch resnet18 --device cuda` it does the same for the full
+network on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from lottery_hub.backbones import Backbone
+from lottery_hub.config import DataPlan, DrawPlan, Kind, PretrainPlan
+from lottery_hub.data import Dataset, load_planned
+from lottery_hub.drawing import draw
+from lottery_hub.environment import choose_device, fast_precision
+from lottery_hub.presets import pgd, quick_draw, quick_pretrain
+from lottery_hub.pretraining import pretrain
+from lottery_hub.runs import CHECKPOINT, open_run
+from lottery_hub.sources import packaged_name
+from lottery_hub.storage.folder import load_backbone_folder, save_backbone, save_ladder
+
+ROOT = Path(__file__).parent.parent
+EPOCHS: dict[Kind, int] = {"std": 28, "fast-adv": 26, "adv": 30}
+ROUNDS = 14
+DRAW_EPOCHS = 1  # passes over all training images in a round
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=get_args(Kind), default=get_args(Kind))
+    parser.add_argument("--arch", default="resnet18-slim")
+    parser.add_argument("--data", default="cifar100", help="name, or a folder in the Hub's layout")
+    parser.add_argument("--runs", type=Path, default=Path("runs/packaged"), help="where unfinished work is kept")
+    parser.add_argument("--output", type=Path, default=ROOT / "lottery_hub" / "packaged")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--smoke", action="store_true", help="one epoch, two rounds, few images")
+    options = parser.parse_args()
+
+    device = choose_device(options.device)
+    data_plan = DataPlan.parse({"dataset": options.data, "fraction": 0.05 if options.smoke else 1.0})
+    data = load_planned(data_plan)
+    if options.smoke:
+        data = replace(data, test=replace(data.test, images=data.test.images[:200], labels=data.test.labels[:200]))
+    for kind in options.kinds:
+        plan = pretrain_plan(kind, options.arch, data_plan, data, device, options.seed, options.smoke)
+        drawn = draw_plan(kind, data_plan, data, device, options.seed, options.smoke)
+        name = packaged_name(options.arch, kind)
+        folder = make(plan, drawn, data, options.runs / name, options.output / name, device)
+        print(f"{name}: {folder}", flush=True)
+
+
+def pretrain_plan(
+    kind: Kind, arch: str, data_plan: DataPlan, data: Dataset, device: torch.device, seed: int, smoke: bool
+) -> PretrainPlan:
+    """Return the settings of a packaged backbone."""
+    recipe = quick_pretrain(kind, data.name, 1 if smoke else EPOCHS[kind], fast_precision(device))
+    eps = recipe.attack.eps if recipe.attack else 8 / 255
+    return PretrainPlan(
+        arch=arch,
+        kind=kind,
+        data=data_plan,
+        recipe=recipe,
+        test_attack=pgd(20, eps),
+        seed=seed,
+        # Exact in half the bytes: what is measured and drawn is what is shipped.
+        weights="float16",
+    )
+
+
+def draw_plan(kind: Kind, data_plan: DataPlan, data: Dataset, device: torch.device, seed: int, smoke: bool) -> DrawPlan:
+    """Return the settings of a packaged ladder: rounds longer than the laptop's preset, every level measured."""
+    quick = quick_draw(kind, data_plan.dataset, data.name, "imp", len(data.train), fast_precision(device))
+    assert quick.recipe is not None
+    return quick.changed(
+        data=data_plan,
+        rounds=2 if smoke else ROUNDS,
+        recipe=quick.recipe.changed(epochs=DRAW_EPOCHS),
+        test_attack=pgd(20, 8 / 255),
+        seed=seed,
+    )
+
+
+def make(plan: PretrainPlan, drawn: DrawPlan, data: Dataset, runs: Path, folder: Path, device: torch.device) -> Path:
+    """Pre-train a backbone, draw its ladder, and write both as one ladder folder."""
+    settings = {"task": "packaged", "pretrain": plan.record(), "draw": drawn.record(), "data": data.fingerprint}
+    with open_run(runs, settings) as run:
+
+        def train(place: Path) -> dict[str, Any]:
+            began = time.monotonic()
+            backbone = pretrain(plan, data, device=device, checkpoint=place / CHECKPOINT, on_epoch=report)
+            seconds = sum(epoch["seconds"] for epoch in backbone.records["history"])
+            backbone = replace(backbone, records=backbone.records | {"seconds": round(seconds, 1)})
+            save_backbone(backbone, place / "backbone")
+            print(f"{plan.kind}: {backbone.records['test']} after {time.monotonic() - began:.0f} s", flush=True)
+            return {"seconds": seconds}
+
+        run.once("pretrain", train)
+        backbone: Backbone = load_backbone_folder(run.folder("pretrain") / "backbone")
+        ladder = draw(backbone, drawn, data=data, run=run, device=device, report=lambda _, record: report(record))
+        return save_ladder(ladder, folder)
+
+
+def report(record: dict[str, Any]) -> None:
+    """Print one line an epoch: these runs live in logs."""
+    print(record, flush=True)
+
+
+if __name__ == "__main__":
+    main()
