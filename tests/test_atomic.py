@@ -1,0 +1,252 @@
+"""Whole or not at all: processes killed at every step and at random moments, and a disk that fills up."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from lottery_hub.errors import TicketError
+from lottery_hub.storage import atomic
+from lottery_hub.storage.folder import load_ticket, save_ticket
+from lottery_hub.tickets import Ladder, Ticket
+
+KILLS = 150  # at random moments; some 100 more come one at each step
+STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.listdir", "os.scandir", "ctypes.dlsym"}
+
+
+@pytest.fixture(scope="module")
+def pair(ladder: Ladder) -> tuple[Ticket, Ticket]:
+    """An old ticket and a new one."""
+    return ladder.ticket(1), ladder.ticket(6)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is such a thing: kills leave the same there, and syncing takes no time."""
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir=shared) as place:
+        yield Path(place)
+
+
+def killed(work: Callable[[], object], when: Callable[[int], None], at_step: int | None = None) -> bool:
+    """Run `work` in a forked process that `when` or its own step `at_step` kills; return whether it was killed."""
+    child = os.fork()
+    if child == 0:
+        if at_step is not None:
+            _kill_at(at_step)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    when(child)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def _kill_at(step: int) -> None:
+    left = step
+
+    def count(event: str, _: object) -> None:
+        nonlocal left
+        if event in STEPS:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def is_whole(place: Path, pair: tuple[Ticket, Ticket]) -> bool:
+    return load_ticket(place).fingerprint() in {ticket.fingerprint() for ticket in pair}
+
+
+@pytest.mark.parametrize("older", [True, False], ids=["over an older one", "in a new place"])
+def test_a_save_killed_at_any_step_leaves_the_old_ticket_or_the_new_one(
+    pair: tuple[Ticket, Ticket], memory: Path, older: bool
+) -> None:
+    kills = 0
+    old = save_ticket(pair[0], memory / "old", "# old\n")
+    for step in range(1, 400):
+        place = memory / str(step) / "ticket"
+        if older:
+            shutil.copytree(old, place)
+        if not killed(lambda place=place: save_ticket(pair[1], place, "# new\n"), lambda _: None, at_step=step):
+            break
+        kills += 1
+        if older or place.exists():
+            assert is_whole(place, pair), f"step {step}"
+            assert names(place) == ["README.md", "config.json", "results.json", "ticket.safetensors"]
+    assert kills > 25, "together with the kills at random moments these are more than 200"
+    assert load_ticket(place).level == 6  # the one that was not killed
+
+
+def test_saves_killed_at_random_moments_leave_a_folder_of_one_piece(memory: Path) -> None:
+    place = memory / "folder"
+    moments = random.Random(0)
+
+    def save(stamp: int) -> None:
+        with atomic.new_folder(place) as fresh:
+            for number in range(4):
+                atomic.write_json(fresh / f"{number}.json", {"stamp": stamp, "filler": "x" * 20_000})
+
+    told, tell = os.pipe()
+
+    def save_on_and_on() -> None:
+        for stamp in itertools.count(1):
+            save(stamp)
+            os.write(tell, b".")
+
+    def soon(child: int) -> None:
+        os.read(told, 1)  # it has saved once
+        time.sleep(moments.uniform(0, 0.02))
+        os.kill(child, signal.SIGKILL)
+        os.set_blocking(told, False)
+        with suppress(BlockingIOError):
+            os.read(told, 1000)
+        os.set_blocking(told, True)
+
+    save(0)
+    seen = set()
+    for _ in range(KILLS):
+        assert killed(save_on_and_on, soon)
+        assert names(place) == ["0.json", "1.json", "2.json", "3.json"]
+        stamps = {json.loads(path.read_text(encoding="utf-8"))["stamp"] for path in place.iterdir()}
+        assert len(stamps) == 1
+        seen |= stamps
+    assert len(seen) > 2, "the kills came too early to prove anything"
+    save(0)
+    assert names(memory) == ["folder"], "the next save removes what the killed ones left"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a tmpfs takes rights that this process lacks")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_leaves_the_old_ticket(pair: tuple[Ticket, Ticket], small_disk: Path) -> None:
+    old = pair[1]
+    place = save_ticket(old, small_disk / "ticket", values="bfloat16")
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    filler = small_disk / "filler"
+    failures = 0
+    # From no room at all to a little less than a second small ticket takes; the large one never fits.
+    for free in range(0, 500, 20):
+        filler.write_bytes(b"")
+        room = os.statvfs(small_disk)
+        filler.write_bytes(bytes(room.f_bavail * room.f_frsize - free * 1024))
+        with pytest.raises(TicketError, match=r"cannot write .*ticket: No space left on device"):
+            save_ticket(pair[0], place)
+        failures += 1
+        assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+        assert names(small_disk) == ["filler", "ticket"]
+    assert failures == 25
+
+
+def test_a_folder_appears_only_when_its_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "folder"
+    with atomic.new_folder(target) as fresh:
+        (fresh / "file").write_text("whole", encoding="utf-8")
+        assert not target.exists()
+        assert fresh.parent == target.parent
+    assert (target / "file").read_text(encoding="utf-8") == "whole"
+    assert names(target.parent) == ["folder"]
+
+
+def test_an_interrupted_block_changes_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    with atomic.new_folder(target) as fresh:
+        (fresh / "file").write_text("old", encoding="utf-8")
+
+    def interrupted() -> None:
+        with atomic.new_folder(target) as fresh:
+            (fresh / "file").write_text("new", encoding="utf-8")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (target / "file").read_text(encoding="utf-8") == "old"
+    assert names(tmp_path) == ["folder"]
+
+
+def test_what_a_living_process_is_writing_is_not_removed(tmp_path: Path) -> None:
+    target = tmp_path / "fo*der"
+    with atomic.new_folder(target) as slow:
+        (slow / "file").write_text("slow", encoding="utf-8")
+        with atomic.new_folder(target) as quick:
+            (quick / "file").write_text("quick", encoding="utf-8")
+        assert (slow / "file").exists()
+    assert (target / "file").read_text(encoding="utf-8") == "slow"
+    assert names(tmp_path) == ["fo*der"]
+
+
+def test_neighbours_of_similar_names_are_left_alone(tmp_path: Path) -> None:
+    for name in (".folder2.0123.new", ".folder.new", "folder.0123.new", ".fxlder.0123.new"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".folder.0123.new").mkdir()
+    with atomic.new_folder(tmp_path / "folder"):
+        pass
+    assert ".folder.0123.new" not in names(tmp_path)
+    assert len(names(tmp_path)) == 5
+
+
+def test_without_an_exchange_two_renames_do_and_the_next_save_mends_a_kill_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    target = tmp_path / "folder"
+    for text in ("one", "two"):
+        with atomic.new_folder(target) as fresh:
+            (fresh / "file").write_text(text, encoding="utf-8")
+    assert (target / "file").read_text(encoding="utf-8") == "two"
+    assert names(tmp_path) == ["folder"]
+    target.rename(tmp_path / ".folder.0123.old")  # killed between the two renames
+    with pytest.raises(KeyboardInterrupt), atomic.new_folder(target):
+        raise KeyboardInterrupt
+    assert (target / "file").read_text(encoding="utf-8") == "two"
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_failing_rename_brings_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    target = tmp_path / "folder"
+    with atomic.new_folder(target) as fresh:
+        (fresh / "file").write_text("old", encoding="utf-8")
+    real = Path.rename
+
+    def rename(path: Path, place: Path) -> Path:
+        if path.suffix == ".new":
+            raise KeyboardInterrupt
+        return real(path, place)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(KeyboardInterrupt), atomic.new_folder(target):
+        pass
+    assert (target / "file").read_text(encoding="utf-8") == "old"
+    assert names(tmp_path) == ["folder"]
