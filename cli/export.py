@@ -90,7 +90,7 @@ def _print_costs(smaller: Compacted, latency: Latency) -> None:
     print(f"MACs of a {size} image: {before.macs:,} → {after.macs:,}{_change(before.macs, after.macs)}")
     print(
         f"latency in torch: {latency.before:.2f} → {latency.after:.2f} ms{_change(latency.before, latency.after)}, "
-        f"median of {latency.runs} batches of {latency.batch_size}, {latency.device}, {threads}"
+        f"fastest of {latency.runs} batches of {latency.batch_size}, {latency.device}, {threads}"
     )
     print(
         "only channels that the mask emptied altogether can go, which are few or none at moderate sparsity; "
@@ -106,4 +106,5 @@ def _told(done: Exported) -> str:
     size = f"{done.image_size}x{done.image_size}"
     if done.difference is None:
         return f"{done.format}, the ticket's weights bit for bit"
-    return f"{done.format}, [0,1] images of {size} pixels to logits within {done.difference:.1e} of the ticket's"
+    difference = f"{done.difference:.1e}" if done.difference else "no difference"
+    return f"{done.format}, [0,1] images of {size} pixels to logits, {difference} from the ticket's on random images"

@@ -31,6 +31,10 @@ class TicketError(LotteryHubError):
     """A ticket or ladder file is malformed, or lacks what was asked of it."""
 
 
+class ExportError(LotteryHubError):
+    """An export cannot be written, or does not compute what the ticket computes."""
+
+
 class RunError(LotteryHubError):
     """A run directory belongs to other settings, or to a run that is still going on."""
 

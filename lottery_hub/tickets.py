@@ -21,9 +21,10 @@ from lottery_hub.backbones import (
     fingerprint,
     with_fresh_head,
 )
+from lottery_hub.compacting import Compacted, compact
 from lottery_hub.config import Kind, Method
 from lottery_hub.errors import TicketError
-from lottery_hub.masks import Mask, kept_and_total, sparsity
+from lottery_hub.masks import Mask, kept_and_total
 
 MAX_LEVELS = 64
 
@@ -63,9 +64,10 @@ class Ticket:
     @cached_property
     def sparsity(self) -> float:
         """1 - kept/total over the prunable weights, in 0..1."""
-        return sparsity(self.mask)
+        kept, total = self.kept_and_total
+        return 1 - kept / total
 
-    @property
+    @cached_property
     def kept_and_total(self) -> tuple[int, int]:
         """(kept, total) as integer counts over the prunable weights."""
         return kept_and_total(self.mask)
@@ -114,6 +116,20 @@ class Ticket:
     ) -> Normalised:
         """Build a model that takes [0,1] images: `to_model` behind its normalisation."""
         return Normalised(self.to_model(num_classes, head, seed), self.mean, self.std)
+
+    def compact(self, image_size: int = 32) -> Compacted:
+        """Build the network with the stored head, without the filters and channels that the mask has emptied.
+
+        It is for inference only: its logits are those of `to_model` in eval mode, and under training they would part.
+        As with `to_model` normalisation is left to the caller.
+
+        Args:
+            image_size: side of the image for which multiplications are counted, in pixels.
+
+        Returns:
+            The smaller network, and what it costs before and after; see `compacting.compact`.
+        """
+        return compact(self.to_model(), image_size)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from lottery_hub.backbones import ARCHITECTURES, Backbone, fingerprint, with_fre
 from lottery_hub.errors import TicketError
 from lottery_hub.masks import is_nested, kept_and_total
 from lottery_hub.storage.folder import load_ticket, save_ticket
-from lottery_hub.tickets import Ladder, Ticket, is_known_arch
+from lottery_hub.tickets import Ladder, Ticket, is_known_arch, ticket_of
 
 IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -171,6 +171,21 @@ def test_a_normalised_model_equals_the_plain_one_on_normalised_images(ticket: Ti
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (ticket.mean, ticket.std))
     with torch.no_grad():
         assert torch.equal(ticket.to_normalised().eval()(IMAGES), ticket.to_model().eval()((IMAGES - mean) / std))
+
+
+def test_a_compacted_ticket_lacks_what_its_mask_emptied_and_nothing_else(ladder: Ladder) -> None:
+    mask = ladder.mask(4)
+    mask["layer2.0.conv1.weight"][[3, 8]] = False  # two of 32 filters of 16 x 3 x 3; 32 filters read what they put out
+    ticket = ticket_of(ladder.backbone, mask, 4, "omp", {})
+    done = ticket.compact(image_size=16)
+    assert done.removed == 2
+    assert done.before.parameters - done.after.parameters == 2 * (16 * 9 + 2 + 32 * 9)
+    assert done.after.image_size == 16
+    assert done.model.get_submodule("layer2.0.conv1").out_channels == 30
+    assert torch.equal(done.model.get_parameter("fc.weight"), ticket.weights["fc.weight"])
+    assert not done.model.training
+    with torch.no_grad():
+        torch.testing.assert_close(done.model(IMAGES), ticket.to_model().eval()(IMAGES), rtol=0, atol=1e-5)
 
 
 def test_changing_a_model_does_not_change_its_ticket(ticket: Ticket) -> None:

@@ -1,0 +1,307 @@
+"""Exporting: a ticket in the formats that other programs read, every pruned weight an explicit 0.
+
+    timm                a folder from which plain timm rebuilds the network, bit for bit
+    safetensors-dense   one file with timm's state dict
+    onnx                one file that maps [0,1] images to logits, normalisation inside, for any ONNX runtime
+    torch-export        the same for `torch.export.load`
+
+The last two are loaded again in their own runtime and compared with the ticket before anything is written. Neither
+keeps what tracing notes beside a network: paths of the machine that exported it, and the images it was traced with.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lottery_hub import compacting
+from lottery_hub.backbones import ARCHITECTURES, Normalised, skeleton
+from lottery_hub.compacting import Compacted
+from lottery_hub.errors import ConfigError, ExportError, TicketError, printable
+from lottery_hub.masks import prunable_names
+from lottery_hub.storage import atomic, files
+from lottery_hub.tickets import Ticket
+from lottery_hub.views import EVALUATION_CROP
+
+Format = Literal["timm", "onnx", "torch-export", "safetensors-dense"]
+
+# Largest difference of a logit, as a share of the largest logit where that is above 1: float32 holds seven digits,
+# and every runtime adds in an order of its own. A deep network loses more of them, the ticket's own logits too: so
+# many times what those are off in float32 may an export differ from them.
+TOLERANCE = 1e-5
+ROUNDING = 8
+DEFAULT_SIZE, MAX_SIZE = 32, 2048
+TIMM_CONFIG, TIMM_WEIGHTS = "config.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        path: the file, or timm's folder.
+        format: of what is there.
+        size: bytes of all files.
+        image_size: side of the images it takes or, for timm, is meant for; in pixels.
+        difference: largest absolute difference of a logit from the ticket's, on random images; None for the two
+            formats that hold the ticket's weights as they are.
+        compacted: the network inside, where it was compacted.
+    """
+
+    path: Path
+    format: Format
+    size: int
+    image_size: int
+    difference: float | None = None
+    compacted: Compacted | None = None
+
+
+def export(
+    ticket: Ticket, format: Format, output: Path | str, *, compact: bool = False, image_size: int | None = None
+) -> Exported:
+    """Write a ticket, with the head it has, in a format that other programs read.
+
+    Args:
+        ticket: what to export.
+        format: "timm", "onnx", "torch-export" or "safetensors-dense".
+        output: the file to write, or for "timm" the folder. An older export is replaced when the new one is complete.
+        compact: remove dead filters and channels first; see `compacting.compact`.
+        image_size: side of the images, in pixels; None takes the size a fine-tuned ticket was trained at, or 32.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigError: the image size is out of range, or the format keeps timm's shapes and cannot be compacted.
+        ExportError: the place cannot be written, a package is missing, or the export computes something else.
+    """
+    path = Path(output)
+    size = _image_size(ticket, image_size)
+    if format not in get_args(Format):
+        raise ConfigError(f"unknown format {printable(repr(format))}; choose one of: {', '.join(get_args(Format))}")
+    if compact and format not in _RUNTIMES:
+        raise ConfigError(
+            f"{format} keeps timm's shapes, which a compacted network has not; compact with onnx or torch-export"
+        )
+    _check_place(path, format)
+    if format in _RUNTIMES:
+        return _export_model(ticket, format, path, compact, size)
+    weights = ticket.to_model().state_dict()
+    if format == "timm":
+        with _new_folder(path) as fresh:
+            files.write_tensors(fresh / TIMM_WEIGHTS, weights)
+            atomic.write_json(fresh / TIMM_CONFIG, timm_config(ticket, size))
+        return Exported(path, format, sum(file.stat().st_size for file in path.iterdir()), size)
+    with _new_file(path) as fresh:
+        files.write_tensors(fresh, weights)
+    return Exported(path, format, path.stat().st_size, size)
+
+
+def timm_config(ticket: Ticket, image_size: int = DEFAULT_SIZE) -> dict[str, Any]:
+    """Return the config.json from which timm rebuilds a ticket's network.
+
+    Its `pretrained_cfg` is written anew: the one that timm keeps for the architecture names weights, a licence and
+    an address that are not the ticket's.
+    """
+    name, arguments = ARCHITECTURES[ticket.arch]
+    weights = ticket.weights["fc.weight"]
+    config = {
+        "num_classes": len(weights),
+        "input_size": [3, image_size, image_size],
+        "pool_size": None,
+        "fixed_input_size": False,
+        # As `views.centred` shows an image to the network: whole if it has the size, else resized and cropped.
+        "interpolation": "bilinear",
+        "crop_mode": "center",
+        "crop_pct": 1.0 if _recorded(ticket, "data") in (None, image_size) else EVALUATION_CROP,
+        "mean": list(ticket.mean),
+        "std": list(ticket.std),
+        "first_conv": prunable_names(skeleton(ticket.arch, 1))[0].removesuffix(".weight"),
+        "classifier": "fc",
+    }
+    backbone = ticket.provenance.get("backbone")
+    if isinstance(backbone, dict) and isinstance(backbone.get("license"), str):
+        config["license"] = printable(backbone["license"])
+    return {
+        "architecture": name,
+        "num_classes": len(weights),
+        "num_features": weights.shape[1],
+        "global_pool": "avg",
+        "model_args": arguments,
+        "pretrained_cfg": config,
+    }
+
+
+def _image_size(ticket: Ticket, wanted: int | None) -> int:
+    size = wanted if wanted is not None else _recorded(ticket, "recipe") or DEFAULT_SIZE
+    if not 1 <= size <= MAX_SIZE:
+        raise ConfigError(f"an image size lies in 1..{MAX_SIZE} pixels, not {size}; give it with --image-size")
+    return size
+
+
+def _recorded(ticket: Ticket, part: Literal["recipe", "data"]) -> int | None:
+    """Return the image size in a part of the records, which may be a stranger's: of any shape."""
+    record = ticket.records.get(part)
+    size = record.get("image_size") if isinstance(record, dict) else None
+    return size if isinstance(size, int) else None
+
+
+# Formats that hold a network to run
+
+
+Run = Callable[[Tensor], Tensor]
+
+
+class _Runtime(NamedTuple):
+    """How a network becomes a file's bytes, and those a function of images to logits."""
+
+    encode: Callable[[nn.Module, Tensor], bytes]
+    load: Callable[[bytes], Run]
+
+
+def _export_model(ticket: Ticket, format: Format, path: Path, compact: bool, image_size: int) -> Exported:
+    runtime = _RUNTIMES[format]
+    whole = ticket.to_normalised().eval()
+    compacted = compacting.compact(whole.network, image_size) if compact else None
+    # Never `whole` itself: an encoder that changed what it is given would change what the export is compared with.
+    model = Normalised(compacted.model, ticket.mean, ticket.std) if compacted else ticket.to_normalised()
+    # Two images, since tracing takes a batch of one for a constant.
+    data = runtime.encode(model.eval().requires_grad_(False), torch.zeros(2, 3, image_size, image_size))
+    difference = _largest_difference(whole, runtime.load(data), image_size, format)
+    with _new_file(path) as fresh:
+        fresh.write_bytes(data)
+    return Exported(path, format, len(data), image_size, difference, compacted)
+
+
+def _largest_difference(whole: nn.Module, run: Run, image_size: int, format: Format) -> float:
+    """Compare an export with the ticket on random images, in batches of sizes that it was not made with.
+
+    Raises:
+        ExportError: a logit differs by more than the tolerance, or is no number.
+    """
+    generator = torch.Generator().manual_seed(0)
+    precise = copy.deepcopy(whole).double()
+    largest = 0.0
+    for count in (1, 3):
+        images = torch.rand(count, 3, image_size, image_size, generator=generator)
+        with torch.no_grad():
+            wanted, given = whole(images), run(images)
+            rounding = float((wanted - precise(images.double())).abs().max())
+        difference = float((given - wanted).abs().max()) if given.shape == wanted.shape else float("inf")
+        if not difference <= max(TOLERANCE * max(1.0, float(wanted.abs().max())), ROUNDING * rounding):
+            raise ExportError(
+                f"the {format} export differs from the ticket by {difference:.1e} in a logit; nothing was written"
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _encode_onnx(model: nn.Module, images: Tensor) -> bytes:
+    _import_onnx()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about packages that talk to each other, not to the user
+        program = torch.onnx.export(
+            model,
+            (images,),
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    network = program.model_proto
+    for noted in (network, network.graph, *network.graph.node):
+        del noted.metadata_props[:]
+    data: bytes = network.SerializeToString()
+    return data
+
+
+def _load_onnx(data: bytes) -> Run:
+    onnxruntime = _import_onnx()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+
+def _import_onnx() -> Any:
+    """Return onnxruntime, once everything that an ONNX export needs is there."""
+    try:
+        import onnx  # noqa: F401 - torch.onnx.export imports these two
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as problem:
+        missing = printable(problem.name or problem)
+        raise ExportError(f"an ONNX export needs {missing}: pip install 'lottery-hub[export]'") from problem
+    return onnxruntime
+
+
+def _encode_program(model: nn.Module, images: Tensor) -> bytes:
+    program = torch.export.export(model, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    program.example_inputs = None
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+def _load_program(data: bytes) -> Run:
+    run: Run = torch.export.load(io.BytesIO(data)).module()
+    return run
+
+
+_RUNTIMES = {"onnx": _Runtime(_encode_onnx, _load_onnx), "torch-export": _Runtime(_encode_program, _load_program)}
+
+
+# Places
+
+
+def _check_place(path: Path, format: Format) -> None:
+    """Refuse a place where an export would take that of something else: a whole folder, above all."""
+    try:
+        names = {file.name for file in path.iterdir()} if path.is_dir() else None
+        if format != "timm" and names is not None:
+            raise ExportError(f"{printable(path)} is a folder; give the name of a file")
+        if format == "timm" and path.exists() and (names is None or names - {TIMM_CONFIG, TIMM_WEIGHTS}):
+            raise ExportError(f"{printable(path)} is there and is no export; give the name of a new folder")
+    except OSError as problem:
+        raise ExportError(f"cannot write {printable(path)}: {printable(problem.strerror or problem)}") from problem
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """`atomic.new_folder` with an error that is an export's."""
+    try:
+        with atomic.new_folder(target) as fresh:
+            yield fresh
+    except TicketError as problem:
+        raise ExportError(str(problem)) from problem
+
+
+@contextmanager
+def _new_file(target: Path) -> Iterator[Path]:
+    """Yield a hidden neighbour that becomes `target` if the block succeeds, and is gone if it does not."""
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as problem:
+        raise ExportError(f"cannot write {printable(target)}: {printable(problem.strerror or problem)}") from problem
