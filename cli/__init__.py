@@ -9,7 +9,7 @@ import typer
 from lottery_hub import __version__
 from lottery_hub.errors import LotteryHubError, printable
 
-from . import export, find, make, show, use
+from . import backbones, export, find, make, show, use
 
 app = typer.Typer(
     help="Find, keep and share double-win lottery tickets: sparse, accurate and robust subnetworks of timm ResNets.",
@@ -25,6 +25,7 @@ app.command("finetune")(use.finetune_command)
 app.command("evaluate")(use.evaluate_command)
 app.command("show")(show.show_command)
 app.command("export")(export.export_command)
+app.command("backbones")(backbones.backbones_command)
 
 
 INTERRUPTED = 130

@@ -20,7 +20,10 @@ Arch = Annotated[
 ]
 Pretrain = Annotated[
     str,
-    typer.Option(help="std, fast-adv, adv; a backbone folder; or KIND:CHECKPOINT, e.g. adv:weights.ckpt."),
+    typer.Option(
+        help="std, fast-adv, adv; published weights such as adv:linf-8/255 (see `lottery-hub backbones`); "
+        "a backbone folder; or KIND:CHECKPOINT, e.g. adv:weights.ckpt."
+    ),
 ]
 Ref = Annotated[str, typer.Argument(help="A ticket or ladder folder, or a packaged name such as resnet18-slim-adv.")]
 Sparsity = Annotated[float | None, typer.Option(help="Which level of a ladder, in 0..1.")]

@@ -6,13 +6,14 @@ nothing gives a randomly initialised ticket with a robust-looking name.
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
@@ -29,79 +30,68 @@ from lottery_hub.backbones import (
     check_weights,
     skeleton,
 )
-from lottery_hub.config import Kind
+from lottery_hub.config import Attack, Kind, parse_number
 from lottery_hub.errors import BackboneError, TicketError, printable
+from lottery_hub.published import SOURCES, Norm, threat
 from lottery_hub.storage import files
-from lottery_hub.storage.folder import load_backbone_folder, packaged_folder
+from lottery_hub.storage.folder import RESULTS, load_backbone_folder, packaged_folder, packaged_names, read_about
+
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std per channel
 
 
 @dataclass(frozen=True)
-class Source:
-    """One row of the table: a file on the Hub that holds a backbone.
+class Packaged:
+    """A backbone that ships with the library, as its records describe it.
 
     Attributes:
-        arch, kind: what it is.
-        repo, file: where it is.
+        arch, kind: what it is; the kind alone names it after `--pretrain`.
+        dataset: what it was trained on.
+        trained_against: the attack of its training, None for standard training.
+        SA, RA: on the whole test split, RA by `attack`.
+        samples: test images.
         license: of the weights.
-        accuracy: ImageNet top-1 in 0..1 as its authors report it, or None.
-        sha256: of the file, where it is known.
     """
 
     arch: str
     kind: Kind
-    repo: str
-    file: str
+    dataset: str
+    trained_against: Attack | None
+    SA: float
+    RA: float
+    attack: str
+    samples: int
     license: str
-    accuracy: float | None = None
-    sha256: str | None = None
 
 
-def _timm(arch: str, tag: str, license: str = "apache-2.0", accuracy: float | None = None) -> Source:
-    return Source(arch, "std", f"timm/{arch}.{tag}", "model.safetensors", license, accuracy)
+def packaged_backbones() -> list[Packaged]:
+    """Return a row for each backbone that ships with the library, from its records; weights are not read."""
+    rows = []
+    for name in packaged_names():
+        folder = cast(Path, packaged_folder(name))
+        about = read_about(folder)
+        attack = _training_attack(files.read_json(folder / RESULTS)["pretraining"])
+        told = {name: about.provenance[name] for name in ("dataset", "SA", "RA", "attack", "samples", "license")}
+        rows.append(Packaged(about.arch, about.pretrain, trained_against=attack, **told))
+    return rows
 
 
-def _madry(arch: str, accuracy: float, sha256: str) -> Source:
-    # eps 4/255: the strongest of the series whose clean accuracy still transfers well (Salman et al. 2020).
-    file = f"{arch}_linf_eps4.0.ckpt"
-    return Source(arch, "adv", "madrylab/robust-imagenet-models", file, "mit", accuracy, sha256)
+def _training_attack(records: Mapping[str, Any]) -> Attack | None:
+    given = records["plan"]["recipe"]["attack"]
+    return None if given is None else Attack.parse(given)
 
-
-SOURCES: tuple[Source, ...] = (
-    _timm("resnet10t", "c3_in1k"),
-    _timm("resnet14t", "c3_in1k"),
-    _timm("resnet18", "tv_in1k", "bsd-3-clause", 0.6975),
-    _timm("resnet18d", "ra2_in1k"),
-    _timm("resnet26", "bt_in1k"),
-    _timm("resnet26d", "bt_in1k"),
-    _timm("resnet26t", "ra2_in1k"),
-    _timm("resnet34", "tv_in1k", "bsd-3-clause"),
-    _timm("resnet34d", "ra2_in1k"),
-    # Not the stronger a1_in1k: tv_in1k was trained like the robust ones, so the pair differs in robustness alone.
-    _timm("resnet50", "tv_in1k", "bsd-3-clause", 0.7616),
-    _timm("resnet50c", "gluon_in1k"),
-    _timm("resnet50d", "ra2_in1k"),
-    _timm("resnet50s", "gluon_in1k"),
-    _timm("resnet101", "tv_in1k", "bsd-3-clause"),
-    _timm("resnet101c", "gluon_in1k"),
-    _timm("resnet101d", "ra2_in1k"),
-    _timm("resnet152", "tv_in1k", "bsd-3-clause"),
-    _timm("resnet152d", "ra2_in1k"),
-    _timm("wide_resnet50_2", "tv_in1k", "bsd-3-clause"),
-    _timm("wide_resnet101_2", "tv_in1k", "bsd-3-clause"),
-    _madry("resnet18", 0.5249, "6f8ccef1ae4958c381617081e9e0fb5f50e7cccd4965192d1caa452fd6c5cd1e"),
-    _madry("resnet50", 0.6386, "9e62216975c111b8081481533b6142dec34be69abe5d90b54d7f860015c263db"),
-)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_THREAT = re.compile(r"(linf|l2)-([\d./]+)", re.IGNORECASE)
 
 
 def load_backbone(pretrain: str, arch: str | None = None) -> Backbone:
     """Load a backbone.
 
     Args:
-        pretrain: `std`, `fast-adv` or `adv`, for the packaged or published weights of that kind; or a folder
-            that `pretrain` or `draw` wrote; or KIND:PATH or KIND:ORG/NAME for a checkpoint file (.safetensors,
-            .pth, .pt, .ckpt, .tar) or a Hub repo with a model.safetensors.
+        pretrain: `std`, `fast-adv` or `adv`, for the packaged or published weights of that kind; KIND:linf-EPS or
+            KIND:l2-EPS for those of one radius in [0,1] pixel units, e.g. `adv:linf-8/255` or `adv:l2-3`; or a
+            folder that `pretrain` or `draw` wrote; or KIND:PATH or KIND:ORG/NAME for a checkpoint file
+            (.safetensors, .pth, .pt, .ckpt, .tar) or a Hub repo with a model.safetensors.
         arch: a key of `backbones.ARCHITECTURES`; None takes a folder's own, else the slim ResNet-18.
 
     Raises:
@@ -113,6 +103,10 @@ def load_backbone(pretrain: str, arch: str | None = None) -> Backbone:
     kind, _, place = pretrain.partition(":")
     if kind not in get_args(Kind) or not place:
         kind, place = "", pretrain
+    # Before paths and Hub ids, which could be spelled the same: a name in the table never depends on the folder
+    # one is in. `adv:./linf-8/255` is a path.
+    if kind and _THREAT.fullmatch(place):
+        return _of_kind(cast(Kind, kind), arch or DEFAULT_ARCH, place)
     path = Path(place)
     if files.is_file(path / "config.json"):
         return _from_folder(path, kind, arch)
@@ -125,15 +119,11 @@ def load_backbone(pretrain: str, arch: str | None = None) -> Backbone:
             "or say how a checkpoint was pre-trained, e.g. adv:weights.ckpt"
         )
     if files.is_file(path):
-        weights = match(read_checkpoint(path), arch)
-        provenance = {"source": f"local file {path.name}", "sha256": files.sha256(path)}
-    elif _HUB_ID.fullmatch(place):
+        return _from_checkpoint(path, arch, cast(Kind, kind), {"source": f"local file {path.name}"})
+    if _HUB_ID.fullmatch(place):
         file, commit = downloads.fetch_file(place, "model.safetensors")
-        weights = match(read_checkpoint(file), arch)
-        provenance = {"source": place, "revision": commit, "sha256": files.sha256(file)}
-    else:
-        raise BackboneError(f"no checkpoint at {printable(place)}: give a file, a backbone folder or a Hub id org/name")
-    return Backbone(arch, cast(Kind, kind), weights, *_normalisation(arch), provenance=provenance)
+        return _from_checkpoint(file, arch, cast(Kind, kind), {"source": place, "revision": commit})
+    raise BackboneError(f"no checkpoint at {printable(place)}: give a file, a backbone folder or a Hub id org/name")
 
 
 def packaged_name(arch: str, kind: str) -> str:
@@ -141,21 +131,55 @@ def packaged_name(arch: str, kind: str) -> str:
     return f"{arch}-{kind}"
 
 
-def _of_kind(kind: Kind, arch: str) -> Backbone:
+def _of_kind(kind: Kind, arch: str, against: str | None = None) -> Backbone:
+    """Load the packaged or published backbone of a kind, trained against what `against` says where it is given."""
     inside = packaged_folder(packaged_name(arch, kind))
     if inside is not None:
-        return _from_folder(inside, kind, arch)
-    row = next((row for row in SOURCES if (row.arch, row.kind) == (arch, kind)), None)
-    if row is None:
+        packaged = _from_folder(inside, kind, arch)
+        if against is not None:
+            attack = _training_attack(packaged.records)
+            _known_threat(kind, arch, against, [threat(attack.norm, attack.eps) if attack else ""])
+        return packaged
+    rows = {threat(row.norm, row.eps): row for row in SOURCES if (row.arch, row.kind) == (arch, kind)}
+    if not rows:
         have = ", ".join(sorted({source.arch for source in SOURCES if source.kind == kind}))
         raise BackboneError(
             f"no {kind} weights are known for {arch} (known: {have or 'none'}); "
             f"make some with `lottery-hub pretrain --recipe {kind} --arch {arch}`, or give {kind}:CHECKPOINT"
         )
+    row = rows[next(iter(rows)) if against is None else _known_threat(kind, arch, against, list(rows))]
     file, commit = downloads.fetch_file(row.repo, row.file, sha256=row.sha256)
-    provenance = {"source": f"{row.repo}/{row.file}", "revision": commit, "license": row.license, "SA": row.accuracy}
-    provenance["sha256"] = files.sha256(file)
-    return Backbone(arch, kind, match(read_checkpoint(file), arch), *_normalisation(arch), provenance=provenance)
+    told = {
+        "source": f"{row.repo}/{row.file}",
+        "revision": commit,
+        "license": row.license,
+        "SA": row.accuracy,
+        "SA_from": row.accuracy_from,
+    }
+    if row.norm is not None:
+        told |= {"norm": row.norm, "eps": row.eps}
+    return _from_checkpoint(file, arch, kind, told)
+
+
+def _known_threat(kind: Kind, arch: str, against: str, known: list[str]) -> str:
+    """Return which of the known threats is meant by `against`, as a user may spell it; the error lists them."""
+    norm, _, eps = against.lower().partition("-")
+    meant = threat(cast(Norm, norm), parse_number(eps))
+    if meant not in known:
+        choices = ", ".join(f"{kind}:{name}" if name else kind for name in known)
+        raise BackboneError(
+            f"no {kind} weights against {printable(against)} are known for {arch}; choose {choices}, "
+            "or another --arch: `lottery-hub backbones` lists them"
+        )
+    return meant
+
+
+def _from_checkpoint(file: Path, arch: str, kind: Kind, told: dict[str, Any]) -> Backbone:
+    """Load a checkpoint file; whatever is known of it, the sha256 of what was read is recorded."""
+    checkpoint = read_checkpoint(file)
+    mean, std = checkpoint.normalisation or _normalisation(arch)
+    provenance = told | {"sha256": files.sha256(file)}
+    return Backbone(arch, kind, match(checkpoint.state, arch), mean, std, provenance=provenance)
 
 
 def _from_folder(folder: Path, kind: str, arch: str | None) -> Backbone:
@@ -194,26 +218,36 @@ def _is_entry(item: tuple[Any, Any]) -> bool:
     )
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
+class Checkpoint(NamedTuple):
+    """What a file holds: the network's tensors, prefixes removed, and the mean and std it says it was trained with."""
+
+    state: dict[str, Tensor]
+    normalisation: Normalisation | None = None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
     """Read the network's tensors out of a checkpoint file, with prefixes removed; no code in it is run.
 
     Two structures are known besides a bare state dict: `{"model": …}` as the robustness library writes it,
     of which exactly the keys that start with `module.model.` are the network, and `{"state_dict": …}` whose
-    keys all start with `module.`.
+    keys all start with `module.`, as the fast adversarial training of Wong et al. 2020 writes it. Whatever stands
+    beside "model" or "state_dict" (optimizer, epoch, …) is not looked at.
 
     Raises:
         BackboneError: the file cannot be read safely, or holds something else.
     """
     if path.suffix == ".safetensors":
         try:
-            return files.read_tensors(path)
+            return Checkpoint(files.read_tensors(path))
         except TicketError as problem:
             raise BackboneError(str(problem)) from problem
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
+        named = re.search(r"GLOBAL (\S+) (?:was not|whose)", str(problem))
+        calls = f" (it asks for {printable(named[1])})" if named else ""
         raise BackboneError(
-            f"{printable(path)} is damaged, or needs code to be run to be opened, which is refused; "
+            f"{printable(path)} is damaged, or needs code to be run to be opened{calls}, which is refused; "
             "save its state dict as .safetensors where it comes from"
         ) from problem
     except _UNREADABLE as problem:
@@ -233,16 +267,34 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 _MADRY_EXTRAS = ("module.attacker.", "module.normalizer.")
 
 
-def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _without_prefix(state: Mapping[str, Tensor]) -> Checkpoint:
     inner = "module.model."
     if any(name.startswith(inner) for name in state):
         rest = [name for name in state if not name.startswith((inner, *_MADRY_EXTRAS))]
         if rest:
             raise BackboneError(f"the checkpoint has {len(rest)} keys outside the network, e.g. {printable(rest[0])}")
-        return {name.removeprefix(inner): tensor for name, tensor in state.items() if name.startswith(inner)}
+        network = {name.removeprefix(inner): tensor for name, tensor in state.items() if name.startswith(inner)}
+        return Checkpoint(network, _stated_normalisation(state))
     if all(name.startswith("module.") for name in state):
-        return {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return dict(state)
+        return Checkpoint({name.removeprefix("module."): tensor for name, tensor in state.items()})
+    return Checkpoint(dict(state))
+
+
+def _stated_normalisation(state: Mapping[str, Tensor]) -> Normalisation | None:
+    """Return the (mean, std) beside the network, or None. With others than its own a network computes nonsense."""
+    mean, std = (_decimals(state.get(f"module.normalizer.new_{name}")) for name in ("mean", "std"))
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None or not len(mean) == len(std) == 3:
+        raise BackboneError("the checkpoint's normalizer is no mean and std of three channels")
+    if not all(map(math.isfinite, mean)) or not all(0 < value < math.inf for value in std):
+        raise BackboneError(f"the checkpoint's normalizer has mean {mean} and std {std}; the checkpoint is damaged")
+    return mean, std
+
+
+def _decimals(stored: Tensor | None) -> tuple[float, ...] | None:
+    """Return the decimals that were stored as float32: 0.485, not 0.48500001430511475."""
+    return None if stored is None else tuple(round(value, 6) for value in stored.double().flatten().tolist())
 
 
 def match(state: Mapping[str, Tensor], arch: str) -> Weights:
@@ -264,7 +316,7 @@ def match(state: Mapping[str, Tensor], arch: str) -> Weights:
 _COUNTER = "num_batches_tracked"
 
 
-def _normalisation(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(arch: str) -> Normalisation:
     """Return timm's mean and std for an architecture's weights; ImageNet's where timm has none."""
     from timm.models import get_pretrained_cfg
 

@@ -70,7 +70,7 @@ def train(
         on_epoch: called with each epoch's record.
 
     Raises:
-        LotteryHubError: the loss is no longer finite.
+        LotteryHubError: the loss, or a weight that would be kept, is no longer finite.
     """
     device = torch.device(device)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -87,7 +87,7 @@ def train(
         began = time.monotonic()
         loss, seen = _one_epoch(model, averaged, optimizer, data, recipe, epoch, seed, holders, device)
         if not math.isfinite(loss):
-            raise LotteryHubError(f"training diverged in epoch {epoch + 1} (loss {loss}); lower the learning rate")
+            raise _diverged(epoch + 1, f"loss {loss}")
         record: dict[str, Any] = {"epoch": epoch + 1, "epochs": recipe.epochs, "loss": loss, "images": seen}
         if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
             record |= _validate(judged, data, recipe, seed, device)
@@ -96,7 +96,7 @@ def train(
                 record["stopped"] = f"validation RA fell below {1 - recipe.guard:g} of epoch {best['epoch']}'s"
                 model.network.load_state_dict(best["weights"], strict=True)
             elif best is None or recipe.select == "last" or score > best["score"]:
-                best = {"score": score, "epoch": epoch + 1, "weights": _snapshot(judged)}
+                best = {"score": score, "epoch": epoch + 1, "weights": _snapshot(judged, epoch + 1)}
         record["seconds"] = round(time.monotonic() - began, 3)
         history.append(record)
         _save_checkpoint(checkpoint, model, averaged, optimizer, epoch + 1, history, best)
@@ -192,11 +192,20 @@ def _epoch_seed(seed: int, epoch: int) -> int:
     return seed * 2_000_003 + 2 * epoch
 
 
-def _snapshot(model: Normalised) -> Weights:
-    return {
+def _snapshot(model: Normalised, epoch: int) -> Weights:
+    weights = {
         name: tensor.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
         for name, tensor in model.network.state_dict().items()
     }
+    # The loss of an epoch is that before its last step: what that step left shows here, or never.
+    for name, tensor in weights.items():
+        if not all(bool(extreme.isfinite()) for extreme in tensor.aminmax()):
+            raise _diverged(epoch, f"{name} is no longer finite")
+    return weights
+
+
+def _diverged(epoch: int, what: str) -> LotteryHubError:
+    return LotteryHubError(f"training diverged in epoch {epoch} ({what}); lower the learning rate")
 
 
 def _save_checkpoint(

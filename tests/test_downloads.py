@@ -18,7 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
+
+from lottery_hub.backbones import layout
 
 
 def _load_loopback() -> ModuleType:
@@ -45,6 +48,10 @@ for call, args, kwargs in json.loads(sys.argv[1]):
         if call == "load_dataset":
             from lottery_hub import data  # slow: it imports torch
             print(json.dumps(data.load_dataset(*args, **kwargs).describe()))
+        elif call == "load_backbone":
+            from lottery_hub import sources
+            loaded = sources.load_backbone(*args, **kwargs)
+            print(json.dumps({"provenance": loaded.provenance, "mean": loaded.mean}))
         else:
             from lottery_hub import downloads
             path, sha = getattr(downloads, call)(*args, **kwargs)
@@ -241,3 +248,43 @@ def test_datasets_of_the_hub_load_by_name_and_by_id_and_report_their_commit(clie
     assert by_id["fingerprint"] == by_config["fingerprint"] == named["fingerprint"]
     assert "org/gone is not on the Hub" in gone["error"]
     assert client.offline("load_dataset", "cifar10", **size) == named
+
+
+def robust_checkpoint(arch: str) -> bytes:
+    """A whole robust checkpoint of an ImageNet network in a small file: every tensor is one number, repeated."""
+    shapes = layout(arch, 1000).shapes
+    network = {f"module.model.{name}": torch.tensor(0.5).expand(shape) for name, shape in shapes.items()}
+    constants = {"module.normalizer.new_mean": torch.full((3, 1, 1), 0.25), "module.normalizer.new_std": torch.ones(3)}
+    file = io.BytesIO()
+    torch.save({"model": network | constants, "epoch": 90}, file)
+    return file.getvalue()
+
+
+def test_published_robust_weights_load_by_norm_and_eps_and_only_with_the_contents_that_are_known(
+    client: Client,
+) -> None:
+    content = robust_checkpoint("resnet50")
+    names = ("resnet50_l2_eps3.ckpt", "resnet50_linf_eps4.0.ckpt")
+    repo = loopback.Repo(large=set(names))
+    sha = repo.commit(dict.fromkeys(names, content))
+    client.hub.repos["models/madrylab/robust-imagenet-models"] = repo
+    loaded, changed, absent = client.all(
+        ("load_backbone", ("adv:l2-3", "resnet50"), {}),
+        ("load_backbone", ("adv", "resnet50"), {}),
+        ("load_backbone", ("adv:linf-8/255", "resnet50"), {}),
+    )
+    assert loaded["mean"] == [0.25] * 3
+    assert loaded["provenance"] == {
+        "source": "madrylab/robust-imagenet-models/resnet50_l2_eps3.ckpt",
+        "revision": sha,
+        "license": "mit",
+        "SA": 0.6283,
+        "SA_from": "README of microsoft/robust-models-transfer",
+        "norm": "l2",
+        "eps": 3.0,
+        "sha256": f"sha256:{hashlib.sha256(content).hexdigest()}",
+    }
+    # The real file's checksum is in the table, so another file in its place is noticed.
+    assert "resnet50_linf_eps4.0.ckpt" in changed["error"]
+    assert "does not have the expected sha256" in changed["error"]
+    assert "has no file resnet50_linf_eps8.0.ckpt" in absent["error"]

@@ -144,6 +144,144 @@ def test_a_loss_that_is_no_longer_finite_stops_with_advice(backbone, tiny_data):
         train(backbone.model(3), tiny_data, QUICK.changed(lr=100.0, epochs=20, momentum=0.99), seed=0)
 
 
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_weights_that_the_very_last_step_spoils_are_not_returned(backbone, tiny_data, monkeypatch, select):
+    def spoil(optimizer):
+        with torch.no_grad():
+            optimizer.param_groups[0]["params"][0].fill_(torch.nan)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spoil)
+    recipe = QUICK.changed(epochs=1, batch_size=24, select=select)  # one step: the loss it reports is finite
+    with pytest.raises(LotteryHubError) as caught:
+        train(backbone.model(3), tiny_data, recipe, seed=0)
+    assert str(caught.value) == (
+        "training diverged in epoch 1 (conv1.weight is no longer finite); lower the learning rate"
+    )
+
+
+# The moving average
+
+
+ONE_STEP = QUICK.changed(batch_size=24, select="last", average=0.5)  # 24 images: an epoch is one step
+
+
+def test_the_average_is_the_first_step_moved_towards_each_later_one(backbone, tiny_data):
+    model = backbone.model(3)
+    steps = []
+    trained = train(model, tiny_data, ONE_STEP, seed=0, on_epoch=lambda _: steps.append(training._snapshot(model, 0)))
+    # 1 → (1 + 2) / 2 → ((1 + 2) / 2 + 3) / 2 of the three steps' weights
+    for name, tensor in trained.weights.items():
+        if tensor.is_floating_point():
+            by_hand = 0.25 * steps[0][name] + 0.25 * steps[1][name] + 0.5 * steps[2][name]
+            torch.testing.assert_close(tensor, by_hand, msg=name)
+    assert not torch.equal(trained.weights["conv1.weight"], steps[2]["conv1.weight"])
+    assert not torch.equal(trained.weights["bn1.running_var"], steps[2]["bn1.running_var"])
+
+
+def test_the_average_counts_batches_in_whole_numbers(backbone, tiny_data):
+    trained = train(backbone.model(3), tiny_data, ONE_STEP, seed=0)
+    counts = {tensor for name, tensor in trained.weights.items() if name.endswith("num_batches_tracked")}
+    assert {count.dtype for count in counts} == {torch.int64}
+    assert {int(count) for count in counts} == {2}  # of 1, 2, 3: 1, then int(1.5) = 1, then int(2.0) = 2
+    assert trained.weights.keys() == backbone.weights.keys()
+
+
+def test_it_is_the_average_that_is_validated(backbone, tiny_data, monkeypatch):
+    model, judged = backbone.model(3), []
+    real = training.evaluate
+
+    def evaluate(network, *arguments, **options):
+        judged.append(training._snapshot(network, 0))
+        return real(network, *arguments, **options)
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    trained = train(model, tiny_data, ONE_STEP, seed=0)
+    assert same(judged[-1], trained.weights)
+    assert not same(judged[-1], training._snapshot(model, 0))
+
+
+def test_a_mask_holds_in_the_average(backbone, tiny_data):
+    mask = half_mask(backbone)
+    trained = train(backbone.model(3), tiny_data, ONE_STEP, seed=0, mask=mask)
+    assert all(bool((trained.weights[name][~kept] == 0).all()) for name, kept in mask.items())
+
+
+def test_a_killed_run_goes_on_with_its_average(backbone, tiny_data, tmp_path):
+    unkilled = train(backbone.model(3), tiny_data, ONE_STEP, seed=0)
+
+    class KilledError(Exception):
+        pass
+
+    def die(record):
+        raise KilledError
+
+    checkpoint = tmp_path / "checkpoint.pt"
+    with pytest.raises(KilledError):
+        train(backbone.model(3), tiny_data, ONE_STEP, seed=0, checkpoint=checkpoint, on_epoch=die)
+    assert same(train(backbone.model(3), tiny_data, ONE_STEP, seed=0, checkpoint=checkpoint).weights, unkilled.weights)
+
+
+# The guard
+
+
+GUARDED = QUICK.changed(epochs=5, batch_size=24, selection_attack=Attack(method="fgsm", eps=0.05), guard=0.5)
+
+
+def validated_as(monkeypatch, robust_shares):
+    """Let validation measure these RA, one an epoch, at an SA of 80 %."""
+    shares = iter(robust_shares)
+    monkeypatch.setattr(training, "_validate", lambda *_: {"validation_SA": 0.8, "validation_RA": next(shares)})
+
+
+def test_the_guard_goes_back_to_the_best_epoch_and_stops(backbone, tiny_data, monkeypatch):
+    validated_as(monkeypatch, [0.3, 0.4, 0.19])
+    model, after = backbone.model(3), []
+    trained = train(model, tiny_data, GUARDED, seed=0, on_epoch=lambda _: after.append(training._snapshot(model, 0)))
+    assert trained.epoch == 2
+    assert [record.get("stopped") for record in trained.history] == [
+        None,
+        None,
+        "validation RA fell below 0.5 of epoch 2's",
+    ]
+    assert same(trained.weights, after[1])
+    assert same(training._snapshot(model, 0), after[1])  # the model itself went back too
+
+
+def test_the_guard_bears_a_loss_of_just_its_share(backbone, tiny_data, monkeypatch):
+    validated_as(monkeypatch, [0.4, 0.2, 0.2, 0.2, 0.2])
+    trained = train(backbone.model(3), tiny_data, GUARDED, seed=0)
+    assert (trained.epoch, len(trained.history)) == (1, 5)
+    assert not any("stopped" in record for record in trained.history)
+
+
+def test_without_a_guard_a_collapse_does_not_stop_training(backbone, tiny_data, monkeypatch):
+    validated_as(monkeypatch, [0.4, 0.0, 0.0, 0.0, 0.0])
+    trained = train(backbone.model(3), tiny_data, GUARDED.changed(guard=0.0), seed=0)
+    assert (trained.epoch, len(trained.history)) == (1, 5)
+
+
+def test_the_guard_strikes_where_the_last_epoch_is_asked_for_too(backbone, tiny_data, monkeypatch):
+    validated_as(monkeypatch, [0.4, 0.5, 0.1])
+    assert train(backbone.model(3), tiny_data, GUARDED.changed(select="last"), seed=0).epoch == 2
+
+
+def test_the_guard_goes_back_to_the_average(backbone, tiny_data, monkeypatch):
+    validated_as(monkeypatch, [0.4, 0.1])
+    model = backbone.model(3)
+    trained = train(model, tiny_data, GUARDED.changed(average=0.5), seed=0)
+    assert (trained.epoch, len(trained.history)) == (1, 2)
+    assert same(training._snapshot(model, 0), trained.weights)
+
+
+def test_a_run_that_the_guard_stopped_stays_stopped(backbone, tiny_data, monkeypatch, tmp_path):
+    validated_as(monkeypatch, [0.4, 0.1])
+    checkpoint = tmp_path / "checkpoint.pt"
+    stopped = train(backbone.model(3), tiny_data, GUARDED, seed=0, checkpoint=checkpoint)
+    again = train(backbone.model(3), tiny_data, GUARDED, seed=0, checkpoint=checkpoint)  # a third RA would be missing
+    assert same(again.weights, stopped.weights)
+    assert again.history == stopped.history
+
+
 def test_a_network_learns_what_can_be_learned(backbone, tiny_data):
     trained = train(backbone.model(3), tiny_data, QUICK.changed(epochs=8, augment="none"), seed=0)
     assert trained.history[-1]["loss"] < 0.5 * trained.history[0]["loss"]
