@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,12 +12,12 @@ from . import options
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from lottery_hub.storage.manifest import BackboneManifest
     from lottery_hub.tickets import Ticket
 
 MAX_ROWS = 24  # of layers; beyond that, blocks or stages are shown
-Counts = dict[str, tuple[int, int]]
 
 
 def show_command(
@@ -151,34 +152,33 @@ def _print_verdict(console: Console, ticket: Ticket) -> None:
     console.print(f"{verdict}; {measured}", markup=False, soft_wrap=True)
 
 
-def _density_table(layers: Counts) -> Any:
+def _density_table(layers: dict[str, tuple[int, int]]) -> Table:
     from rich.table import Table
 
     from lottery_hub.errors import printable
 
     from .display import percent
 
-    rows = grouped(layers)
+    groups = grouped(layers)
     table = Table(header_style="bold")
-    for column in ("layer" if len(rows) == len(layers) else "layers", "kept", "total", "density %"):
+    for column in ("layer" if len(groups) == len(layers) else "layers", "kept", "total", "density %"):
         table.add_column(column, justify="left" if column.startswith("layer") else "right")
     table.add_column("")
-    for name, (some, every) in rows.items():
+    for name, group in groups.items():
+        some, every = (sum(counts) for counts in zip(*(layers[layer] for layer in group), strict=True))
         table.add_row(printable(name), f"{some:,}", f"{every:,}", percent(some / every), "█" * round(some / every * 16))
     return table
 
 
-def grouped(layers: Counts) -> Counts:
-    """Return counts by layer, or by block or stage where that takes more rows than a screen has."""
+def grouped(layers: Iterable[str]) -> dict[str, list[str]]:
+    """Return row → its layers: one a row, or those of a block or stage where that takes more rows than a screen has."""
     for depth in (4, 2, 1):
-        rows: Counts = {}
-        for name, (kept, total) in layers.items():
-            group = ".".join(name.removesuffix(".weight").split(".")[:depth])
-            before = rows.get(group, (0, 0))
-            rows[group] = (before[0] + kept, before[1] + total)
-        if len(rows) <= MAX_ROWS:
+        groups: dict[str, list[str]] = {}
+        for name in layers:
+            groups.setdefault(".".join(name.removesuffix(".weight").split(".")[:depth]), []).append(name)
+        if len(groups) <= MAX_ROWS:
             break
-    return rows
+    return groups
 
 
 def _compare(one: Ticket, other: Ticket, refs: tuple[str, str], as_json: bool) -> None:
@@ -207,11 +207,11 @@ def _compare(one: Ticket, other: Ticket, refs: tuple[str, str], as_json: bool) -
             f"{place}: {printable(ref)}, {about}, {percent(ticket.sparsity)} % sparsity", markup=False, soft_wrap=True
         )
     table = Table(header_style="bold", caption="IoU: weights kept by both / by either", caption_justify="left")
-    for column in ("layer", "A density %", "B density %", "IoU", "by chance"):
-        table.add_column(column, justify="left" if column == "layer" else "right")
-    for name, overlap in (layers | {"total": total}).items():
-        size = sum(kept.numel() for kept in one.mask.values()) if name == "total" else one.mask[name].numel()
-        shares = (percent(overlap.one / size), percent(overlap.other / size))
+    rows = {name: total_overlap(layers[layer] for layer in group) for name, group in grouped(layers).items()}
+    for column in ("layer" if len(rows) == len(layers) else "layers", "A density %", "B density %", "IoU", "by chance"):
+        table.add_column(column, justify="left" if column.startswith("layer") else "right")
+    for name, overlap in (rows | {"total": total}).items():
+        densities = (percent(overlap.one / overlap.size), percent(overlap.other / overlap.size))
         style = "bold" if name == "total" else ""
-        table.add_row(printable(name), *shares, f"{overlap.iou:.3f}", f"{overlap.chance:.3f}", style=style)
+        table.add_row(printable(name), *densities, f"{overlap.iou:.3f}", f"{overlap.chance:.3f}", style=style)
     console.print(table)

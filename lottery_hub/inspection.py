@@ -67,12 +67,14 @@ class Overlap:
         one, other: weights that each keeps.
         shared: weights that both keep.
         expected: the shared weights expected of independent random masks that keep as many in every layer.
+        size: all weights, kept or not.
     """
 
     one: int
     other: int
     shared: int
     expected: float
+    size: int
 
     @property
     def iou(self) -> float:
@@ -100,8 +102,8 @@ def overlaps(one: Mask, other: Mask) -> dict[str, Overlap]:
     found = {}
     for name, first in one.items():
         second = other[name]
-        counts = int(first.count_nonzero()), int(second.count_nonzero())
-        found[name] = Overlap(*counts, int((first & second).count_nonzero()), counts[0] * counts[1] / first.numel())
+        a, b, size_ = int(first.count_nonzero()), int(second.count_nonzero()), first.numel()
+        found[name] = Overlap(a, b, int((first & second).count_nonzero()), expected=a * b / size_, size=size_)
     return found
 
 
@@ -113,4 +115,5 @@ def total_overlap(layers: Iterable[Overlap]) -> Overlap:
         sum(part.other for part in parts),
         sum(part.shared for part in parts),
         sum(part.expected for part in parts),
+        sum(part.size for part in parts),
     )

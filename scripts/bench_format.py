@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from lottery_hub.backbones import Backbone, build_network, fresh_weights
+from lottery_hub.backbones import ARCHITECTURES, Backbone, build_network, fresh_weights, layout
 from lottery_hub.config import DrawPlan
 from lottery_hub.drawing import draw
 from lottery_hub.environment import describe_environment
@@ -41,6 +42,7 @@ from lottery_hub.storage.folder import load_ladder, load_ticket, save_ladder, sa
 from lottery_hub.tickets import Ladder, Ticket
 
 LEVELS = (3, 7, 10, 14, 19)  # 48.80, 79.03, 89.26, 95.60, 98.56 %
+FIRST = 10  # the level of which the first load in a process is measured
 Step = Callable[[], object]
 
 
@@ -64,6 +66,8 @@ def main() -> None:
         for level in options.levels:
             if level <= ladder.levels:
                 measure(ladder.ticket(level), options.runs)
+        if FIRST in options.levels:
+            first_load(ladder.ticket(FIRST), options.runs)
         if options.ladder:
             whole_ladder(ladder, options.runs)
 
@@ -77,7 +81,8 @@ def measure(ticket: Ticket, runs: int) -> None:
     """Print the rows of one sparsity."""
     with TemporaryDirectory() as scratch:
         root = Path(scratch)
-        rivals = [ours(ticket, root / values, values) for values in ("float32", "bfloat16")]
+        rivals = [codec_alone(ticket)]
+        rivals += [ours(ticket, root / values, values) for values in ("float32", "bfloat16")]
         rivals += [dense_safetensors(ticket, root), pruned_state(ticket, root), zstd_bitmask(ticket, root)]
         rivals += compressed_tensors(ticket, root)
         limits = {bits: size(ticket, bits).limit_bytes for bits in (16, 32)}
@@ -87,8 +92,11 @@ def measure(ticket: Ticket, runs: int) -> None:
         for run in range(runs + 1):
             for name, write, read, ready in rivals:
                 for what, step in (("write", write), ("read", read), ("ready", ready)):
+                    made: object = None  # what the step before has made need not be in memory beside this
                     began = time.perf_counter()
                     made = step()
+                    if made is None:
+                        continue
                     if run:  # the first warms caches
                         times.setdefault((name, what), []).append(time.perf_counter() - began)
                     if what == "write":
@@ -98,7 +106,10 @@ def measure(ticket: Ticket, runs: int) -> None:
             bits = 16 if "bfloat16" in name else 32
             limit = limits[bits]
             tight = limit - saved
-            medians = [f"{1000 * statistics.median(times[name, what]):.1f}" for what in ("write", "read", "ready")]
+            medians = [
+                f"{1000 * statistics.median(times[name, what]):.1f}" if (name, what) in times else ""
+                for what in ("write", "read", "ready")
+            ]
             share = f"{sizes[name] / limit:.3f} | {sizes[name] / tight:.3f}"
             print(
                 f"| {ticket.sparsity * 100:.2f} | {name} | {sizes[name]:,} | {share} | {' | '.join(medians)} |",
@@ -107,6 +118,22 @@ def measure(ticket: Ticket, runs: int) -> None:
 
 
 Rival = tuple[str, Step, Step, Step]
+
+
+def codec_alone(ticket: Ticket) -> Rival:
+    """Encoding and decoding in memory, without file, hashes and checks of the folder."""
+    survived = {name: mask.to(codec.COUNT) for name, mask in ticket.mask.items()}
+    shapes, prunable = layout(ticket.arch, len(ticket.weights["fc.weight"]))
+    encoded: codec.Arrays = {}
+
+    def write() -> int:
+        encoded.update(codec.encode(ticket.weights, survived, 1, first=1, values="float32"))
+        return sum(array.nbytes for array in encoded.values())
+
+    def read() -> object:
+        return codec.decode(encoded, shapes, prunable, 1, first=1, values="float32")
+
+    return "codec alone, float32", write, read, lambda: None
 
 
 def ours(ticket: Ticket, place: Path, values: codec.Values) -> Rival:
@@ -131,16 +158,17 @@ def dense_safetensors(ticket: Ticket, root: Path) -> Rival:
         return path.stat().st_size
 
     def ready() -> object:
-        model = timm.create_model(*timm_call(ticket))
+        model = timm_model(ticket)
         model.load_state_dict(files.read_tensors(path))
         return model
 
     return "dense safetensors", write, lambda: files.read_tensors(path), ready
 
 
-def timm_call(ticket: Ticket) -> tuple[str]:
-    """Return timm's name of a full-size architecture."""
-    return (ticket.arch,)
+def timm_model(ticket: Ticket) -> nn.Module:
+    """Build the network the usual way."""
+    name, arguments = ARCHITECTURES[ticket.arch]
+    return timm.create_model(name, num_classes=len(ticket.weights["fc.weight"]), **arguments)
 
 
 def pruned_state(ticket: Ticket, root: Path) -> Rival:
@@ -157,7 +185,7 @@ def pruned_state(ticket: Ticket, root: Path) -> Rival:
         return torch.load(path, weights_only=True)
 
     def ready() -> object:
-        model = timm.create_model(*timm_call(ticket))
+        model = timm_model(ticket)
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
                 prune.identity(module, "weight")
@@ -195,7 +223,7 @@ def zstd_bitmask(ticket: Ticket, root: Path) -> Rival:
         return parts
 
     def ready() -> object:
-        model = timm.create_model(*timm_call(ticket))
+        model = timm_model(ticket)
         model.load_state_dict(read())
         return model
 
@@ -228,17 +256,42 @@ def compressed_tensors(ticket: Ticket, root: Path) -> list[Rival]:
         for name, tensor in ticket.weights.items():
             if name in ticket.mask:
                 fields = {key.removeprefix(f"{name}."): parts[key] for key in parts if key.startswith(f"{name}.")}
-                dense[name] = BitmaskTensor.from_compressed_data(**fields).decompress().view(tensor.shape)
+                fields["shape"] = fields["shape"].tolist()
+                dense[name] = BitmaskTensor(**fields).decompress().view(tensor.shape)
             else:
                 dense[name] = parts[name]
         return dense
 
     def ready() -> object:
-        model = timm.create_model(*timm_call(ticket))
+        model = timm_model(ticket)
         model.load_state_dict(read())
         return model
 
     return [("compressed-tensors bitmask", write, read, ready)]
+
+
+def first_load(ticket: Ticket, runs: int) -> None:
+    """Print what the first load in a new process takes, where memory is new and timm's network not built yet."""
+    name, arguments = ARCHITECTURES[ticket.arch]
+    start = "import sys, time, torch, timm, timm.models.resnet, safetensors.torch, lottery_hub; "
+    start += "from lottery_hub.storage.folder import load_ticket; torch.set_num_threads(1); t = time.perf_counter(); "
+    with TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        dense_safetensors(ticket, root)[1]()
+        save_ticket(ticket, root / "ticket")
+        loads = {
+            "lottery_hub": f"load_ticket({str(root / 'ticket')!r}).to_model(); ",
+            "dense": f"timm.create_model({name!r}, num_classes={len(ticket.weights['fc.weight'])}, **{arguments!r})"
+            f".load_state_dict(safetensors.torch.load_file({str(root / 'dense.safetensors')!r})); ",
+        }
+        times: dict[str, list[float]] = {which: [] for which in loads}
+        for _ in range(runs):
+            for which, load in loads.items():
+                program = [sys.executable, "-c", f"{start}{load}print(time.perf_counter() - t)"]
+                done = subprocess.run(program, capture_output=True, text=True, check=True)
+                times[which].append(1000 * float(done.stdout))
+        told = ", ".join(f"{which} {statistics.median(found):.0f} ms" for which, found in times.items())
+        print(f"\nfirst load in a process at {ticket.sparsity * 100:.2f} %: {told}")
 
 
 def predictable_exponents(ticket: Ticket) -> float:

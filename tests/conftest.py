@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     for item in items:
         if "slow" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="trains for minutes; run with --slow"))
+            item.add_marker(pytest.mark.skip(reason="takes minutes; run with --slow"))
 
 
 def stripes(count: int, seed: int) -> Split:

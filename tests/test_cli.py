@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,11 +15,16 @@ import pytest
 
 import lottery_hub
 from lottery_hub import cli
-from lottery_hub.backbones import Backbone, fresh_weights
+from lottery_hub.backbones import Backbone, fresh_weights, skeleton
+from lottery_hub.cli.show import grouped
+from lottery_hub.config import DrawPlan
+from lottery_hub.drawing import draw
 from lottery_hub.errors import TicketError
+from lottery_hub.masks import prunable_names
 from lottery_hub.storage.folder import load_backbone_folder, load_ladder, load_ticket, save_backbone
+from lottery_hub.tickets import Ladder
 
-COMMANDS = ["find", "draw", "pretrain", "finetune", "evaluate", "show"]
+COMMANDS = ["find", "draw", "pretrain", "finetune", "evaluate", "show", "export", "backbones"]
 RUN = [sys.executable, "-c", "from lottery_hub.cli import main; main()"]
 
 
@@ -325,6 +331,51 @@ def test_show_tells_what_a_ladder_and_a_backbone_are(chain: dict[str, tuple[list
     backbone = chain["pretrain"][1] / "units" / "pretrain"
     assert call("show", str(backbone), "--json").object["content"] == "backbone"
     assert "pre-trained on digits" in call("show", str(backbone)).out
+
+
+def test_show_sets_the_file_beside_the_dense_network_and_the_limit(tmp_path: Path, ladder: Ladder, call: Any) -> None:
+    lottery_hub.save_ticket(ladder.ticket(3), tmp_path / "ticket")
+    file_bytes = (tmp_path / "ticket" / "ticket.safetensors").stat().st_size
+    told = call("show", str(tmp_path / "ticket"), "--json").object
+    # 0.8^3 of 714,688 weights in 32 bits, the mask at up to a bit a weight, and some kilobytes that are not pruned.
+    assert told["kept"] == 365_920
+    assert told["file_bytes"] == file_bytes < told["limit_bytes"] < told["dense_bytes"]
+    assert 4 * 365_920 < told["limit_bytes"] < 4 * 365_920 + 714_688 / 8 + 4 * 20_000
+    shown = call("show", str(tmp_path / "ticket")).out
+    assert f"ticket file: {file_bytes:,} bytes; dense {told['dense_bytes']:,}; mask entropy" in shown
+
+
+def test_show_of_two_tickets_compares_their_masks(tmp_path: Path, ladder: Ladder, call: Any) -> None:
+    a, b = (str(lottery_hub.save_ticket(ladder.ticket(level), tmp_path / str(level))) for level in (1, 3))
+    told = call("show", a, b, "--json").object
+    # Levels are nested, so the sparser mask lies inside the other: 0.8^3 of what is kept by either is kept by both.
+    assert (told["total"]["one"], told["total"]["shared"]) == (571_750, 365_920)
+    assert told["total"]["IoU"] == 365_920 / 571_750
+    assert told["total"]["IoU_by_chance"] < told["total"]["IoU"]
+    assert len(told["layers"]) == 21
+    shown = call("show", a, b).out
+    assert "level 1 by omp, 20.00 % sparsity" in shown
+    assert re.search(r"total +│ +80\.00 │ +51\.20 │ +0\.640 │ +0\.\d{3} │", shown)
+    itself = call("show", a, a, "--json").object
+    assert {layer["IoU"] for layer in itself["layers"].values()} == {1.0}
+
+
+def test_show_of_two_architectures_is_one_line(tmp_path: Path, ladder: Ladder, call: Any) -> None:
+    slim = str(lottery_hub.save_ticket(ladder.ticket(1), tmp_path / "slim"))
+    full = Backbone("resnet10t", "std", fresh_weights("resnet10t", 5, 0))
+    whole = str(lottery_hub.save_ticket(draw(full, DrawPlan(method="omp", rounds=1)).ticket(1), tmp_path / "full"))
+    done = call("show", slim, whole)
+    assert (done.code, done.out) == (1, "")
+    assert "the tickets belong to different architectures" in done.err
+
+
+def test_a_deep_network_is_shown_by_blocks_and_stages_and_a_slim_one_by_layers() -> None:
+    slim, deep = (prunable_names(skeleton(arch, 1)) for arch in ("resnet18-slim", "resnet50"))
+    assert len(grouped(slim)) == len(slim) == 21
+    rows = grouped(deep)
+    assert list(rows)[:3] == ["conv1", "layer1.0", "layer1.1"]
+    assert rows["layer1.1"] == [f"layer1.1.conv{place}.weight" for place in (1, 2, 3)]
+    assert sorted(name for group in rows.values() for name in group) == sorted(deep)
 
 
 # Ctrl-C

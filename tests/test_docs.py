@@ -22,7 +22,8 @@ from lottery_hub.storage.codec import Values
 from lottery_hub.storage.folder import load_ticket, save_ticket
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/format.md", "docs/method.md"]
+DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS]
 
 
 def python_block(page: str) -> str:

@@ -67,7 +67,8 @@ def encode(
     layers = np.zeros((levels, len(rounds), 3), np.int32)
     encoded: Arrays = {}
     for level in range(1, levels + 1):
-        stays = [counts[counts >= level - 1] >= level for counts in rounds.values()]
+        # `compress` is indexing by a mask, several times faster.
+        stays = [np.compress(counts >= level - 1, counts) >= level for counts in rounds.values()]
         # The rarer of the two is listed: its gaps are longer and fewer.
         listed = [bool(2 * np.count_nonzero(kept) <= len(kept)) for kept in stays]
         gaps = [_gaps(kept if some else ~kept) for kept, some in zip(stays, listed, strict=True)]
@@ -77,7 +78,7 @@ def encode(
         encoded["layers"] = layers
     flat = {name: _floats_of(weights[name], name) for name in rounds}
     for group in range(first, levels + 1):
-        members = [flat[name][rounds[name] == group] for name in rounds]
+        members = [np.compress(rounds[name] == group, flat[name]) for name in rounds]
         encoded |= _encode_floats(f"values/{group}", _joined(members, np.float32), values)
     rest = {name: tensor for name, tensor in weights.items() if name not in rounds}
     dense = [_floats_of(tensor, name) for name, tensor in rest.items() if not _is_counter(name)]
@@ -118,10 +119,9 @@ def decode(
     layers = _layers(encoded, levels, len(prunable))
     for level in range(1, levels + 1):
         counts = sizes if level == 1 else [len(positions) for positions in alive]
-        stays = _decode_round(encoded, level, layers[level - 1], counts, prunable)
-        alive = [
-            np.flatnonzero(kept) if level == 1 else before[kept] for before, kept in zip(alive, stays, strict=True)
-        ]
+        stay = _decode_round(encoded, level, layers[level - 1], counts, prunable)
+        # Before the first round, a weight's place among those alive is its place in the tensor.
+        alive = stay if level == 1 else [before[places] for before, places in zip(alive, stay, strict=True)]
         for counter, positions in zip(survived, alive, strict=True):
             counter[positions] = level
     flat = [np.zeros(size, np.float32) for size in sizes]
@@ -143,16 +143,25 @@ def decode(
 
 def exact_values(weights: Mapping[str, Tensor], survived: Mapping[str, Tensor], first: int = 0) -> Values:
     """Return the smallest type that loses nothing of the prunable weights from group `first` on."""
-    kept = torch.cat([weights[name][survived[name] >= first] for name in survived])
-    bits = kept.view(torch.int32)
-    for values, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
-        if torch.equal(kept.to(dtype).to(torch.float32).view(torch.int32), bits):
-            return values  # type: ignore[return-value]
-    return "float32"
+    left: list[Values] = ["bfloat16", "float16"]
+    for name, rounds in survived.items():
+        kept = np.compress((rounds >= first).cpu().numpy().reshape(-1), _floats_of(weights[name], name))
+        left = [values for values in left if _loses_nothing(kept, values)]
+        if not left:
+            return "float32"
+    return left[0]
+
+
+def _loses_nothing(floats: npt.NDArray[np.float32], values: Values) -> bool:
+    rounded = torch.from_numpy(floats).to(getattr(torch, values)).float().numpy()
+    return np.array_equal(rounded.view(np.uint32), floats.view(np.uint32))  # as bits: -0.0 is not 0.0
 
 
 def _gaps(member: npt.NDArray[np.bool_]) -> rice.Numbers:
-    return np.diff(np.flatnonzero(member), prepend=-1) - 1
+    positions = np.flatnonzero(member)
+    gaps = positions.copy()
+    gaps[1:] -= positions[:-1] + 1
+    return gaps
 
 
 def _joined(parts: list[npt.NDArray[np.float32]], dtype: type) -> npt.NDArray[np.float32]:
@@ -216,18 +225,21 @@ def _decode_floats(
         raise TicketError(f"{name}: {problem}") from problem
     if count and int(ranks.max()) >= len(exponents):
         raise TicketError(f"{name}/unary points beyond the {len(exponents)} exponents")
-    bits = np.zeros(count, np.uint32)
-    for byte in range(whole):
-        bits |= rest[byte * count : (byte + 1) * count].astype(np.uint32) << 8 * byte
     spare = np.unpackbits(rest[whole * count :])
     if spare[left * count :].any():
         raise TicketError(f"{name}/rest has padding bits that are not zero")
-    for bit in range(left):
-        bits |= spare[bit * count : (bit + 1) * count].astype(np.uint32) << (8 * whole + bit)
-    sign = (bits >> layout.mantissa) << (layout.exponent + layout.mantissa)
-    bits = sign | bits & (2**layout.mantissa - 1)
-    if count:
-        bits |= (exponents << layout.mantissa)[ranks]
+    byte_planes = rest[: whole * count].reshape(whole, count)
+    bit_planes = spare[: left * count].reshape(left, count)
+    bits = np.empty(count, np.uint32)
+    for start in range(0, count, rice.CHUNK):
+        part = slice(start, start + rice.CHUNK)
+        low = np.zeros(len(bits[part]), np.uint32)
+        for byte in range(whole):
+            low |= byte_planes[byte, part].astype(np.uint32) << 8 * byte
+        for bit in range(left):
+            low |= bit_planes[bit, part].astype(np.uint32) << (8 * whole + bit)
+        sign = (low >> layout.mantissa) << (layout.exponent + layout.mantissa)
+        bits[part] = sign | (exponents << layout.mantissa)[ranks[part]] | low & (2**layout.mantissa - 1)
     return _from_bits(bits, values)
 
 
@@ -260,14 +272,14 @@ def _check_names(encoded: Mapping[str, object], levels: int, first: int) -> None
 def _bytes(encoded: Mapping[str, npt.NDArray[np.generic]], name: str) -> rice.Bytes:
     array = encoded[name]
     if array.dtype != np.uint8 or array.ndim != 1:
-        raise TicketError(f"{name} is {array.dtype} {array.shape}, expected a row of bytes")
+        raise TicketError(f"{name} is {array.dtype} {printable(array.shape)}, expected a row of bytes")
     return array  # type: ignore[return-value]
 
 
 def _layers(encoded: Mapping[str, npt.NDArray[np.generic]], levels: int, count: int) -> npt.NDArray[np.int32]:
     layers = encoded["layers"] if levels else np.zeros((0, count, 3), np.int32)
     if layers.dtype != np.int32 or layers.shape != (levels, count, 3):
-        raise TicketError(f"layers is {layers.dtype} {layers.shape}, expected int32 {(levels, count, 3)}")
+        raise TicketError(f"layers is {layers.dtype} {printable(layers.shape)}, expected int32 {(levels, count, 3)}")
     return layers  # type: ignore[return-value]
 
 
@@ -277,8 +289,8 @@ def _decode_round(
     layers: npt.NDArray[np.int32],
     sizes: list[int],
     names: list[str],
-) -> list[npt.NDArray[np.bool_]]:
-    """Return for each prunable tensor which of its survivors stay."""
+) -> list[npt.NDArray[np.int64]]:
+    """Return for each prunable tensor which of its survivors stay, as increasing places among them."""
     counts = []
     for name, size, (kept, listed, _) in zip(names, sizes, layers.tolist(), strict=True):
         if not 0 <= kept <= size or listed not in (0, 1):
@@ -289,15 +301,19 @@ def _decode_round(
         gaps = rice.decode(counts, layers[:, 2].tolist(), streams[0], streams[1])
     except TicketError as problem:
         raise TicketError(f"round/{level}: {problem}") from problem
-    stays = []
+    stay = []
     for name, size, listed, numbers in zip(names, sizes, layers[:, 1].tolist(), gaps, strict=True):
-        positions = np.cumsum(numbers + 1) - 1
+        positions = np.add(numbers, 1, out=numbers)
+        np.cumsum(positions, out=positions)
+        positions -= 1
         if len(positions) and int(positions[-1]) >= size:
             raise TicketError(f"round/{level} lists a position beyond the {size} weights of {printable(name)}")
-        member = np.full(size, not listed)
-        member[positions] = bool(listed)
-        stays.append(member)
-    return stays
+        if not listed:
+            others = np.ones(size, np.bool_)
+            others[positions] = False
+            positions = np.flatnonzero(others)
+        stay.append(positions)
+    return stay
 
 
 def _decode_rest(encoded: Mapping[str, npt.NDArray[np.generic]], shapes: Shapes) -> dict[str, Tensor]:

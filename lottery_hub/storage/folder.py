@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from lottery_hub import __version__
 from lottery_hub.backbones import Backbone, layout
-from lottery_hub.errors import BackboneError, TicketError, printable
+from lottery_hub.errors import TicketError, printable
 from lottery_hub.masks import Mask
 from lottery_hub.storage import atomic, codec, files, manifest
 from lottery_hub.storage.codec import Values
@@ -136,10 +137,7 @@ def load_ladder(ref: Path | str) -> Ladder:
     about = read_about(folder)
     if not isinstance(about, LadderManifest):
         raise TicketError(f"{printable(ref)} holds a {about.content}, not a ladder")
-    ladder = _ladder(folder, about, _read(folder, about))
-    if about.fingerprint != ladder.backbone.fingerprint():
-        raise TicketError(f"{printable(folder)}: config.json and the weights disagree about the fingerprint")
-    return ladder
+    return _whole_ladder(folder, about)
 
 
 def load_backbone_folder(folder: Path) -> Backbone:
@@ -151,16 +149,18 @@ def load_backbone_folder(folder: Path) -> Backbone:
     about = read_about(folder)
     if isinstance(about, TicketManifest):
         raise TicketError(f"{printable(folder)} holds a ticket, whose pruned weights are gone; give its backbone")
-    return _backbone(about, _read(folder, about))
+    if isinstance(about, LadderManifest):
+        return _whole_ladder(folder, about).backbone
+    return _backbone(folder, about, _read(folder, about))
 
 
 def read_about(folder: Path) -> BackboneManifest:
     """Return the checked manifest of a folder: what its config.json says."""
-    path = folder / CONFIG
+    config = files.read_json(folder / CONFIG, MAX_CONFIG_BYTES)
     try:
-        return manifest.parse_manifest(files.read_json(path, MAX_CONFIG_BYTES))
+        return manifest.parse_manifest(config)
     except TicketError as problem:
-        raise TicketError(_placed(folder, problem)) from problem
+        raise TicketError(f"{printable(folder)}: {problem}") from problem
 
 
 def weights_path(folder: Path, about: BackboneManifest) -> Path:
@@ -240,21 +240,22 @@ def _save(
 
 def _read(folder: Path, about: BackboneManifest, wanted: int | None = None) -> _Content:
     """Read and check the weights and records that a manifest announces; groups below `wanted` are not decoded."""
-    weights = _weights_name(about.content)
-    if about.hashes.keys() != {weights, RESULTS}:
-        raise TicketError(f"{printable(folder)}: config.json: hashes does not name exactly {weights} and {RESULTS}")
+    weights, results = weights_path(folder, about), folder / RESULTS
+    if about.hashes.keys() != {weights.name, RESULTS}:
+        raise TicketError(
+            f"{printable(folder)}: config.json: hashes does not name exactly {weights.name} and {RESULTS}"
+        )
+    shapes, prunable = layout(about.arch, about.num_classes)
+    # Unary codes have no worst case worth the name; no real network comes near sixteen bytes a weight.
+    limit = 2**20 + 16 * sum(map(math.prod, shapes.values()))
+    arrays = files.parse_arrays(_read_hashed(weights, about, limit), weights)
     try:
-        shapes, prunable = layout(about.arch, about.num_classes)
-        # Unary codes have no worst case worth the name; no real network comes near sixteen bytes a weight.
-        limit = 2**20 + 16 * sum(map(math.prod, shapes.values()))
-        arrays = files.parse_arrays(_read_hashed(folder / weights, about, limit), folder / weights)
         decoded = codec.decode(
             arrays, shapes, prunable, about.rounds, first=about.first, values=about.values, wanted=wanted
         )
-        results = files.parse_json(_read_hashed(folder / RESULTS, about, files.MAX_JSON_BYTES), folder / RESULTS)
-    except (TicketError, BackboneError) as problem:
-        raise TicketError(_placed(folder, problem)) from problem
-    return _Content(*decoded, results)
+    except TicketError as problem:
+        raise TicketError(f"{printable(weights)}: {problem}") from problem
+    return _Content(*decoded, files.parse_json(_read_hashed(results, about, files.MAX_JSON_BYTES), results))
 
 
 def _read_hashed(path: Path, about: BackboneManifest, limit: int) -> bytes:
@@ -264,9 +265,16 @@ def _read_hashed(path: Path, about: BackboneManifest, limit: int) -> bytes:
     return data
 
 
+def _whole_ladder(folder: Path, about: LadderManifest) -> Ladder:
+    ladder = _ladder(folder, about, _read(folder, about))
+    if about.fingerprint != ladder.backbone.fingerprint():
+        raise TicketError(f"{printable(folder)}: config.json and the weights disagree about the fingerprint")
+    return ladder
+
+
 def _ladder(folder: Path, about: LadderManifest, content: _Content) -> Ladder:
     ladder = Ladder(
-        backbone=_backbone(about, content),
+        backbone=_backbone(folder, about, content),
         survived=content.survived,
         levels=about.levels,
         method=about.method,
@@ -277,7 +285,7 @@ def _ladder(folder: Path, about: LadderManifest, content: _Content) -> Ladder:
     return ladder
 
 
-def _backbone(about: BackboneManifest, content: _Content) -> Backbone:
+def _backbone(folder: Path, about: BackboneManifest, content: _Content) -> Backbone:
     return Backbone(
         arch=about.arch,
         kind=about.pretrain,
@@ -285,22 +293,17 @@ def _backbone(about: BackboneManifest, content: _Content) -> Backbone:
         mean=tuple(about.mean),
         std=tuple(about.std),
         provenance=about.provenance,
-        records=_object(content.results, "pretraining", Path(RESULTS)),
+        records=_object(content.results, "pretraining", folder),
     )
 
 
 def _mask(survived: Mapping[str, Tensor]) -> Mask:
-    return {name: rounds.bool() for name, rounds in survived.items()}
+    # A ticket has one round: survived is 0 or 1, which are the bytes of a bool already.
+    return {name: rounds.view(torch.bool) for name, rounds in survived.items()}
 
 
 def _weights_name(content: Content) -> str:
     return f"{content}.safetensors"
-
-
-def _placed(folder: Path, problem: Exception) -> str:
-    """Return a problem's message with the folder in front, unless it names it already."""
-    where = printable(folder)
-    return str(problem) if where in str(problem) else f"{where}: {problem}"
 
 
 def _object(results: dict[str, Any], key: str, folder: Path) -> dict[str, Any]:

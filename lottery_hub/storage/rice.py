@@ -67,12 +67,15 @@ def decode(counts: Sequence[int], parameters: Sequence[int], unary_stream: Bytes
     total, low_bits = sum(counts), sum(n * r for n, r in zip(counts, parameters, strict=True))
     if len(unary_stream) * 8 < total or len(binary) != (low_bits + 7) // 8:
         raise TicketError(f"the streams are too short or too long for {total} numbers")
-    ends = np.flatnonzero(np.unpackbits(unary_stream).view(bool))
-    if len(ends) != total:
-        raise TicketError(f"the unary stream holds {len(ends)} numbers, not {total}")
+    ones = np.unpackbits(unary_stream).view(bool)
+    # Counted before they are listed, at eight bytes each.
+    if (found := np.count_nonzero(ones)) != total:
+        raise TicketError(f"the unary stream holds {found} numbers, not {total}")
+    ends = np.flatnonzero(ones)
     if len(unary_stream) != (int(ends[-1]) // 8 + 1 if total else 0):
         raise TicketError("the unary stream goes on after its last number")
-    high = np.diff(ends, prepend=-1) - 1
+    high = ends.copy()
+    high[1:] -= ends[:-1] + 1
     bits = np.unpackbits(binary)
     if bits[low_bits:].any():
         raise TicketError("the padding of the binary stream is not zero")
