@@ -1,1 +1,1 @@
-"""The template of a ticket's card, kept as package data."""
+"""The templates of cards, kept as package data; and the cards of the packaged ladders, for people."""

@@ -25,14 +25,16 @@ from lottery_hub.config import DataPlan, DrawPlan, Kind, PretrainPlan
 from lottery_hub.data import Dataset, load_planned
 from lottery_hub.drawing import draw
 from lottery_hub.environment import choose_device, fast_precision
+from lottery_hub.ladder_cards import render_ladder_card
 from lottery_hub.presets import pgd, quick_draw, quick_pretrain
 from lottery_hub.pretraining import pretrain
 from lottery_hub.runs import CHECKPOINT, open_run
 from lottery_hub.sources import packaged_name
-from lottery_hub.storage.folder import load_backbone_folder, save_backbone, save_ladder
+from lottery_hub.storage import atomic
+from lottery_hub.storage.folder import load_backbone_folder, load_ladder, save_backbone, save_ladder
 
 ROOT = Path(__file__).parent.parent
-EPOCHS: dict[Kind, int] = {"std": 28, "fast-adv": 26, "adv": 30}
+EPOCHS: dict[Kind, int] = {"std": 28, "fast-adv": 20, "adv": 30}
 ROUNDS = 14
 DRAW_EPOCHS = 1  # passes over all training images in a round
 
@@ -42,12 +44,17 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=get_args(Kind), default=get_args(Kind))
     parser.add_argument("--arch", default="resnet18-slim")
     parser.add_argument("--data", default="cifar100", help="name, or a folder in the Hub's layout")
-    parser.add_argument("--runs", type=Path, default=Path("runs/packaged"), help="where unfinished work is kept")
-    parser.add_argument("--output", type=Path, default=ROOT / "lottery_hub" / "packaged")
+    parser.add_argument("--runs", type=Path, help="where unfinished work is kept")
+    parser.add_argument("--output", type=Path, help="where the ladder folders go; unless given, into the package")
+    parser.add_argument("--cards", type=Path, help="where their cards go; unless given, into model_cards/")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--smoke", action="store_true", help="one epoch, two rounds, few images")
+    parser.add_argument("--smoke", action="store_true", help="one epoch, two rounds, few images; all into runs/smoke")
     options = parser.parse_args()
+    smoke = Path("runs/smoke")
+    runs = options.runs or (smoke if options.smoke else Path("runs/packaged"))
+    output = options.output or (smoke / "out" if options.smoke else ROOT / "lottery_hub" / "packaged")
+    cards = options.cards or (smoke / "out" if options.smoke else ROOT / "model_cards")
 
     device = choose_device(options.device)
     data_plan = DataPlan.parse({"dataset": options.data, "fraction": 0.05 if options.smoke else 1.0})
@@ -58,7 +65,8 @@ def main() -> None:
         plan = pretrain_plan(kind, options.arch, data_plan, data, device, options.seed, options.smoke)
         drawn = draw_plan(kind, data_plan, data, device, options.seed, options.smoke)
         name = packaged_name(options.arch, kind)
-        folder = make(plan, drawn, data, options.runs / name, options.output / name, device)
+        folder = make(plan, drawn, data, runs / name, output / name, device)
+        atomic.write_text(cards / f"{name}.md", render_ladder_card(load_ladder(folder), name))
         print(f"{name}: {folder}", flush=True)
 
 

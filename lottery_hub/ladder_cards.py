@@ -1,0 +1,111 @@
+"""The card of a ladder and the backbone in it: how both were made, and what every level scores on the source task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lottery_hub.cards import METHODS, dataset_id
+from lottery_hub.config import Attack, Recipe
+from lottery_hub.rendering import Safe, front_matter, hub_license, number, render, whole
+from lottery_hub.tickets import Ladder
+
+
+def render_ladder_card(ladder: Ladder, name: str) -> str:
+    """Return the text of a card: YAML front matter, backbone, levels, data and limits.
+
+    Args:
+        ladder: of a backbone that `pretrain` made, drawn by `draw`.
+        name: what `load_ticket` finds it by.
+
+    Raises:
+        TicketError: the records lack a figure, or hold something else in its place.
+    """
+    return render("ladder.md.j2", lambda: _context(ladder, name))
+
+
+def _context(ladder: Ladder, name: str) -> dict[str, Any]:
+    backbone, drawing = ladder.backbone, ladder.drawing
+    records = backbone.records
+    return {
+        "front_matter": _metadata(ladder, name),
+        "name": name,
+        "arch": backbone.arch,
+        "kind": Safe(backbone.kind),
+        "parameters": sum(t.numel() for n, t in backbone.weights.items() if n.endswith((".weight", ".bias"))),
+        "prunable": sum(rounds.numel() for rounds in ladder.survived.values()),
+        "levels": ladder.levels,
+        "sparsities": ladder.sparsities,
+        "fingerprint": backbone.fingerprint(),
+        "method": METHODS[ladder.method],
+        "training": _training(records["plan"]["recipe"]),
+        "seconds": sum(number(epoch["seconds"]) for epoch in records["history"]),
+        "records": records,
+        "drawing": drawing,
+        "round_training": drawing["data"] and _training(drawing["plan"]["recipe"]),
+        "round_seconds": sum(number(e["seconds"]) for row in drawing["rounds"] for e in row.get("history", [])),
+        "rows": [_row(level, sparsity, drawing["rounds"]) for level, sparsity in enumerate(ladder.sparsities) if level],
+    }
+
+
+def _row(level: int, sparsity: float, rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    record = rounds[level - 1]
+    if whole(record["level"]) != level:
+        raise LookupError(f"the record in the place of level {level} is of level {record['level']}")
+    return {"level": level, "sparsity": sparsity, "kept": record["kept"], "source": record.get("source")}
+
+
+def _training(plan: dict[str, Any]) -> Safe:
+    """Return a recipe as one line of words; a recipe that parses holds no stranger's."""
+    recipe = Recipe.parse(plan)
+    words = [
+        "standard training" if recipe.attack is None else f"adversarial training by {recipe.attack.describe()}",
+        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} in batches of {recipe.batch_size}",
+        f"SGD, learning rate {recipe.lr:g} ({recipe.schedule}), momentum {recipe.momentum:g}, "
+        f"weight decay {recipe.weight_decay:g}",
+        f"augmentation {recipe.augment}",
+    ]
+    if recipe.label_smoothing:
+        words.append(f"label smoothing {recipe.label_smoothing:g}")
+    if recipe.average:
+        words.append(f"weights averaged with decay {recipe.average:g}")
+    if recipe.guard:
+        words.append("guarded against catastrophic overfitting")
+    if recipe.select == "best":
+        chosen = "SA" if recipe.selection_attack is None else f"RA ({recipe.selection_attack.describe()})"
+        words.append(f"the epoch of the best validation {chosen}")
+    return Safe(", ".join([*words, recipe.precision]))
+
+
+def _metadata(ladder: Ladder, name: str) -> Safe:
+    """Return the card's metadata as YAML; the model-index is the dense backbone's."""
+    backbone = ladder.backbone
+    records = backbone.records
+    data, test = records["data"], records["test"]
+    about = {"samples": whole(test["samples"])}
+    attack = {"attack": records["test_attack"]} | Attack.parse(records["plan"]["test_attack"]).record()
+    hub_id = dataset_id(data["name"])
+    described = {"name": data["name"], "type": hub_id or data["name"], "split": "test"}
+    if data["revision"] is not None:
+        described["revision"] = data["revision"]
+    metadata: dict[str, Any] = {
+        "library_name": "lottery-hub",
+        "license": hub_license(backbone.provenance.get("license")),
+        "tags": ["lottery-ticket-ladder", "sparse", "adversarial-robustness", "timm", f"pretrain:{backbone.kind}"],
+        "datasets": [hub_id] if hub_id else None,
+        "model-index": [
+            {
+                "name": name,
+                "results": [
+                    {
+                        "task": {"type": "image-classification", "name": "Image classification"},
+                        "dataset": described,
+                        "metrics": [
+                            {"type": "accuracy", "name": "SA", "value": number(test["SA"]), "args": about},
+                            {"type": "accuracy", "name": "RA", "value": number(test["RA"]), "args": about | attack},
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    return front_matter({key: value for key, value in metadata.items() if value is not None})

@@ -1,0 +1,124 @@
+"""Filling the templates of cards: numbers as they should read, and a stranger's words so that they stay words.
+
+The only user of Jinja and PyYAML. What a template prints is escaped for Markdown unless it is `Safe`; a value that
+is missing is an error, never a blank.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import yaml
+
+from lottery_hub.errors import TicketError, printable
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
+
+# The Hub refuses a card whose licence is not on its list; these are on it, and anything else is "other".
+_LICENSES = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-nc-4.0", "gpl-3.0"}
+
+
+class Safe(str):
+    """Text that a template prints as it is."""
+
+
+def render(template: str, context: Callable[[], dict[str, Any]]) -> str:
+    """Return a template of `model_cards/` filled with what `context` returns.
+
+    Raises:
+        TicketError: a value is missing from records or context, or is something else than is expected there.
+    """
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        finalize=escaped,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # of HTML; `finalize` escapes for Markdown
+    )
+    environment.filters |= {"percent": percent, "points": points, "count": count, "yes_no": yes_no, "minutes": minutes}
+    text = files("lottery_hub.model_cards").joinpath(template).read_text(encoding="utf-8")
+    try:
+        return environment.from_string(text).render(context())
+    except (jinja2.UndefinedError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
+        raise TicketError(f"the records do not make a card: {printable(problem)}") from problem
+
+
+def front_matter(metadata: dict[str, Any]) -> Safe:
+    """Return a card's metadata as YAML."""
+    text: str = yaml.safe_dump(_printable_leaves(metadata), sort_keys=False, allow_unicode=True, width=1000)
+    return Safe(text)
+
+
+def hub_license(license: object) -> str:
+    """Return a licence as the Hub knows it."""
+    known = str(license).lower()
+    return known if known in _LICENSES else "other"
+
+
+def escaped(value: object) -> Safe:
+    """Return a value as Markdown that shows exactly its characters, in a table as elsewhere, on one line."""
+    if isinstance(value, Safe):
+        return value
+    if value is None:
+        raise TypeError("something that the card names is null")
+    shown = _MARKDOWN.sub(r"\\\1", printable(value))
+    return Safe(shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+
+
+def number(value: object) -> float:
+    """Return a number, and refuse all else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number")  # `!r` of a missing value raises and names it
+    return value
+
+
+def whole(value: object) -> int:
+    """Return a whole number, and refuse all else."""
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not a whole number")
+    return value
+
+
+def boolean(value: object) -> bool:
+    """Return true or false, and refuse all else."""
+    if type(value) is not bool:
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value
+
+
+def percent(value: object) -> Safe:
+    """Return 0.8926 as `89.26 %`."""
+    return Safe(f"{number(value) * 100:.2f} %")
+
+
+def points(value: object) -> Safe:
+    """Return 0.0123 as `1.23`."""
+    return Safe(f"{number(value) * 100:.2f}")
+
+
+def count(value: object) -> Safe:
+    """Return 714688 as `714,688`."""
+    return Safe(f"{whole(value):,}")
+
+
+def minutes(seconds: object) -> Safe:
+    """Return 90.5 as `2 min`."""
+    return Safe(f"{number(seconds) / 60:,.0f} min")
+
+
+def yes_no(value: object) -> Safe:
+    """Return true as `yes`."""
+    return Safe("yes" if boolean(value) else "no")
+
+
+def _printable_leaves(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {printable(key): _printable_leaves(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable_leaves(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float) else printable(value)

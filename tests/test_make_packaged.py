@@ -1,0 +1,60 @@
+"""scripts/make_packaged.py: the whole chain from data to packaged ladder and card, on the bundled digits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lottery_hub.backbones import Backbone
+from lottery_hub.config import DrawPlan
+from lottery_hub.drawing import draw
+from lottery_hub.storage.folder import load_ladder
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "make_packaged.py"
+COMMAND = [sys.executable, str(SCRIPT), "--smoke", "--data", "digits", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a smoke run was made, all three kinds of it."""
+    place = tmp_path_factory.mktemp("smoke")
+    subprocess.run(COMMAND, cwd=place, capture_output=True, text=True, check=True)
+    return place
+
+
+@pytest.mark.parametrize("kind", ["std", "fast-adv", "adv"])
+def test_a_smoke_run_makes_a_ladder_with_every_figure_and_a_card(made: Path, kind: str) -> None:
+    name = f"resnet18-slim-{kind}"
+    ladder = load_ladder(made / "runs" / "smoke" / "out" / name)
+    assert (ladder.backbone.kind, ladder.levels, ladder.method) == (kind, 2, "imp")
+    assert ladder.backbone.records["test"]["samples"] == 200
+    recipe = ladder.drawing["plan"]["recipe"]
+    assert (recipe["attack"] or {}).get("method") == {"std": None, "fast-adv": "n-fgsm", "adv": "pgd"}[kind]
+    for level, record in enumerate(ladder.drawing["rounds"], start=1):
+        assert record["kept"] == int(sum((rounds >= level).sum() for rounds in ladder.survived.values()))
+        assert record["source"]["robust"] <= record["source"]["correct"] <= record["source"]["samples"] == 200
+    card = (made / "runs" / "smoke" / "out" / f"{name}.md").read_text(encoding="utf-8")
+    assert f"# {name}: backbone and ladder" in card
+
+
+def test_level_one_is_what_one_shot_pruning_gives(made: Path) -> None:
+    # Nothing has been trained before the first cut, so iterative and one-shot pruning agree on it.
+    ladder = load_ladder(made / "runs" / "smoke" / "out" / "resnet18-slim-adv")
+    one_shot = draw(Backbone("resnet18-slim", "adv", ladder.backbone.weights), DrawPlan(method="omp", rounds=1))
+    first, same = ladder.mask(1), one_shot.mask(1)
+    assert all(torch.equal(first[name], same[name]) for name in same)
+
+
+def test_a_repeated_run_trains_nothing_again(made: Path) -> None:
+    finished = {path: path.stat().st_mtime_ns for path in (made / "runs").rglob("units/*/result.json")}
+    assert len(finished) == 3 * (1 + 2)
+    config = made / "runs" / "smoke" / "out" / "resnet18-slim-std" / "config.json"
+    before = json.loads(config.read_text(encoding="utf-8"))["lottery_hub"]["fingerprint"]
+    subprocess.run([*COMMAND, "--kinds", "std"], cwd=made, capture_output=True, text=True, check=True)
+    assert {path: path.stat().st_mtime_ns for path in (made / "runs").rglob("units/*/result.json")} == finished
+    assert json.loads(config.read_text(encoding="utf-8"))["lottery_hub"]["fingerprint"] == before
