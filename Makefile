@@ -1,17 +1,22 @@
 # Two commands that need only Python (3.11 or newer), make and pip:
 #   make find   finds a double-win ticket in the packaged robust backbone, on the bundled digits
 #   make test   lint, types and tests
+# And a longer one:
+#   make faults reads 20,000 damaged folders, and counts what happens
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: find test lint install clean
+.PHONY: find test faults lint install clean
 
 find: $(VENV)/.installed
 	$(BIN)/lottery-hub find --pretrain adv --dataset digits
 
 test: lint
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/.installed-dev
+	$(BIN)/python tests/faults/campaign.py --cases 20000 --seed 1
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -99,7 +99,10 @@ def load_ticket(ref: Path | str, sparsity: float | None = None) -> Ticket:
     if isinstance(about, LadderManifest):
         if sparsity is None:
             raise TicketError(f"{printable(ref)} holds a ladder; say which sparsity you want, e.g. 0.9")
-        level = level_at(tuple(about.sparsities), sparsity)
+        try:
+            level = level_at(tuple(about.sparsities), sparsity)
+        except TicketError as problem:
+            raise TicketError(f"{printable(ref)}: {problem}") from problem
         content = _read(folder, about, wanted=level)
         ladder = _ladder(folder, about, content)
         return ladder.ticket(level, fingerprint=about.fingerprint)

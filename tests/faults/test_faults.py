@@ -1,0 +1,82 @@
+"""Damaged folders: refused in one line that names the file, or read as the format page says. Nothing else happens."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import campaign
+import pytest
+from bombs import BOMBS
+from crafted import ROWS, judge
+from disabling import Check, checks, disabled
+from folders import valid
+from mutations import MUTATIONS
+
+HERE = Path(__file__).parent
+
+
+def printed(script: str, *arguments: object) -> dict[str, Any]:
+    """Run a script of this folder in a process of its own, whose memory is its own, and return what it prints."""
+    command = [sys.executable, HERE / script, *map(str, arguments)]
+    result: dict[str, Any] = json.loads(subprocess.run(command, check=False, capture_output=True, text=True).stdout)
+    return result
+
+
+@pytest.mark.parametrize("name", sorted(valid()))
+def test_an_undamaged_folder_is_read_as_the_format_page_says(name: str, tmp_path: Path) -> None:
+    folder = valid()[name].copy().write(tmp_path / "folder")
+    for load in campaign.LOADERS[name.split()[0]]:
+        assert campaign.outcome(folder, load) == ("accepted and equal", "")
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_folder_made_by_hand_is_refused_in_these_words(name: str, tmp_path: Path) -> None:
+    judged = judge(ROWS[name], tmp_path)
+    assert judged.name == "refused", judged.detail
+
+
+def check_campaign(cases: int, seed: int) -> None:
+    counts = printed("campaign.py", "--cases", cases, "--seed", seed)
+    assert counts["failures"] == []
+    assert counts["outcomes"].keys() == set(campaign.GOOD)
+    assert sum(counts["outcomes"].values()) == cases
+    assert all(counts["mutations"][name] for name in MUTATIONS)
+
+
+def test_a_thousand_damaged_folders_are_refused_or_read_as_the_format_page_says() -> None:
+    check_campaign(1000, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_twenty_thousand_damaged_folders_are_refused_or_read_as_the_format_page_says() -> None:
+    check_campaign(20_000, seed=1)
+
+
+@pytest.mark.timeout(1200)
+def test_files_that_ask_for_a_lot_are_refused_in_bounded_time_and_memory() -> None:
+    for name, result in printed("bombs.py").items():
+        assert result["outcome"] == "refused", f"{name}: {result}"
+        assert result["mebibytes"] < BOMBS[name].mebibytes, f"{name}: {result}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", checks(), ids=str)
+def test_a_check_that_is_missing_is_noticed(check: Check, tmp_path: Path) -> None:
+    with disabled(check):
+        assert noticed(tmp_path)
+
+
+def noticed(place: Path) -> str:
+    """Return what goes wrong first: a folder made by hand, or one of a thousand damaged ones."""
+    for number, (name, row) in enumerate(ROWS.items()):
+        (place / str(number)).mkdir()
+        judged = judge(row, place / str(number))
+        if judged.name != "refused":
+            return f"{name}: {judged.name}"
+    counts = campaign.run(1000, 0, until=lambda judged: judged.name not in campaign.GOOD)
+    return "".join(f"case {failure['case']}: {failure['outcome']}" for failure in counts["failures"])
