@@ -66,6 +66,7 @@ def main() -> None:
         drawn = draw_plan(kind, data_plan, data, device, options.seed, options.smoke)
         name = packaged_name(options.arch, kind)
         folder = make(plan, drawn, data, runs / name, output / name, device)
+        cards.mkdir(parents=True, exist_ok=True)
         atomic.write_text(cards / f"{name}.md", render_ladder_card(load_ladder(folder), name))
         print(f"{name}: {folder}", flush=True)
 

@@ -7,7 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
+from lottery_hub.config import DrawPlan
+from lottery_hub.drawing import draw
 from lottery_hub.masks import is_nested, keep_count, kept_and_total
 from lottery_hub.sources import load_backbone
 from lottery_hub.storage.folder import load_ladder, load_ticket, packaged_names
@@ -57,8 +60,37 @@ def test_a_packaged_backbone_carries_the_record_of_its_training(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_documented_figures_are_the_recorded_ones(kind):
     test = load_backbone(kind).records["test"]
-    row = next(line for line in (ROOT / "docs" / "backbones.md").read_text().splitlines() if f"| `{kind}`" in line)
+    row = next(line for line in (ROOT / "docs" / "backbones.md").read_text().splitlines() if f"| `{kind}` |" in line)
     assert row.split("|")[-3:-1] == [f" {test['SA'] * 100:.2f} ", f" {test['RA'] * 100:.2f} "]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_packaged_ladder_is_drawn_in_its_own_regime_and_measured_at_every_level(kind):
+    drawing = load_ladder(f"resnet18-slim-{kind}").drawing
+    attack = drawing["plan"]["recipe"]["attack"]
+    assert (attack or {}).get("method") == {"std": None, "fast-adv": "n-fgsm", "adv": "pgd"}[kind]
+    table = [line.split("|") for line in (ROOT / "docs" / "backbones.md").read_text().splitlines()]
+    column = 3 + 2 * KINDS.index(kind)
+    for level, record in enumerate(drawing["rounds"], start=1):
+        assert record["source_attack"] == "PGD-20 Linf eps 8/255 step 2/255"
+        figures = [f" {record['source'][name] * 100:.2f} " for name in ("SA", "RA")]
+        [row] = [cells for cells in table if len(cells) == 10 and cells[1] == f" {level} "]
+        assert row[column : column + 2] == figures
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_level_is_one_shot_pruning_at_20_percent(kind):
+    # Nothing has been trained before the first cut, so iterative and one-shot pruning agree on it.
+    ladder = load_ladder(f"resnet18-slim-{kind}")
+    one_shot = draw(ladder.backbone, DrawPlan(method="omp", rounds=1)).mask(1)
+    assert all(torch.equal(kept, one_shot[name]) for name, kept in ladder.mask(1).items())
+
+
+def test_the_packaged_backbones_differ_as_their_training_says():
+    std, fast, adv = (load_backbone(kind).records["test"] for kind in KINDS)
+    assert std["SA"] > adv["SA"] > fast["SA"]
+    assert std["RA"] < 0.02
+    assert fast["RA"] > 0.85 * adv["RA"]
 
 
 def test_a_level_loads_as_a_ticket():
