@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 import typer
 
 from lottery_hub import __version__
 from lottery_hub.errors import LotteryHubError, printable
 
-from . import backbones, export, find, make, show, use
+from . import backbones, export, find, hub, make, show, use
 
 app = typer.Typer(
     help="Find, keep and share double-win lottery tickets: sparse, accurate and robust subnetworks of timm ResNets.",
@@ -25,6 +26,9 @@ app.command("finetune")(use.finetune_command)
 app.command("evaluate")(use.evaluate_command)
 app.command("show")(show.show_command)
 app.command("export")(export.export_command)
+app.command("push")(hub.push_command)
+app.command("pull")(hub.pull_command)
+app.command("search")(hub.search_command)
 app.command("backbones")(backbones.backbones_command)
 
 
@@ -51,7 +55,9 @@ def main() -> None:
         app()
     except LotteryHubError as problem:
         if "--debug" in sys.argv:
-            raise
+            from lottery_hub.connection import redacted
+
+            print(redacted(traceback.format_exc()), file=sys.stderr)
         print(f"error: {printable(problem, 2000)}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as end:

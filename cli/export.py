@@ -41,7 +41,7 @@ def export_command(
     from lottery_hub.compacting import compare_latency
     from lottery_hub.errors import printable
     from lottery_hub.exporting import export
-    from lottery_hub.storage.folder import load_ticket
+    from lottery_hub.pulling import load_ticket
 
     from .display import percent
 

@@ -25,7 +25,13 @@ Pretrain = Annotated[
         "a backbone folder; or KIND:CHECKPOINT, e.g. adv:weights.ckpt."
     ),
 ]
-Ref = Annotated[str, typer.Argument(help="A ticket or ladder folder, or a packaged name such as resnet18-slim-adv.")]
+Ref = Annotated[
+    str,
+    typer.Argument(
+        help="A ticket or ladder: a folder, a packaged name such as resnet18-slim-adv, USER/NAME[@REVISION] on the "
+        "Hub, or an address such as s3://bucket/folder."
+    ),
+]
 Sparsity = Annotated[float | None, typer.Option(help="Which level of a ladder, in 0..1.")]
 DatasetRef = Annotated[
     str,

@@ -27,12 +27,13 @@ def show_command(
     as_json: options.Json = False,
 ) -> None:
     """Show a ticket on one screen: sparsity, layers, verdict, size and origin; or how much two tickets share."""
-    from lottery_hub.storage.folder import find_folder, load_ticket, read_about
+    from lottery_hub.pulling import pull
+    from lottery_hub.storage.folder import load_ticket, read_about
     from lottery_hub.storage.manifest import TicketManifest
 
-    folder = find_folder(ref)
+    folder = pull(ref).folder
     if other is not None:
-        _compare(load_ticket(folder, sparsity), load_ticket(other, sparsity), (ref, other), as_json)
+        _compare(load_ticket(folder, sparsity), load_ticket(pull(other).folder, sparsity), (ref, other), as_json)
         return
     about = read_about(folder)
     if isinstance(about, TicketManifest) or sparsity is not None:

@@ -31,8 +31,9 @@ def finetune_command(
     from lottery_hub.config import DataPlan
     from lottery_hub.data import load_planned
     from lottery_hub.presets import paper_transfer, quick_transfer
+    from lottery_hub.pulling import load_ticket
     from lottery_hub.runs import CHECKPOINT, open_run
-    from lottery_hub.storage.folder import load_ticket, save_ticket
+    from lottery_hub.storage.folder import save_ticket
     from lottery_hub.transferring import transfer
 
     from .display import Progress, percent
@@ -98,7 +99,8 @@ def evaluate_command(
     from lottery_hub.errors import ConfigError, TicketError
     from lottery_hub.evaluation import evaluate
     from lottery_hub.presets import habits, pgd
-    from lottery_hub.storage.folder import find_folder, load_backbone_folder, load_ticket, read_about
+    from lottery_hub.pulling import pull
+    from lottery_hub.storage.folder import load_backbone_folder, load_ticket, read_about
 
     from .display import percent
 
@@ -107,7 +109,7 @@ def evaluate_command(
     chosen, _ = options.choose(device, "float32")
     data = load_dataset(dataset)
     image_size = 32
-    folder = find_folder(ref)
+    folder = pull(ref).folder
     if read_about(folder).content == "ticket" or sparsity is not None:
         ticket = load_ticket(folder, sparsity)
         model = ticket.to_normalised()

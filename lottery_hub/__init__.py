@@ -13,7 +13,9 @@ __version__ = "0.1.0"
 _HOME = {
     "Attack": "config",
     "Recipe": "config",
+    "DownloadError": "errors",
     "LotteryHubError": "errors",
+    "PublishError": "errors",
     "TicketError": "errors",
     "load_backbone": "sources",
     "load_dataset": "data",
@@ -24,15 +26,20 @@ _HOME = {
     "find": "finding",
     "Ladder": "tickets",
     "Ticket": "tickets",
-    "load_ticket": "storage.folder",
-    "load_ladder": "storage.folder",
+    "load_ticket": "pulling",
+    "load_ladder": "pulling",
+    "pull": "pulling",
+    "push_ticket": "publishing",
+    "search_tickets": "searching",
     "save_ticket": "storage.folder",
 }
 
 __all__ = [
     "Attack",
+    "DownloadError",
     "Ladder",
     "LotteryHubError",
+    "PublishError",
     "Recipe",
     "Ticket",
     "TicketError",
@@ -45,7 +52,10 @@ __all__ = [
     "load_ladder",
     "load_ticket",
     "perturb",
+    "pull",
+    "push_ticket",
     "save_ticket",
+    "search_tickets",
     "transfer",
 ]
 
@@ -54,11 +64,14 @@ if TYPE_CHECKING:
     from lottery_hub.config import Attack, Recipe
     from lottery_hub.data import load_dataset
     from lottery_hub.drawing import draw
-    from lottery_hub.errors import LotteryHubError, TicketError
+    from lottery_hub.errors import DownloadError, LotteryHubError, PublishError, TicketError
     from lottery_hub.evaluation import evaluate
     from lottery_hub.finding import find
+    from lottery_hub.publishing import push_ticket
+    from lottery_hub.pulling import load_ladder, load_ticket, pull
+    from lottery_hub.searching import search_tickets
     from lottery_hub.sources import load_backbone
-    from lottery_hub.storage.folder import load_ladder, load_ticket, save_ticket
+    from lottery_hub.storage.folder import save_ticket
     from lottery_hub.tickets import Ladder, Ticket
     from lottery_hub.transferring import transfer
 

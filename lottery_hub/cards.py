@@ -35,11 +35,19 @@ METHODS = {
     "random": "random pruning (random), a control",
 }
 
+# What search asks the Hub for.
+LIBRARY, TICKET_TAG, WINNER_TAG = "lottery-hub", "lottery-ticket", "double-win-lottery-ticket"
+
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:/[\w./-]+)?", re.ASCII)
 
 
-def render_card(ticket: Ticket) -> str:
+def render_card(ticket: Ticket, repo: str | None = None, *, timm: bool = False) -> str:
     """Return the text of a ticket's README.md: YAML front matter, verdict, figures, origin and limits.
+
+    Args:
+        ticket: with its records.
+        repo: the repository "USER/NAME" that the card is for; None makes the card of a folder.
+        timm: whether the dense network for plain timm stands beside it there.
 
     A ticket without records gets a short card that says it was not judged; a fine-tuned one, whose records are
     those of its one transfer, gets that transfer's figures.
@@ -47,26 +55,35 @@ def render_card(ticket: Ticket) -> str:
     Raises:
         TicketError: the records lack a figure, or hold something else in its place.
     """
-    return render("ticket.md.j2", lambda: _context(ticket))
+    return render("ticket.md.j2", lambda: _context(ticket) | {"repo": Safe(repo) if repo else None, "timm": timm})
 
 
 def tags(ticket: Ticket) -> list[str]:
     """Return the Hub tags of a ticket; tickets are searched by them.
 
-    `sparsity:80-90` means at least 80 and below 90 percent.
+    `sparsity:80-90` means at least 80 and below 90 percent; `regime:` names the transfers that were measured.
     """
     kept, total = ticket.kept_and_total
     tens = (total - kept) * 10 // total * 10
-    verdict = ["double-win-lottery-ticket"] if ticket.double_win else []
+    verdict = [WINNER_TAG] if ticket.double_win else []
     return [
         *verdict,
-        "lottery-ticket",
+        TICKET_TAG,
         "sparse",
         "adversarial-robustness",
         "timm",
+        f"arch:{ticket.arch}",
         f"pretrain:{ticket.kind}",
+        *(f"regime:{regime}" for regime in _regimes(ticket.records)),
         f"sparsity:{tens}-{tens + 10}",
     ]
+
+
+def _regimes(records: dict[str, Any]) -> list[str]:
+    """Return the regimes of transfer that the records have figures of."""
+    if not records:
+        return []
+    return [escaped(records["transfer"]["regime"])] if "transfer" in records else list(REGIMES)
 
 
 def _context(ticket: Ticket) -> dict[str, Any]:
@@ -137,14 +154,22 @@ def _metadata(ticket: Ticket) -> Safe:
     """Return the card's metadata as YAML, model-index included."""
     backbone = ticket.provenance.get("backbone", {})
     metadata: dict[str, Any] = {
-        "library_name": "lottery-hub",
+        "library_name": LIBRARY,
         "license": hub_license(backbone.get("license")),
         "tags": tags(ticket),
+    }
+    # For search, which reads the metadata of many cards: what no key of the Hub's own holds to the digit.
+    metadata["lottery_hub"] = {
+        "arch": ticket.arch,
+        "pretrain": ticket.kind,
+        "level": ticket.level,
+        "sparsity": ticket.sparsity,
+        "double_win": ticket.double_win,
     }
     # Only a backbone that was fetched from the Hub has a revision there.
     base = _HUB_ID.fullmatch(str(backbone.get("source"))) if backbone.get("revision") else None
     if base:
-        metadata["base_model"] = base[1]
+        metadata |= {"base_model": base[1], "base_model_revision": str(backbone["revision"])}
     if ticket.records:
         name = str(ticket.records["data"]["name"])
         hub_id = dataset_id(name)

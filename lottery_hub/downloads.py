@@ -2,72 +2,160 @@
 
 The client checks sizes, not contents, and resolves a branch anew at every call. Here a revision is resolved
 to a commit once, everything is fetched at that commit, and contents are compared with their checksums:
-the one a caller knows, and the one that names a file in the client's cache.
+the one a caller knows, the one the Hub lists, and the one that names a file in the client's cache.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import hashlib
-import importlib
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
+from lottery_hub.connection import Conversation, Patience
 from lottery_hub.errors import DownloadError, printable
 
 RepoType = Literal["model", "dataset"]
 
+# Files may be large and lines slow: a transfer that goes on is not given up.
+UNHURRIED = Patience(deadline=None)
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def fetch_snapshot(
-    repo_id: str, *, repo_type: RepoType, revision: str | None, patterns: Sequence[str]
-) -> tuple[Path, str]:
-    """Fetch the files of a repository that match any of `patterns`, all at one commit.
+@dataclass(frozen=True)
+class Listed:
+    """A file as the Hub lists it: its size in bytes, and the sha256 or git sha1 of its contents, in hex."""
+
+    size: int
+    digest: str
+
+
+@dataclass
+class Commit:
+    """A repository at one commit, and its files.
+
+    Attributes:
+        repo_id: "org/name".
+        repo_type: "model" or "dataset".
+        revision: the branch, tag or commit that was asked for; None means "main".
+        sha: the commit.
+        talk: the conversation that everything is asked in.
+    """
+
+    repo_id: str
+    repo_type: RepoType
+    revision: str | None
+    sha: str
+    talk: Conversation
+    _listed: Mapping[str, Listed] | None = field(default=None, repr=False)
+
+    @property
+    def files(self) -> Mapping[str, Listed]:
+        """Path → file, of all files; asked for when first needed."""
+        if self._listed is None:
+            self._listed = _look_up(self.talk, self.repo_id, self.repo_type, self.sha)[1]
+        return self._listed
+
+    def has(self, filename: str) -> bool:
+        """Whether there is such a file; offline, whether it is in the client's cache."""
+        from huggingface_hub import constants
+
+        return self._cached(filename) is not None or (not constants.HF_HUB_OFFLINE and filename in self.files)
+
+    def fetch(self, filename: str, *, limit: int | None = None, sha256: str | None = None) -> Path:
+        """Return a file, from the client's cache where it is there; damaged contents are fetched once more.
+
+        Args:
+            filename: path in the repository.
+            limit: bytes beyond which it is refused, before it is fetched.
+            sha256: the contents' hex digest, where the caller knows it.
+
+        Raises:
+            DownloadError: the Hub did not deliver, or delivered other contents.
+        """
+        from huggingface_hub import constants, hf_hub_download
+
+        offline = constants.HF_HUB_OFFLINE
+        repo, name = printable(self.repo_id), printable(filename)
+        for _ in range(2):
+            path = self._cached(filename)
+            listed = None
+            if path is None and not offline:
+                listed = self.files.get(filename)
+                if listed is None:
+                    raise DownloadError(
+                        f"{repo} at {printable(self.revision or 'main')} has no file {name}: check its name"
+                    )
+                if limit is not None and listed.size > limit:
+                    raise DownloadError(f"{repo}: {name} has {listed.size:,} bytes, more than it may have ({limit:,})")
+            if path is None:
+                path = Path(
+                    self.talk.ask(
+                        lambda: hf_hub_download(self.repo_id, filename, repo_type=self.repo_type, revision=self.sha),
+                        self.repo_id,
+                        self.revision,
+                        filename,
+                    )
+                )
+            if limit is not None and path.stat().st_size > limit:
+                raise DownloadError(f"{repo}: {name} has more bytes than it may have ({limit:,})")
+            if _intact(path, listed, sha256):
+                _remember(_snapshot(path, filename), self.revision, self.sha)
+                return path
+            _evict(path)
+            if offline:
+                raise DownloadError(
+                    f"{repo}: {name} is damaged in the local cache and was removed; unset HF_HUB_OFFLINE and try again"
+                )
+        expected = "the expected sha256" if sha256 else "the contents that the Hub lists"
+        raise DownloadError(
+            f"{repo}: {name} at {self.sha[:12]} does not have {expected}, "
+            "also when fetched again; the file was changed or is damaged on the way"
+        )
+
+    def _cached(self, filename: str) -> Path | None:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(self.repo_id, filename, revision=self.sha, repo_type=self.repo_type)
+        return Path(found) if isinstance(found, str) else None
+
+
+def pin(
+    repo_id: str, revision: str | None = None, *, repo_type: RepoType = "model", patience: Patience | None = None
+) -> Commit:
+    """Resolve a revision to a commit, once; offline, to the one it stood for when last downloaded.
 
     Args:
         repo_id: "org/name".
-        repo_type: "model" or "dataset".
         revision: branch, tag or commit; None means "main".
-        patterns: file patterns as of `fnmatch`, matched against the path in the repository.
-
-    Returns:
-        The local folder with the files, and the commit they belong to.
+        repo_type: "model" or "dataset".
+        patience: for this and everything that is fetched from the commit.
 
     Raises:
-        DownloadError: the Hub did not deliver, or a pattern matches no file.
+        DownloadError: there is no such repository or revision, or the Hub cannot be asked.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
-    for last_try in (False, True):
-        with _one_line_errors(repo_id, revision):
-            sha = _commit(repo_id, repo_type, revision)
-            folder = Path(snapshot_download(repo_id, repo_type=repo_type, revision=sha, allow_patterns=list(patterns)))
-            files = {f.relative_to(folder).as_posix(): f for f in sorted(folder.rglob("*")) if f.is_file()}
-            matching = {
-                name: f for name, f in files.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-            }
-            _remember(folder, revision, sha)
-            damaged = [name for name, f in matching.items() if not _matches_cache_name(f)]
-            for name in damaged:
-                _evict(matching[name])
-        if not damaged:
-            break
-        if last_try:
-            raise DownloadError(
-                f"{printable(repo_id)}: {printable(damaged[0])} arrived damaged twice; try again later or elsewhere"
-            )
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in files):
-            raise DownloadError(
-                f"{printable(repo_id)} at {sha[:12]} has no file matching {printable(pattern)!r}, "
-                "or it was never downloaded and the Hub is offline; check the id and the revision"
-            )
-    return folder, sha
+    talk = Conversation(patience)
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return Commit(repo_id, repo_type, revision, revision, talk)
+    if not constants.HF_HUB_OFFLINE:
+        sha, listed = _look_up(talk, repo_id, repo_type, revision)
+        return Commit(repo_id, repo_type, revision, sha, talk, listed)
+    # A pattern that no file has: this looks the reference up in the cache, complete or not.
+    folder = talk.ask(
+        lambda: snapshot_download(
+            repo_id, repo_type=repo_type, revision=revision, local_files_only=True, allow_patterns=["?*/./?*"]
+        ),
+        repo_id,
+        revision,
+    )
+    return Commit(repo_id, repo_type, revision, Path(folder).name, talk)
 
 
 def fetch_file(
@@ -93,40 +181,99 @@ def fetch_file(
     Raises:
         DownloadError: the Hub did not deliver, or delivered other contents.
     """
-    from huggingface_hub import hf_hub_download
+    commit = pin(repo_id, revision, repo_type=repo_type, patience=UNHURRIED)
+    return commit.fetch(filename, sha256=sha256), commit.sha
 
-    for _ in range(2):
-        with _one_line_errors(repo_id, revision, filename):
-            sha = _commit(repo_id, repo_type, revision)
-            path = Path(hf_hub_download(repo_id, filename, repo_type=repo_type, revision=sha))
-            _remember(path.parents[len(PurePosixPath(filename).parts) - 1], revision, sha)
-            if sha256 is None and _matches_cache_name(path):
-                return path, sha
-            if sha256 is not None and _sha256(path) == sha256.lower():
-                return path, sha
-            _evict(path)
-    raise DownloadError(
-        f"{printable(repo_id)}: {printable(filename)} at {sha[:12]} does not have the expected sha256, "
-        "also when fetched again; the file was changed or is damaged on the way"
+
+def fetch_snapshot(
+    repo_id: str, *, repo_type: RepoType, revision: str | None, patterns: Sequence[str]
+) -> tuple[Path, str]:
+    """Fetch the files of a repository that match any of `patterns`, all at one commit.
+
+    Args:
+        repo_id: "org/name".
+        repo_type: "model" or "dataset".
+        revision: branch, tag or commit; None means "main".
+        patterns: file patterns as of `fnmatch`, matched against the path in the repository.
+
+    Returns:
+        The local folder with the files, and the commit they belong to.
+
+    Raises:
+        DownloadError: the Hub did not deliver, or a pattern matches no file.
+    """
+    from huggingface_hub import snapshot_download
+
+    commit = pin(repo_id, revision, repo_type=repo_type, patience=UNHURRIED)
+    sha = commit.sha
+
+    def download() -> str:
+        return str(snapshot_download(repo_id, repo_type=repo_type, revision=sha, allow_patterns=list(patterns)))
+
+    for last_try in (False, True):
+        folder = Path(commit.talk.ask(download, repo_id, revision))
+        files = {f.relative_to(folder).as_posix(): f for f in sorted(folder.rglob("*")) if f.is_file()}
+        matching = {
+            name: f for name, f in files.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        }
+        damaged = [name for name, f in matching.items() if not _intact(f)]
+        for name in damaged:
+            _evict(matching[name])
+        if not damaged:
+            break
+        if last_try:
+            raise DownloadError(
+                f"{printable(repo_id)}: {printable(damaged[0])} arrived damaged twice; try again later or elsewhere"
+            )
+    _remember(folder, revision, sha)
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in files):
+            raise DownloadError(
+                f"{printable(repo_id)} at {sha[:12]} has no file matching {printable(pattern)!r}, "
+                "or it was never downloaded and the Hub is offline; check the id and the revision"
+            )
+    return folder, sha
+
+
+def cache_folder() -> Path:
+    """Return the folder beside the client's cache for what comes from elsewhere."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HOME) / "lottery_hub"
+
+
+def digests(content: bytes) -> set[str]:
+    """Return the two digests that the Hub may list a file by: sha256, and git's sha1 of small text files."""
+    git = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    return {hashlib.sha256(content).hexdigest(), git.hexdigest()}
+
+
+def listed_files(info: Any) -> dict[str, Listed]:
+    """Return path → file from the client's description of a repository with its files' metadata."""
+    return {
+        sibling.rfilename: Listed(sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else sibling.blob_id or "")
+        for sibling in info.siblings or []
+    }
+
+
+def _look_up(
+    talk: Conversation, repo_id: str, repo_type: RepoType, revision: str | None
+) -> tuple[str, dict[str, Listed]]:
+    """Return the commit that a revision stands for, and its files."""
+    from huggingface_hub import HfApi
+
+    info = talk.ask(
+        lambda: HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision, files_metadata=True),
+        repo_id,
+        revision,
     )
+    if not info.sha or not _COMMIT.fullmatch(info.sha):
+        raise DownloadError(f"{printable(repo_id)}: the Hub named no commit for {printable(revision or 'main')}")
+    return str(info.sha), listed_files(info)
 
 
-def _commit(repo_id: str, repo_type: RepoType, revision: str | None) -> str:
-    """Return the commit that a revision stands for; offline, the one it stood for when last downloaded."""
-    from huggingface_hub import HfApi, constants, snapshot_download
-
-    if revision is not None and _COMMIT.fullmatch(revision):
-        return revision
-    if not constants.HF_HUB_OFFLINE:
-        info = HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision)
-        if not info.sha:
-            raise DownloadError(f"{printable(repo_id)}: the Hub named no commit for {printable(revision or 'main')}")
-        return str(info.sha)
-    # A pattern that no file has: this looks the reference up in the cache, complete or not.
-    folder = snapshot_download(
-        repo_id, repo_type=repo_type, revision=revision, local_files_only=True, allow_patterns=["?*/./?*"]
-    )
-    return Path(folder).name
+def _snapshot(path: Path, filename: str) -> Path:
+    return path.parents[len(Path(filename).parts) - 1]
 
 
 def _remember(snapshot: Path, revision: str | None, sha: str) -> None:
@@ -145,24 +292,25 @@ def _remember(snapshot: Path, revision: str | None, sha: str) -> None:
     scratch.replace(reference)
 
 
-def _matches_cache_name(path: Path) -> bool:
-    """Say whether contents agree with their name in the client's cache, which is a checksum.
+def _intact(path: Path, listed: Listed | None = None, sha256: str | None = None) -> bool:
+    """Say whether a file has the contents it should have, by every digest that is known.
 
     A file of a snapshot is a link to a blob: large ones are named by their sha256, others by git's sha1.
-    Where the file system has no links there is no such name, and the file passes unchecked.
+    Where the file system has no links there is no such name.
     """
-    if not path.is_symlink():
-        return True
-    name = path.readlink().name  # one step: a blob may itself be a link into a store with names of its own
-    if re.fullmatch(r"[0-9a-f]{64}", name):
-        return _sha256(path) == name
-    if re.fullmatch(r"[0-9a-f]{40}", name):
+    named = path.readlink().name if path.is_symlink() else ""  # one step: a blob may itself be a link into a store
+    known = [digest.lower() for digest in (sha256 or "", listed.digest if listed else "", named) if digest]
+    return all(_digest(path, len(digest)) == digest for digest in known if re.fullmatch(_DIGEST, digest))
+
+
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def _digest(path: Path, length: int) -> str:
+    """Return a file's sha256 where that is the digest of this many digits, else git's sha1."""
+    if length == 40:
         content = path.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == name
-    return True
-
-
-def _sha256(path: Path) -> str:
+        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -174,55 +322,3 @@ def _evict(path: Path) -> None:
         path.unlink()
         path = target
     path.unlink(missing_ok=True)
-
-
-def _connection_errors() -> tuple[type[Exception], ...]:
-    """Return what the HTTP library behind the client raises; which library that is depends on its version."""
-    found: list[type[Exception]] = []
-    for library in ("httpx2", "httpx"):  # the errors of requests, used before these, are OSErrors
-        try:
-            module = importlib.import_module(library)
-        except ImportError:
-            continue
-        found += [module.HTTPError, module.InvalidURL]
-    return tuple(found)
-
-
-@contextmanager
-def _one_line_errors(repo_id: str, revision: str | None, filename: str | None = None) -> Iterator[None]:
-    """Turn every failure of the client into one line that names the repository, the problem and the fix."""
-    from huggingface_hub import constants, errors
-
-    repo, at = printable(repo_id), printable(revision or "main")
-    try:
-        yield
-    except errors.GatedRepoError as e:
-        raise DownloadError(f"{repo} is gated: accept its terms on the Hub and log in with `hf auth login`") from e
-    except errors.RepositoryNotFoundError as e:
-        raise DownloadError(
-            f"{repo} is not on the Hub, or is private: check the id, or log in with `hf auth login`"
-        ) from e
-    except errors.RevisionNotFoundError as e:
-        raise DownloadError(f"{repo} has no revision {at}: check the branch, tag or commit") from e
-    except errors.HFValidationError as e:
-        raise DownloadError(f"{repo} is not a valid repository id: it looks like org/name") from e
-    except errors.LocalEntryNotFoundError as e:
-        if constants.HF_HUB_OFFLINE:
-            what = printable(filename) if filename else f"revision {at}"
-            raise DownloadError(
-                f"{repo}: {what} is not in the local cache and HF_HUB_OFFLINE is set; unset it and run once online"
-            ) from e
-        raise DownloadError(f"{repo}: the Hub cannot be reached; check the connection ({_first_line(e)})") from e
-    except errors.EntryNotFoundError as e:
-        raise DownloadError(f"{repo} at {at} has no file {printable(filename or '')}: check its name") from e
-    except errors.HfHubHTTPError as e:
-        status = getattr(getattr(e, "response", None), "status_code", "an error")
-        raise DownloadError(f"{repo}: the Hub answered {status}; try again later ({_first_line(e)})") from e
-    except OSError as e:
-        raise DownloadError(f"{repo}: download failed; check the connection and the disk ({_first_line(e)})") from e
-    except _connection_errors() as e:
-        raise DownloadError(f"{repo}: the Hub cannot be reached; check the connection ({_first_line(e)})") from e
-
-
-def _first_line(error: BaseException) -> str:
-    return printable(next(iter(str(error).strip().splitlines()), type(error).__name__))

@@ -27,6 +27,10 @@ class DownloadError(LotteryHubError):
     """The Hugging Face Hub did not deliver what was asked for."""
 
 
+class PublishError(LotteryHubError):
+    """The Hugging Face Hub did not take what was published, or may not be given it."""
+
+
 class TicketError(LotteryHubError):
     """A ticket or ladder file is malformed, or lacks what was asked of it."""
 

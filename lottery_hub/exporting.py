@@ -107,12 +107,13 @@ def export(
     return Exported(path, format, path.stat().st_size, size)
 
 
-def timm_config(ticket: Ticket, image_size: int = DEFAULT_SIZE) -> dict[str, Any]:
+def timm_config(ticket: Ticket, image_size: int | None = None) -> dict[str, Any]:
     """Return the config.json from which timm rebuilds a ticket's network.
 
     Its `pretrained_cfg` is written anew: the one that timm keeps for the architecture names weights, a licence and
-    an address that are not the ticket's.
+    an address that are not the ticket's. Without an image size it is that of `export`.
     """
+    image_size = _image_size(ticket, image_size)
     name, arguments = ARCHITECTURES[ticket.arch]
     weights = ticket.weights["fc.weight"]
     config = {

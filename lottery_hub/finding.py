@@ -18,6 +18,7 @@ from lottery_hub.drawing import Report, draw
 from lottery_hub.environment import describe_environment
 from lottery_hub.errors import ConfigError
 from lottery_hub.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores, sparsity
+from lottery_hub.pulling import pull
 from lottery_hub.runs import CHECKPOINT, Run, open_run
 from lottery_hub.sources import load_backbone, packaged_name
 from lottery_hub.storage.folder import load_ladder, packaged_folder, read_about, save_ladder, save_ticket
@@ -100,7 +101,7 @@ def find(
             "caveats": caveats(dense, len(data.classes)),
         }
         records = summary | {
-            "plan": _published(plan, data).record(),
+            "plan": _published(plan, data, known[1] if known else "draw").record(),
             "data": data.describe(),
             "environment": describe_environment(device),
             "transfers": bench.records,
@@ -139,12 +140,13 @@ def known_ladder(plan: FindPlan, backbone: Backbone) -> tuple[Ladder, str] | Non
         ConfigError: a given ladder was drawn from another backbone.
     """
     if plan.ladder not in ("auto", "draw"):
-        ladder = load_ladder(plan.ladder)
+        pulled = pull(plan.ladder)
+        ladder = load_ladder(pulled.folder)
         if ladder.backbone.fingerprint() != backbone.fingerprint():
             raise ConfigError(
                 f"the ladder {plan.ladder} was drawn from another backbone than --pretrain and --arch name"
             )
-        return ladder, plan.ladder
+        return ladder, f"{pulled.repo_id}@{pulled.commit}" if pulled.repo_id else plan.ladder
     inside = packaged_folder(packaged_name(backbone.arch, backbone.kind))
     if plan.ladder == "auto" and plan.draw.method == "imp" and inside and read_about(inside).content == "ladder":
         ladder = load_ladder(inside)
@@ -228,15 +230,19 @@ def _controls(bench: _Bench, ladder: Ladder, level: int, dense: Runs, tolerance:
     return rows
 
 
-def _published(plan: FindPlan, data: Dataset) -> FindPlan:
-    """Return the plan as others may read it: datasets, checkpoints and ladders by name, not by local path."""
+def _published(plan: FindPlan, data: Dataset, origin: str) -> FindPlan:
+    """Return the plan as others may read it: datasets, checkpoints and ladders by name, not by local path.
+
+    A ladder from the Hub is named with the commit that it came from.
+    """
     shown: dict[str, Any] = {"data": plan.data.changed(dataset=data.name)}
     draw_data = plan.draw.data
     if draw_data is not None:
         shown["draw"] = plan.draw.changed(data=draw_data.changed(dataset=_name_only(draw_data.dataset)))
-    for name in ("pretrain", "ladder"):
-        kind, colon, place = getattr(plan, name).rpartition(":")
-        shown[name] = kind + colon + _name_only(place)
+    kind, colon, place = plan.pretrain.rpartition(":")
+    shown["pretrain"] = kind + colon + _name_only(place)
+    if plan.ladder not in ("auto", "draw"):
+        shown["ladder"] = _name_only(origin)
     return plan.changed(**shown)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lottery_hub.cards import METHODS, dataset_id
+from lottery_hub.cards import LIBRARY, METHODS, dataset_id
 from lottery_hub.config import Attack, Recipe
 from lottery_hub.rendering import Safe, front_matter, hub_license, number, render, whole
 from lottery_hub.tickets import Ladder
@@ -37,9 +37,11 @@ def _context(ladder: Ladder, name: str) -> dict[str, Any]:
         "sparsities": ladder.sparsities,
         "fingerprint": backbone.fingerprint(),
         "method": METHODS[ladder.method],
-        "training": _training(records["plan"]["recipe"]),
-        "seconds": sum(number(epoch["seconds"]) for epoch in records["history"]),
+        # Weights that somebody else published come without records of their training.
+        "training": records and _training(records["plan"]["recipe"]),
+        "seconds": sum(number(epoch["seconds"]) for epoch in records.get("history", [])),
         "records": records,
+        "origin": {key: backbone.provenance.get(key) for key in ("source", "revision", "license")},
         "drawing": drawing,
         "round_training": drawing["data"] and _training(drawing["plan"]["recipe"]),
         "round_seconds": sum(number(e["seconds"]) for row in drawing["rounds"] for e in row.get("history", [])),
@@ -79,7 +81,22 @@ def _training(plan: dict[str, Any]) -> Safe:
 def _metadata(ladder: Ladder, name: str) -> Safe:
     """Return the card's metadata as YAML; the model-index is the dense backbone's."""
     backbone = ladder.backbone
-    records = backbone.records
+    metadata: dict[str, Any] = {
+        "library_name": LIBRARY,
+        "license": hub_license(backbone.provenance.get("license")),
+        "tags": [
+            "lottery-ticket-ladder",
+            "sparse",
+            "adversarial-robustness",
+            "timm",
+            f"arch:{backbone.arch}",
+            f"pretrain:{backbone.kind}",
+        ],
+    }
+    return front_matter(metadata | (_measured(backbone.records, name) if backbone.records else {}))
+
+
+def _measured(records: dict[str, Any], name: str) -> dict[str, Any]:
     data, test = records["data"], records["test"]
     about = {"samples": whole(test["samples"])}
     attack = {"attack": records["test_attack"]} | Attack.parse(records["plan"]["test_attack"]).record()
@@ -87,11 +104,7 @@ def _metadata(ladder: Ladder, name: str) -> Safe:
     described = {"name": data["name"], "type": hub_id or data["name"], "split": "test"}
     if data["revision"] is not None:
         described["revision"] = data["revision"]
-    metadata: dict[str, Any] = {
-        "library_name": "lottery-hub",
-        "license": hub_license(backbone.provenance.get("license")),
-        "tags": ["lottery-ticket-ladder", "sparse", "adversarial-robustness", "timm", f"pretrain:{backbone.kind}"],
-        "datasets": [hub_id] if hub_id else None,
+    return ({"datasets": [hub_id]} if hub_id else {}) | {
         "model-index": [
             {
                 "name": name,
@@ -108,4 +121,3 @@ def _metadata(ladder: Ladder, name: str) -> Safe:
             }
         ],
     }
-    return front_matter({key: value for key, value in metadata.items() if value is not None})

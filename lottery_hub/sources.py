@@ -11,7 +11,7 @@ import pickle
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
@@ -33,6 +33,7 @@ from lottery_hub.backbones import (
 from lottery_hub.config import Attack, Kind, parse_number
 from lottery_hub.errors import BackboneError, TicketError, printable
 from lottery_hub.published import SOURCES, Norm, threat
+from lottery_hub.pulling import is_remote, pull
 from lottery_hub.storage import files
 from lottery_hub.storage.folder import RESULTS, load_backbone_folder, packaged_folder, packaged_names, read_about
 
@@ -90,8 +91,9 @@ def load_backbone(pretrain: str, arch: str | None = None) -> Backbone:
     Args:
         pretrain: `std`, `fast-adv` or `adv`, for the packaged or published weights of that kind; KIND:linf-EPS or
             KIND:l2-EPS for those of one radius in [0,1] pixel units, e.g. `adv:linf-8/255` or `adv:l2-3`; or a
-            folder that `pretrain` or `draw` wrote; or KIND:PATH or KIND:ORG/NAME for a checkpoint file
-            (.safetensors, .pth, .pt, .ckpt, .tar) or a Hub repo with a model.safetensors.
+            folder that `pretrain` or `draw` wrote, or USER/NAME where it was pushed to; or KIND:PATH or
+            KIND:ORG/NAME for a checkpoint file (.safetensors, .pth, .pt, .ckpt, .tar) or a Hub repo with a
+            model.safetensors.
         arch: a key of `backbones.ARCHITECTURES`; None takes a folder's own, else the slim ResNet-18.
 
     Raises:
@@ -110,9 +112,11 @@ def load_backbone(pretrain: str, arch: str | None = None) -> Backbone:
     path = Path(place)
     if files.is_file(path / "config.json"):
         return _from_folder(path, kind, arch)
-    arch = arch or DEFAULT_ARCH
+    arch_given, arch = arch, arch or DEFAULT_ARCH
     if pretrain in get_args(Kind):
         return _of_kind(cast(Kind, pretrain), arch)
+    if not kind and is_remote(pretrain):
+        return _from_hub(pretrain, arch_given)
     if not kind:
         raise BackboneError(
             f"unknown backbone {printable(repr(pretrain))}: give std, fast-adv or adv, a backbone folder, "
@@ -194,6 +198,13 @@ def _from_folder(folder: Path, kind: str, arch: str | None) -> Backbone:
             f"{printable(folder)} was pre-trained as {backbone.kind}, not {kind}; give the folder alone"
         )
     return backbone
+
+
+def _from_hub(ref: str, arch: str | None) -> Backbone:
+    """Load the backbone of a ladder that was published with `push`."""
+    pulled = pull(ref)
+    backbone = _from_folder(pulled.folder, "", arch)
+    return replace(backbone, provenance=backbone.provenance | pulled.origin())
 
 
 # What torch.load raises over damaged bytes: an unpickler stumbles over whatever comes next.

@@ -13,20 +13,24 @@ PACKAGE = ROOT / "lottery_hub"
 # From the ground up; a module imports only from lower floors.
 FLOORS = [
     {"errors"},
-    {"config", "downloads", "decoding", "storage.rice", "storage.atomic", "storage.files"},
+    {"config", "connection", "decoding", "storage.rice", "storage.atomic", "storage.files"},
+    {"downloads"},
     {"verdict", "masks", "data", "attacks", "storage.codec"},
     {"backbones", "views", "environment", "presets", "published", "compacting", "rendering"},
     {"evaluation", "tickets"},
     {"training", "inspection", "storage.manifest"},
     {"storage.folder"},
+    {"pulling"},
     {"cards", "runs", "sources", "exporting"},
-    {"ladder_cards"},
+    {"ladder_cards", "searching"},
+    {"publishing"},
     {"pretraining", "drawing", "transferring"},
     {"finding"},
 ]
 DOORS = {
     "safetensors": {"storage/files.py"},
-    "huggingface_hub": {"downloads.py"},
+    "huggingface_hub": {"connection.py", "downloads.py", "publishing.py", "searching.py"},
+    "fsspec": {"pulling.py"},
     "jinja2": {"rendering.py"},
     "datasets": {"decoding.py"},
     "pyarrow": {"decoding.py"},

@@ -19,7 +19,6 @@ from lottery_hub.backbones import Backbone, fresh_weights, skeleton
 from lottery_hub.cli.show import grouped
 from lottery_hub.config import DrawPlan
 from lottery_hub.drawing import draw
-from lottery_hub.errors import TicketError
 from lottery_hub.masks import prunable_names
 from lottery_hub.storage.folder import load_backbone_folder, load_ladder, load_ticket, save_backbone
 from lottery_hub.tickets import Ladder
@@ -174,12 +173,6 @@ def test_a_process_prints_no_traceback_unless_asked(tmp_path: Path) -> None:
     assert debug.returncode == 1
     assert "Traceback (most recent call last)" in debug.stderr
     assert "TicketError: no ticket at " in debug.stderr
-
-
-def test_debug_lets_the_error_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["lottery-hub", "--debug", "show", "nowhere"])
-    with pytest.raises(TicketError, match="no ticket at nowhere"):
-        cli.main()
 
 
 # The whole chain, on digits, in seconds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import json
 import subprocess
@@ -11,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,22 +20,13 @@ import torch
 from PIL import Image
 
 from lottery_hub.backbones import layout
+from tests.hub.faults import Fault
+from tests.hub.server import Hub
 
-
-def _load_loopback() -> ModuleType:
-    # Tests are imported by path, so a neighbour is too.
-    spec = importlib.util.spec_from_file_location("loopback", Path(__file__).with_name("loopback.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-loopback = _load_loopback()
+KEY = "models/org/net"
 
 WEIGHTS = b"the weights of a small network" * 50
+BODY = "GET /org/net/resolve"
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 
 CALLS = """
@@ -65,7 +54,7 @@ for call, args, kwargs in json.loads(sys.argv[1]):
 class Client:
     """Calls a function of the library in a new process that talks to `hub` and keeps its cache in `home`."""
 
-    hub: Any
+    hub: Hub
     home: Path
 
     def __call__(self, call: str, *args: object, env: dict[str, str] | None = None, **kwargs: object) -> dict[str, Any]:
@@ -88,37 +77,39 @@ class Client:
 
 
 @pytest.fixture
-def hub() -> Iterator[Any]:
-    with loopback.LoopbackHub() as served:
-        repo = loopback.Repo(large={"w.safetensors"})
-        repo.commit({"w.safetensors": b"an older version"})
-        repo.commit({"w.safetensors": WEIGHTS, "config.json": b"{}", "sub/notes.txt": b"notes"})
-        served.repos["models/org/net"] = repo
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    with Hub(tmp_path / "hub") as served:
+        served.store.commit(KEY, {"w.safetensors": b"an older version"})
+        served.store.commit(KEY, {"w.safetensors": WEIGHTS, "config.json": b"{}", "sub/notes.txt": b"notes"})
         yield served
 
 
 @pytest.fixture
-def client(hub: Any, tmp_path: Path) -> Client:
+def client(hub: Hub, tmp_path: Path) -> Client:
     return Client(hub, tmp_path / "home")
 
 
 def test_a_file_arrives_with_the_commit_it_belongs_to(client: Client) -> None:
     got = client("fetch_file", "org/net", "w.safetensors", sha256=SHA256)
     assert Path(got["path"]).read_bytes() == WEIGHTS
-    assert got["sha"] == list(client.hub.repos["models/org/net"].commits)[-1]
+    assert got["sha"] == client.hub.store.head(KEY)
 
 
 def test_a_pinned_commit_is_fetched_without_asking_what_main_is(client: Client) -> None:
-    older = next(iter(client.hub.repos["models/org/net"].commits))
+    older = client.hub.store.commits(KEY)[1]
     got = client("fetch_file", "org/net", "w.safetensors", revision=older)
     assert Path(got["path"]).read_bytes() == b"an older version"
     assert got["sha"] == older
-    assert not any(request.startswith("GET /api/") for request in client.hub.requests)
+    asked = [request for request in client.hub.requests if request.startswith("GET /api/")]
+    assert asked == [f"GET /api/models/org/net/revision/{older}"]
+    client.hub.requests.clear()
+    assert client("fetch_file", "org/net", "w.safetensors", revision=older) == got
+    assert not client.hub.requests
 
 
 @pytest.mark.parametrize("expected", [SHA256, None], ids=["by the caller's checksum", "by the Hub's checksum"])
 def test_a_flipped_bit_is_noticed_and_the_file_fetched_again(client: Client, expected: str | None) -> None:
-    client.hub.corrupt_next = 1
+    client.hub.faults.add(Fault(BODY, "flip"))
     got = client("fetch_file", "org/net", "w.safetensors", sha256=expected)
     assert Path(got["path"]).read_bytes() == WEIGHTS
     bodies = sum(n for request, n in client.hub.requests.items() if request.startswith("GET /org/net/resolve"))
@@ -126,12 +117,12 @@ def test_a_flipped_bit_is_noticed_and_the_file_fetched_again(client: Client, exp
 
 
 def test_a_bit_flipped_every_time_is_an_error_and_leaves_nothing_in_the_cache(client: Client) -> None:
-    client.hub.corrupt_next = 9
+    client.hub.faults.add(Fault(BODY, "flip", times=9))
     got = client("fetch_file", "org/net", "w.safetensors", sha256=SHA256)
     assert got["kind"] == "DownloadError"
     assert "does not have the expected sha256" in got["error"]
-    assert client.hub.corrupt_next == 7
-    client.hub.corrupt_next = 0
+    assert sum(n for request, n in client.hub.requests.items() if request.startswith("GET /org/net/resolve")) == 2
+    client.hub.faults.clear()
     assert "path" in client("fetch_file", "org/net", "w.safetensors", sha256=SHA256)
 
 
@@ -151,11 +142,11 @@ def test_a_snapshot_holds_the_matching_files_only(client: Client) -> None:
 
 def test_a_flipped_bit_in_a_snapshot_is_noticed(client: Client) -> None:
     wanted = {"repo_type": "model", "revision": None, "patterns": ["*.safetensors"]}
-    client.hub.corrupt_next = 1
+    client.hub.faults.add(Fault(BODY, "flip"))
     got = client("fetch_snapshot", "org/net", **wanted)
     assert (Path(got["path"]) / "w.safetensors").read_bytes() == WEIGHTS
     (Path(got["path"]) / "w.safetensors").resolve().write_bytes(bytes(len(WEIGHTS)))
-    client.hub.corrupt_next = 9
+    client.hub.faults.add(Fault(BODY, "flip", times=9))
     assert "w.safetensors arrived damaged twice" in client("fetch_snapshot", "org/net", **wanted)["error"]
 
 
@@ -185,7 +176,7 @@ def test_what_the_hub_does_not_have_is_named(client: Client) -> None:
     [(403, "GatedRepo", "org/net is gated"), (500, "", "org/net: the Hub answered 500")],
 )
 def test_a_refusal_of_the_hub_is_one_line(client: Client, status: int, code: str, complaint: str) -> None:
-    client.hub.refuse["models/org/net"] = (status, code)
+    client.hub.faults.add(Fault("org/net", "status", status=status, code=code, times=99))
     wanted: dict[str, object] = {"repo_type": "model", "revision": None, "patterns": ["*"]}
     answers = client.all(("fetch_file", ("org/net", "w.safetensors"), {}), ("fetch_snapshot", ("org/net",), wanted))
     assert all(complaint in answer["error"] for answer in answers)
@@ -207,7 +198,7 @@ def test_offline_without_a_cache_says_what_to_do(client: Client) -> None:
 
 def test_offline_serves_the_branch_as_it_was_last_downloaded(client: Client) -> None:
     online = client("fetch_file", "org/net", "w.safetensors", sha256=SHA256)
-    client.hub.repos["models/org/net"].commit({"w.safetensors": b"newer"})
+    client.hub.store.commit(KEY, {"w.safetensors": b"newer"})
     client.hub.requests.clear()
     assert client.offline("fetch_file", "org/net", "w.safetensors", sha256=SHA256) == online
     assert not client.hub.requests
@@ -228,12 +219,10 @@ def cifar_like() -> bytes:
 def test_datasets_of_the_hub_load_by_name_and_by_id_and_report_their_commit(client: Client) -> None:
     content = cifar_like()
     files = {f"plain_text/{split}-00000-of-00001.parquet": content for split in ("train", "test")}
-    repo = loopback.Repo(large=set(files))
-    sha = repo.commit({**files, "extra/train-0.parquet": b"never fetched by name"})
-    client.hub.repos["datasets/uoft-cs/cifar10"] = repo
-    other = loopback.Repo()
-    other_sha = other.commit(files)
-    client.hub.repos["datasets/org/pets"] = other
+    sha = client.hub.store.commit(
+        "datasets/uoft-cs/cifar10", {**files, "extra/train-0.parquet": b"never fetched by name"}
+    )
+    other_sha = client.hub.store.commit("datasets/org/pets", files)
 
     size: dict[str, object] = {"image_size": 8}
     named, by_id, by_config, gone = client.all(
@@ -265,9 +254,7 @@ def test_published_robust_weights_load_by_norm_and_eps_and_only_with_the_content
 ) -> None:
     content = robust_checkpoint("resnet50")
     names = ("resnet50_l2_eps3.ckpt", "resnet50_linf_eps4.0.ckpt")
-    repo = loopback.Repo(large=set(names))
-    sha = repo.commit(dict.fromkeys(names, content))
-    client.hub.repos["models/madrylab/robust-imagenet-models"] = repo
+    sha = client.hub.store.commit("models/madrylab/robust-imagenet-models", dict.fromkeys(names, content))
     loaded, changed, absent = client.all(
         ("load_backbone", ("adv:l2-3", "resnet50"), {}),
         ("load_backbone", ("adv", "resnet50"), {}),

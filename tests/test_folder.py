@@ -143,7 +143,7 @@ def test_a_run_directory_stands_for_the_folder_inside(saved: dict[str, Path], tm
 def test_a_reference_to_nothing_is_one_line(ref: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for load in (load_ticket, load_ladder, find_folder):
-        with pytest.raises(TicketError, match=r"give a folder with a config\.json, or a packaged name") as caught:
+        with pytest.raises(TicketError, match=r"give a folder with a config\.json, USER/NAME") as caught:
             load(ref)
         assert str(caught.value).isprintable()
 

@@ -171,6 +171,30 @@ def weights_path(folder: Path, about: BackboneManifest) -> Path:
     return folder / _weights_name(about.content)
 
 
+def max_weights_bytes(about: BackboneManifest) -> int:
+    """Return the size beyond which a weights file is refused unread.
+
+    Unary codes have no worst case worth the name; no real network comes near sixteen bytes a weight.
+    """
+    return 2**20 + 16 * sum(map(math.prod, layout(about.arch, about.num_classes).shapes.values()))
+
+
+def check_folder(folder: Path) -> BackboneManifest:
+    """Read a folder whole, as loading it would, and return its manifest.
+
+    Raises:
+        TicketError: names the file and the reason.
+    """
+    about = read_about(folder)
+    if isinstance(about, TicketManifest):
+        load_ticket(folder)
+    elif isinstance(about, LadderManifest):
+        load_ladder(folder)
+    else:
+        load_backbone_folder(folder)
+    return about
+
+
 def find_folder(ref: Path | str) -> Path:
     """Return the folder that `ref` names: itself, its `ticket` or `ladder` inside, or a packaged one.
 
@@ -185,7 +209,9 @@ def find_folder(ref: Path | str) -> Path:
     if inside is not None:
         return inside
     names = ", ".join(packaged_names())
-    raise TicketError(f"no ticket at {printable(ref)}: give a folder with a config.json, or a packaged name ({names})")
+    raise TicketError(
+        f"no ticket at {printable(ref)}: give a folder with a config.json, USER/NAME on the Hub, or one of {names}"
+    )
 
 
 def packaged_names() -> list[str]:
@@ -249,9 +275,7 @@ def _read(folder: Path, about: BackboneManifest, wanted: int | None = None) -> _
             f"{printable(folder)}: config.json: hashes does not name exactly {weights.name} and {RESULTS}"
         )
     shapes, prunable = layout(about.arch, about.num_classes)
-    # Unary codes have no worst case worth the name; no real network comes near sixteen bytes a weight.
-    limit = 2**20 + 16 * sum(map(math.prod, shapes.values()))
-    arrays = files.parse_arrays(_read_hashed(weights, about, limit), weights)
+    arrays = files.parse_arrays(_read_hashed(weights, about, max_weights_bytes(about)), weights)
     try:
         decoded = codec.decode(
             arrays, shapes, prunable, about.rounds, first=about.first, values=about.values, wanted=wanted

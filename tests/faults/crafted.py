@@ -275,7 +275,7 @@ FILES: dict[str, Row] = {
     "a pipe": Row(replaced(RESULTS, os.mkfifo), r"results\.json is missing, or not a file"),
     "a folder": Row(replaced(WEIGHTS, Path.mkdir), r"ticket\.safetensors is missing, or not a file"),
     "no weights": Row(replaced(WEIGHTS, lambda _: None), r"ticket\.safetensors is missing, or not a file"),
-    "no config": Row(replaced(CONFIG, lambda _: None), r"no ticket at .*: give a folder with a config\.json, or"),
+    "no config": Row(replaced(CONFIG, lambda _: None), r"no ticket at .*: give a folder with a config\.json, USER"),
     "no config of a backbone": Row(replaced(CONFIG, lambda _: None), r"config\.json is missing, or", BACKBONE),
     "a link to itself": Row(replaced(RESULTS, lambda path: path.symlink_to(path.name)), r"cannot read .*results\.json"),
     "a link to a long name": Row(replaced(RESULTS, lambda path: path.symlink_to("x" * 300)), r"cannot read .*results"),

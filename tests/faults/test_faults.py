@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import campaign
+import hub_campaign
 import pytest
 from bombs import BOMBS
 from crafted import ROWS, judge
@@ -80,3 +81,10 @@ def noticed(place: Path) -> str:
             return f"{name}: {judged.name}"
     counts = campaign.run(1000, 0, until=lambda judged: judged.name not in campaign.GOOD)
     return "".join(f"case {failure['case']}: {failure['outcome']}" for failure in counts["failures"])
+
+
+def test_pulls_from_a_failing_hub_and_racing_pushes_end_as_they_should() -> None:
+    counted = hub_campaign.run(15, 2, seed=2)
+    assert set(counted["pulls"]) <= {"right bytes", "one of our errors"}
+    assert len(counted["pulls"]) == 2, "some of both"
+    assert counted["races"] == {"one winner": 2}

@@ -1,0 +1,153 @@
+"""`lottery-hub push`, `pull` and `search`: tickets on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from . import options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lottery_hub.searching import Found
+
+Deadline = Annotated[float, typer.Option(min=0.1, help="Seconds after which it is given up.")]
+
+
+def push_command(
+    folder: Annotated[str, typer.Argument(help="A ticket or ladder folder, or the run directory with one.")],
+    repo: Annotated[str, typer.Argument(help="USER/NAME on the Hub; made where there is none.", metavar="USER/NAME")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Tag for the commit, e.g. v1.", show_default=False)] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch; made where there is none.", show_default=False)] = None,
+    no_timm: Annotated[bool, typer.Option("--no-timm", help="Leave out the dense copy for plain timm.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all here, and send nothing.")] = False,
+    deadline: Deadline = 900.0,
+    as_json: options.Json = False,
+) -> None:
+    """Publish a ticket or ladder on the Hugging Face Hub, in one commit."""
+    from dataclasses import asdict
+
+    from lottery_hub.connection import Patience
+    from lottery_hub.errors import printable
+    from lottery_hub.publishing import push_ticket
+
+    done = push_ticket(
+        folder,
+        repo,
+        private=private,
+        tag=tag,
+        revision=revision,
+        timm=not no_timm,
+        dry_run=dry_run,
+        patience=Patience(deadline),
+    )
+    if as_json:
+        options.emit(asdict(done))
+        return
+    if done.edited:
+        print("README.md was changed by hand: it is published as it is")
+    for name, size in done.files.items():
+        print(f"{size:>13,}  {printable(name)}")
+    if done.commit is None:
+        print(f"dry run, nothing was sent: {done.url}")
+    else:
+        tagged = f", tag {printable(done.tag)}" if done.tag else ""
+        news = "published" if done.changed else "unchanged, the files are there already"
+        print(f"{news}: {done.url} (commit {done.commit}{tagged})")
+
+
+def pull_command(
+    ref: options.Ref,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit on the Hub; main unless given.", show_default=False)
+    ] = None,
+    local_dir: Annotated[
+        Path | None,
+        typer.Option(help="Copy the files to this folder; unless given, they stay in the cache.", show_default=False),
+    ] = None,
+    deadline: Deadline = 300.0,
+    as_json: options.Json = False,
+) -> None:
+    """Fetch a ticket or ladder, check it whole, and say where it is."""
+    from lottery_hub.connection import Patience
+    from lottery_hub.errors import printable
+    from lottery_hub.pulling import pull
+    from lottery_hub.storage.folder import check_folder
+
+    pulled = pull(ref, revision=revision, local_dir=local_dir, patience=Patience(deadline))
+    content = check_folder(pulled.folder).content
+    if as_json:
+        told = {"folder": str(pulled.folder), "repo": pulled.repo_id, "commit": pulled.commit, "content": content}
+        options.emit(told)
+        return
+    origin = f" {printable(pulled.repo_id)}, commit {pulled.commit}" if pulled.commit else ""
+    print(f"{content}{origin}: {printable(pulled.folder, 1000)}")
+
+
+def search_command(
+    dataset: Annotated[
+        str | None, typer.Option(help="Transferred to this dataset: a name or a Hub id.", show_default=False)
+    ] = None,
+    pretrain: Annotated[
+        Literal["std", "fast-adv", "adv"] | None, typer.Option(help="Of the backbone.", show_default=False)
+    ] = None,
+    arch: Annotated[str | None, typer.Option(help="e.g. resnet18-slim.", show_default=False)] = None,
+    min_sparsity: Annotated[float | None, typer.Option(help="In 0..1.", show_default=False)] = None,
+    min_ra: Annotated[
+        float | None, typer.Option(help="RA after adversarial transfer, in 0..1.", show_default=False)
+    ] = None,
+    double_win: Annotated[bool, typer.Option("--double-win", help="Only double-win tickets.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the sparsest.")] = 50,
+    as_json: options.Json = False,
+) -> None:
+    """Search the Hugging Face Hub for tickets, by what their cards say."""
+    from rich.console import Console
+
+    from lottery_hub.searching import search_tickets
+
+    found = search_tickets(
+        dataset=dataset,
+        pretrain=pretrain,
+        arch=arch,
+        min_sparsity=min_sparsity,
+        min_ra=min_ra,
+        double_win=double_win,
+        limit=limit,
+    )
+    if as_json:
+        options.emit({"tickets": [ticket.record() for ticket in found]})
+        return
+    console = Console(highlight=False)
+    if not found:
+        console.print("no ticket on the Hub fits; ask for less")
+        return
+    console.print(_table(found))
+    console.print("figures are those of the cards, measured by whoever wrote them, each under an attack of its own")
+
+
+def _table(found: list[Found]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    from .display import COLUMNS, SHORT, percent
+
+    table = Table(
+        header_style="bold", caption="std, adv: after standard, adversarial transfer; in %", caption_justify="left"
+    )
+    table.add_column("repository", overflow="fold")
+    for column in ("dataset", "pretrain", "arch"):
+        table.add_column(column)
+    table.add_column("sparsity", justify="right")
+    for regime, figure in COLUMNS:
+        table.add_column(f"{SHORT[regime]} {figure}", justify="right")
+    table.add_column("double win")
+    for ticket in found:
+        figures = (percent(ticket.figures.get(f"{figure} after {regime} transfer")) for regime, figure in COLUMNS)
+        verdict = "–" if ticket.double_win is None else "yes" if ticket.double_win else "no"
+        named = (ticket.repo_id, ticket.dataset or "–", ticket.pretrain or "–", ticket.arch or "–")
+        table.add_row(*map(Text, named), percent(ticket.sparsity), *figures, verdict)
+    return table

@@ -1,0 +1,249 @@
+"""Talking to the Hugging Face Hub: with patience, within a deadline, and with every failure in one line.
+
+The client waits as long as a server tells it to, and retries some requests and not others. Here every request goes
+through `Conversation.ask`, which tries again where that can help and gives up when its time is over.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import re
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from lottery_hub.errors import DownloadError, LotteryHubError, printable
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
+
+TRANSIENT = {408, 429, 500, 502, 503, 504}
+
+# What no second try mends: the disk is full, or may not be written to.
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+_LOGIN_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to try.
+
+    Attributes:
+        deadline: seconds for a whole conversation, waiting included; None never gives up a transfer under way.
+        tries: of each request, the first included.
+        pause: seconds before the second try, doubled before each further one; a Retry-After asks for more.
+    """
+
+    deadline: float | None = 300.0
+    tries: int = 5
+    pause: float = 0.5
+
+
+class Conversation:
+    """Requests that share one deadline.
+
+    Args:
+        patience: how long to try.
+        error: what a failure is raised as.
+    """
+
+    def __init__(self, patience: Patience | None = None, error: type[LotteryHubError] = DownloadError) -> None:
+        self.patience = patience or Patience()
+        self.error = error
+        self.end = None if self.patience.deadline is None else time.monotonic() + self.patience.deadline
+
+    def ask(
+        self, request: Callable[[], T], repo_id: str | None, revision: str | None = None, filename: str | None = None
+    ) -> T:
+        """Return what `request` returns, tried again where it fails for a passing reason.
+
+        Args:
+            request: a call of the client. Where the deadline passes first it is abandoned in its thread.
+            repo_id, revision, filename: what it is about, for the message; a search is about no repository.
+
+        Raises:
+            LotteryHubError: `error`, in one line that names repository, cause and next step. What `request` itself
+                raises of the library's errors passes through.
+        """
+        subject = "search" if repo_id is None else printable(repo_id)
+        pause = self.patience.pause
+        for attempt in range(1, self.patience.tries + 1):
+            # The error is raised outside the handler: one that carries a token must not be chained to it.
+            try:
+                return self._in_time(request, subject)
+            except _failures() as problem:
+                wait = _wait(problem)
+                failure: Exception = problem
+            if wait is None or attempt == self.patience.tries:
+                break
+            wait, pause = max(wait, pause), pause * 2
+            told = _told(failure, subject, revision, filename)
+            if self.end is not None and time.monotonic() + wait > self.end:
+                self._raise(f"{told}; another try in {wait:.0f} s would be past the deadline", failure)
+            _LOG.warning("%s; another try in %.1f s", redacted(told), wait)
+            time.sleep(wait)
+        self._raise(_told(failure, subject, revision, filename), failure)
+        raise AssertionError
+
+    def _raise(self, told: str, failure: Exception) -> None:
+        clean = redacted(told)
+        trace = "".join(traceback.format_exception(failure))
+        raise self.error(clean) from (failure if redacted(trace) == trace else None)
+
+    def _in_time(self, request: Callable[[], T], subject: str) -> T:
+        if self.end is None:
+            return request()
+        outcome: list[T] = []
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                outcome.append(request())
+            except BaseException as problem:  # whatever it is, it is raised where it was asked for
+                failures.append(problem)
+
+        # A thread of its own kind: those of a pool are waited for when the program ends.
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(max(0.0, self.end - time.monotonic()))
+        if failures:
+            raise failures[0]
+        if not outcome:
+            raise self.error(
+                f"{subject}: not done after {self.patience.deadline:g} s; try again later, or with a longer deadline"
+            )
+        return outcome[0]
+
+
+def redacted(text: str) -> str:
+    """Return `text` without the user's token, anything that looks like one, and logins in addresses."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    if token:
+        text = text.replace(token, "(token)")
+    return _LOGIN_IN_URL.sub("(login)", _TOKEN.sub("(token)", text))
+
+
+def is_missing(problem: LotteryHubError) -> bool:
+    """Whether a conversation failed because there is no such repository, or none that the user may see."""
+    from huggingface_hub import errors
+
+    cause = problem.__cause__
+    return isinstance(cause, errors.RepositoryNotFoundError) and not isinstance(cause, errors.GatedRepoError)
+
+
+def status(problem: BaseException) -> int | None:
+    """Return the HTTP status behind an error of the client, where there is one."""
+    code = getattr(getattr(problem, "response", None), "status_code", None)
+    return code if isinstance(code, int) else None
+
+
+def _wait(problem: Exception) -> float | None:
+    """Return the seconds that a passing failure asks for (0 where it does not say), or None: it will not pass."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(problem, errors.LocalEntryNotFoundError):
+        # The client's word for "neither here nor there", whatever was the matter there.
+        cause = problem.__cause__
+        return None if constants.HF_HUB_OFFLINE else _wait(cause) if isinstance(cause, Exception) else 0.0
+    code = status(problem)
+    if code is not None:
+        return _retry_after(problem) if code in TRANSIENT else None
+    if isinstance(problem, errors.OfflineModeIsEnabled | errors.EntryNotFoundError):
+        return None
+    if isinstance(problem, _connection_errors()):
+        return None if isinstance(problem, _hopeless_errors()) else 0.0
+    if isinstance(problem, OSError):
+        return None if problem.errno in _OF_THE_DISK else 0.0
+    return None
+
+
+def _retry_after(problem: Exception) -> float:
+    headers: Any = getattr(getattr(problem, "response", None), "headers", {})
+    try:
+        return max(0.0, float(headers.get("Retry-After", 0)))
+    except (TypeError, ValueError):  # a date, which servers seldom send
+        return 0.0
+
+
+def _told(problem: Exception, subject: str, revision: str | None, filename: str | None) -> str:
+    """Return one line that names the repository, the problem and the fix."""
+    from huggingface_hub import constants, errors
+
+    at = printable(revision or "main")
+    code = status(problem)
+    match problem:
+        case errors.GatedRepoError():
+            return f"{subject} is gated: accept its terms on the Hub and log in with `hf auth login`"
+        case errors.RepositoryNotFoundError():
+            return f"{subject} is not on the Hub, or is private: check the id, or log in with `hf auth login`"
+        case errors.RevisionNotFoundError():
+            return f"{subject} has no revision {at}: check the branch, tag or commit"
+        case errors.HFValidationError():
+            return f"{subject} is not a valid repository id: it looks like org/name"
+        case errors.OfflineModeIsEnabled():
+            return f"{subject}: HF_HUB_OFFLINE is set and this needs the Hub; unset it"
+        case errors.LocalEntryNotFoundError() if constants.HF_HUB_OFFLINE:
+            what = printable(filename) if filename else f"revision {at}"
+            return (
+                f"{subject}: {what} is not in the local cache and HF_HUB_OFFLINE is set; unset it and run once online"
+            )
+        case errors.LocalEntryNotFoundError() if isinstance(problem.__cause__, Exception):
+            return _told(problem.__cause__, subject, revision, filename)
+        case errors.LocalEntryNotFoundError():
+            return f"{subject}: the Hub cannot be reached; check the connection ({_first_line(problem)})"
+        case errors.EntryNotFoundError():
+            return f"{subject} at {at} has no file {printable(filename or '')}: check its name"
+    if code == 401:
+        return f"{subject}: the Hub does not accept the token; log in anew with `hf auth login`, or set HF_TOKEN"
+    if code == 403:
+        return f"{subject}: the Hub forbids this; log in as somebody who may ({_first_line(problem)})"
+    if code == 429:
+        return f"{subject}: the Hub answered 429, too many requests; try again later ({_first_line(problem)})"
+    if code is not None:
+        return f"{subject}: the Hub answered {code}; try again later ({_first_line(problem)})"
+    if isinstance(problem, _connection_errors()):
+        return f"{subject}: the Hub cannot be reached; check the connection ({_first_line(problem)})"
+    if isinstance(problem, OSError):
+        return f"{subject}: the transfer failed; check the connection and the disk ({_first_line(problem)})"
+    return f"{subject}: the Hub's client refuses ({_first_line(problem)})"
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what the client raises: its own errors, those of files and values, and RuntimeError of transfers."""
+    from huggingface_hub import errors
+
+    return (OSError, ValueError, RuntimeError, errors.EntryNotFoundError, *_connection_errors())
+
+
+def _connection_errors() -> tuple[type[Exception], ...]:
+    """Return what the HTTP library behind the client raises; which library that is depends on its version."""
+    return _http_errors("HTTPError", "InvalidURL")  # the errors of requests, used before these, are OSErrors
+
+
+def _hopeless_errors() -> tuple[type[Exception], ...]:
+    """Return those that are the fault of what was asked: an address or a header that is none."""
+    return _http_errors("InvalidURL", "UnsupportedProtocol", "LocalProtocolError")
+
+
+def _http_errors(*names: str) -> tuple[type[Exception], ...]:
+    found: list[type[Exception]] = []
+    for library in ("httpx2", "httpx"):
+        try:
+            module = importlib.import_module(library)
+        except ImportError:
+            continue
+        found += [getattr(module, name) for name in names]
+    return tuple(found)
+
+
+def _first_line(error: BaseException) -> str:
+    return printable(next(iter(str(error).strip().splitlines()), type(error).__name__))

@@ -1,0 +1,297 @@
+"""Publishing: a ticket or ladder folder becomes a repository on the Hugging Face Hub, in one commit or not at all.
+
+    validate the folder → make the files of the repository → compare with its head → one commit on that head → tag
+
+Contents that are there already make no commit, a head that somebody else has moved meanwhile is never written over,
+and an answer that got lost on the way is told from a commit that did.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lottery_hub.cards import render_card
+from lottery_hub.connection import Conversation, Patience, is_missing, status
+from lottery_hub.downloads import digests, listed_files
+from lottery_hub.errors import PublishError, TicketError, printable
+from lottery_hub.exporting import TIMM_WEIGHTS, timm_config
+from lottery_hub.ladder_cards import render_ladder_card
+from lottery_hub.storage import files, folder
+from lottery_hub.storage.folder import CARD, CONFIG, RESULTS
+from lottery_hub.storage.manifest import LadderManifest, TicketManifest, to_config
+from lottery_hub.tickets import Ladder, Ticket
+
+# What an earlier push may have left that a new one has no more: a stale copy would be another network.
+OURS = {f"{content}.safetensors" for content in ("ticket", "ladder", "backbone")} | {TIMM_WEIGHTS}
+
+DIFFERENT_PARENT = 412
+
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a repository will hold.
+
+    Attributes:
+        files: path → contents.
+        title: one line that says what it is, for the commit.
+        edited: whether the card is the folder's own, changed by hand, instead of a newly rendered one.
+    """
+
+    files: Mapping[str, bytes] = field(repr=False)
+    title: str
+    edited: bool
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a push did.
+
+    Attributes:
+        repo_id: "USER/NAME".
+        url: of the repository, or of its branch.
+        commit: the commit that holds the files; None after a dry run.
+        changed: whether that commit is new; contents that were there already make none.
+        tag: the tag it has now, where one was asked for.
+        files: path → size in bytes.
+        edited: whether the card is the folder's own, changed by hand, instead of a newly rendered one.
+    """
+
+    repo_id: str
+    url: str
+    commit: str | None
+    changed: bool
+    tag: str | None
+    files: dict[str, int]
+    edited: bool
+
+
+def push_ticket(
+    source: Ticket | Ladder | Path | str,
+    repo_id: str,
+    *,
+    private: bool = False,
+    tag: str | None = None,
+    revision: str | None = None,
+    timm: bool = True,
+    dry_run: bool = False,
+    patience: Patience | None = None,
+) -> Published:
+    """Publish a ticket or a ladder on the Hugging Face Hub.
+
+    Args:
+        source: a ticket, a ladder, or a folder of one.
+        repo_id: "USER/NAME"; the repository is made where there is none.
+        private: make it private; an error where it is there and public.
+        tag: name of a tag for the commit; an older tag of that name is never moved.
+        revision: branch to commit to, made where there is none; None means "main".
+        timm: add the dense network of a ticket, for `timm.create_model("hf-hub:USER/NAME", pretrained=True)`.
+        dry_run: check everything here and send nothing.
+        patience: how long to try.
+
+    Returns:
+        What was done.
+
+    Raises:
+        TicketError: the folder is not a whole, valid ticket or ladder.
+        PublishError: the Hub did not take it. Nothing is half done: the commit is there whole, or not at all.
+    """
+    _check_repo_id(repo_id)
+    with _as_folder(source) as place:
+        prepared = prepare(place, repo_id, timm=timm)
+    sizes = {name: len(content) for name, content in sorted(prepared.files.items())}
+    if dry_run:
+        return Published(repo_id, _url(repo_id, revision), None, False, None, sizes, prepared.edited)
+    push = _Push(repo_id, revision, Conversation(patience, PublishError))
+    push.open(private)
+    commit, changed = push.commit(prepared, tag)
+    if tag is not None:
+        try:
+            push.tag(tag, commit)
+        except PublishError as problem:
+            raise PublishError(f"{problem}; the files are there, at {commit[:12]}, without the tag") from problem
+    return Published(repo_id, _url(repo_id, revision), commit, changed, tag, sizes, prepared.edited)
+
+
+def prepare(place: Path, repo_id: str, *, timm: bool = True) -> Prepared:
+    """Return the files of a repository, made from a folder that is read and checked whole.
+
+    Raises:
+        TicketError: it is not a valid ticket or ladder.
+    """
+    about = folder.read_about(place)
+    if not isinstance(about, TicketManifest | LadderManifest):
+        raise TicketError(f"{printable(place)} holds a backbone, which is dense; draw a ladder from it and push that")
+    content = {path.name: path.read_bytes() for path in sorted(place.glob("*.png"))}
+    for path in (folder.weights_path(place, about), place / RESULTS):
+        content[path.name] = path.read_bytes()
+    config = to_config(about)
+    if isinstance(about, TicketManifest):
+        ticket = folder.load_ticket(place)
+        title = f"{ticket.arch} ({ticket.kind}), level {ticket.level}, sparsity {ticket.sparsity:.4f}"
+        if timm:
+            config |= timm_config(ticket)
+            content[TIMM_WEIGHTS] = files.tensor_bytes(ticket.to_model().state_dict())
+
+        def render(repo: str | None, dense: bool) -> str:
+            return render_card(ticket, repo, timm=dense)
+    else:
+        ladder = folder.load_ladder(place)
+        title = f"{ladder.backbone.arch} ({ladder.backbone.kind}), ladder of {ladder.levels} levels"
+
+        def render(repo: str | None, dense: bool) -> str:
+            return render_ladder_card(ladder, repo or place.name)
+
+    content[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    own = (place / CARD).read_text(encoding="utf-8") if (place / CARD).is_file() else None
+    edited = own is not None and not _is_rendered(own, render)
+    content[CARD] = (own if edited and own is not None else render(repo_id, timm)).encode()
+    return Prepared(content, title, edited)
+
+
+def _is_rendered(card: str, render: Callable[[str | None, bool], str]) -> bool:
+    """Whether a card is as it was rendered, for this folder or for a repository that it was pulled from."""
+    named = re.search(r'load_ticket\("([^"]+)"', card)
+    return any(card == render(repo, dense) for repo in (None, named[1] if named else None) for dense in (False, True))
+
+
+@dataclass
+class _Push:
+    """One push: the repository, the branch, and the head that its commit stands on."""
+
+    repo_id: str
+    branch: str | None
+    talk: Conversation
+    head: str = ""
+    there: dict[str, str] = field(default_factory=dict)  # path → digest at that head
+
+    def open(self, private: bool) -> None:
+        """Find or make repository and branch, and note the head."""
+        from huggingface_hub import HfApi, get_token
+
+        if get_token() is None:
+            raise PublishError(f"{self.repo_id}: not logged in; run `hf auth login`, or set HF_TOKEN")
+        api = HfApi()
+        try:
+            info = self._ask(lambda: api.repo_info(self.repo_id))
+        except PublishError as problem:
+            if not is_missing(problem):
+                raise
+            self._ask(lambda: api.create_repo(self.repo_id, private=private or None, exist_ok=True))
+            info = self._ask(lambda: api.repo_info(self.repo_id))
+        if private and not info.private:
+            raise PublishError(
+                f"{self.repo_id} is there and is public; make it private on the Hub, or push without --private"
+            )
+        branch = self.branch
+        if branch is not None and branch not in {ref.name for ref in self._refs().branches}:
+            self._ask(lambda: api.create_branch(self.repo_id, branch=branch, exist_ok=True))
+        self._look()
+
+    def commit(self, prepared: Prepared, tag: str | None) -> tuple[str, bool]:
+        """Commit the files on the head, unless they are there; return the commit, and whether it is new."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+        from huggingface_hub.errors import HfHubHTTPError
+
+        if self._holds(prepared):
+            return self.head, False
+        if tag is not None and tag in self._tags():
+            raise PublishError(f"{self.repo_id} has a tag {printable(tag)} already; choose another, tags are not moved")
+        parent, stale = self.head, sorted(self.there.keys() & OURS - prepared.files.keys())
+
+        def send() -> str:
+            operations = [CommitOperationAdd(name, content) for name, content in sorted(prepared.files.items())]
+            deletions = [CommitOperationDelete(name) for name in stale]
+            try:
+                sent = HfApi().create_commit(
+                    self.repo_id,
+                    [*operations, *deletions],
+                    commit_message=prepared.title,
+                    revision=self.branch,
+                    parent_commit=parent,
+                )
+            except HfHubHTTPError as problem:
+                if status(problem) != DIFFERENT_PARENT:
+                    raise
+                # Somebody was faster, or an earlier try arrived and its answer did not.
+                self._look()
+                if self._holds(prepared):
+                    return self.head
+                raise PublishError(
+                    f"{self.repo_id}: somebody else has committed to {printable(self.branch or 'main')} meanwhile; "
+                    "nothing was changed; look at what is there and push again"
+                ) from None
+            return str(sent.oid)
+
+        return self._ask(send), True
+
+    def tag(self, tag: str, commit: str) -> None:
+        """Give a commit a tag, unless it has it."""
+        from huggingface_hub import HfApi
+
+        def send() -> None:
+            there = self._tags().get(tag)
+            if there is None:
+                HfApi().create_tag(self.repo_id, tag=tag, revision=commit)
+            elif there != commit:
+                raise PublishError(
+                    f"{self.repo_id}: the tag {printable(tag)} stands for {there[:12]}; choose another, "
+                    "tags are not moved"
+                )
+
+        self._ask(send)
+
+    def _ask(self, request: Any) -> Any:
+        return self.talk.ask(request, self.repo_id, self.branch)
+
+    def _look(self) -> None:
+        from huggingface_hub import HfApi
+
+        info = self._ask(lambda: HfApi().repo_info(self.repo_id, revision=self.branch, files_metadata=True))
+        self.head = str(info.sha)
+        self.there = {name: listed.digest for name, listed in listed_files(info).items()}
+
+    def _holds(self, prepared: Prepared) -> bool:
+        """Whether the head has exactly these files, besides some that are none of ours."""
+        stale = self.there.keys() & OURS - prepared.files.keys()
+        return not stale and all(
+            self.there.get(name, "") in digests(content) for name, content in prepared.files.items()
+        )
+
+    def _refs(self) -> Any:
+        from huggingface_hub import HfApi
+
+        return self._ask(lambda: HfApi().list_repo_refs(self.repo_id))
+
+    def _tags(self) -> dict[str, str]:
+        return {ref.name: ref.target_commit for ref in self._refs().tags}
+
+
+@contextmanager
+def _as_folder(source: Ticket | Ladder | Path | str) -> Iterator[Path]:
+    """Yield the folder of what is to be pushed; what is in memory is saved to a passing one first."""
+    if isinstance(source, Path | str):
+        yield folder.find_folder(source)
+        return
+    with TemporaryDirectory() as passing:
+        place = Path(passing) / "pushed"
+        yield folder.save_ticket(source, place) if isinstance(source, Ticket) else folder.save_ladder(source, place)
+
+
+def _check_repo_id(repo_id: str) -> None:
+    if not _REPO_ID.fullmatch(repo_id):
+        raise PublishError(f"{printable(repo_id)} is not a valid repository id: it looks like USER/NAME")
+
+
+def _url(repo_id: str, revision: str | None) -> str:
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/{repo_id}" + (f"/tree/{printable(revision)}" if revision else "")

@@ -1,0 +1,230 @@
+"""What a reference names, wherever it is: a folder, a packaged name, a Hub repository or an address becomes a folder.
+
+    tickets/mine/ticket          a folder; whatever is on the disk goes first, and asks no network
+    resnet18-slim-adv            a name of `packaged/`
+    USER/NAME, USER/NAME@v1      a repository on the Hugging Face Hub, at a branch, tag or commit
+    s3://bucket/folder           an address that fsspec understands; file:// is read in place
+
+Of a repository only the files that make a ticket are fetched, all at one commit, each of bounded size and checked
+against its hash; the dense copy for timm is left where it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lottery_hub import downloads
+from lottery_hub.connection import Conversation, Patience, is_missing, redacted
+from lottery_hub.errors import DownloadError, LotteryHubError, TicketError, printable
+from lottery_hub.storage import atomic, files, folder
+from lottery_hub.storage.folder import CARD, CONFIG, MAX_CONFIG_BYTES, RESULTS
+from lottery_hub.storage.manifest import BackboneManifest
+from lottery_hub.tickets import Ladder, Ticket
+
+T = TypeVar("T")
+
+MAX_CARD_BYTES = 4 * 2**20
+
+# What a copy of an older version may consist of.
+_COPIED = {CARD, CONFIG, RESULTS} | {f"{content}.safetensors" for content in ("ticket", "ladder", "backbone")}
+_HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(.+))?", re.ASCII)
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.+", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """Where a reference led.
+
+    Attributes:
+        folder: on this machine; of a repository, in the Hub client's cache.
+        repo_id: "USER/NAME" of a repository, else None.
+        commit: the repository's commit, else None.
+    """
+
+    folder: Path
+    repo_id: str | None = None
+    commit: str | None = None
+
+    def origin(self) -> dict[str, Any]:
+        """Return what a provenance says of it: repository and commit, nothing of a local folder."""
+        return {"pulled": {"repo": self.repo_id, "commit": self.commit}} if self.repo_id else {}
+
+
+def load_ticket(
+    ref: Path | str, sparsity: float | None = None, *, revision: str | None = None, deadline: float = 300.0
+) -> Ticket:
+    """Load a ticket, or one level of a ladder: a folder's, a packaged one's, the Hub's or an address's.
+
+    Args:
+        ref: a folder; a packaged name such as `resnet18-slim-adv`; "USER/NAME" or "USER/NAME@REVISION" on the
+            Hugging Face Hub; or an address that fsspec understands, e.g. "s3://bucket/folder".
+        sparsity: which level of a ladder, in 0..1, nearest wins; a ticket folder has just one, and asking
+            for another is an error.
+        revision: branch, tag or commit on the Hub; None means "main".
+        deadline: seconds after which a pull is given up.
+
+    Returns:
+        The ticket; one from the Hub has repository and commit in its `provenance["pulled"]`.
+
+    Raises:
+        TicketError: names the file and the reason.
+        DownloadError: the Hub, or what is behind the address, did not deliver.
+    """
+    pulled = pull(ref, revision=revision, patience=Patience(deadline))
+    ticket = folder.load_ticket(pulled.folder, sparsity)
+    return replace(ticket, provenance=ticket.provenance | pulled.origin())
+
+
+def load_ladder(ref: Path | str, *, revision: str | None = None, deadline: float = 300.0) -> Ladder:
+    """Load a ladder; the arguments are those of `load_ticket`.
+
+    Raises:
+        TicketError: names the file and the reason.
+        DownloadError: the Hub, or what is behind the address, did not deliver.
+    """
+    return folder.load_ladder(pull(ref, revision=revision, patience=Patience(deadline)).folder)
+
+
+def pull(
+    ref: Path | str,
+    *,
+    revision: str | None = None,
+    local_dir: Path | str | None = None,
+    patience: Patience | None = None,
+) -> Pulled:
+    """Bring what a reference names to this machine.
+
+    Args:
+        ref: see `load_ticket`.
+        revision: branch, tag or commit on the Hub; None means "main".
+        local_dir: a new folder to copy the files to, or an older copy to replace; None leaves them where they are.
+        patience: how long to try.
+
+    Returns:
+        The folder with the files; what is in them is checked where they are loaded, and before they are copied.
+
+    Raises:
+        TicketError: there is nothing of that name, or it is no ticket.
+        DownloadError: the Hub, or what is behind the address, did not deliver.
+    """
+    pulled = _locate(str(ref), revision, patience or Patience(), with_card=local_dir is not None)
+    if local_dir is None:
+        return pulled
+    return replace(pulled, folder=_copy(pulled.folder, Path(local_dir)))
+
+
+def is_remote(ref: str) -> bool:
+    """Whether a reference may need a network: nothing of that name is on the disk or packaged."""
+    there = _exists(Path(ref)) or ref in folder.packaged_names()
+    return not there and bool(_HUB_ID.fullmatch(ref) or _ADDRESS.fullmatch(ref))
+
+
+def _locate(ref: str, revision: str | None, patience: Patience, with_card: bool) -> Pulled:
+    repo = _HUB_ID.fullmatch(ref) if is_remote(ref) else None
+    if repo is None and revision is not None:
+        raise TicketError(f"{redacted(printable(ref))} has no revisions: only repositories of the Hub do")
+    if repo is None:
+        return _from_address(ref, patience) if is_remote(ref) else Pulled(folder.find_folder(ref))
+    if repo[2] and revision is not None:
+        raise TicketError(f"{printable(ref)} names a revision already; leave out one of the two")
+    return _from_hub(repo[1], repo[2] or revision, patience, with_card)
+
+
+def _from_hub(repo_id: str, revision: str | None, patience: Patience, with_card: bool) -> Pulled:
+    try:
+        commit = downloads.pin(repo_id, revision, patience=patience)
+    except DownloadError as problem:
+        if is_missing(problem):
+            raise DownloadError(f"{problem}; there is no folder of that name here either") from problem.__cause__
+        raise
+    config = commit.fetch(CONFIG, limit=MAX_CONFIG_BYTES)
+    about = folder.read_about(config.parent)
+    for name, limit in _needed(about).items():
+        commit.fetch(name, limit=limit, sha256=about.hashes.get(name, "").removeprefix("sha256:"))
+    if with_card and commit.has(CARD):
+        commit.fetch(CARD, limit=MAX_CARD_BYTES)
+    return Pulled(config.parent, repo_id, commit.sha)
+
+
+def _from_address(address: str, patience: Patience) -> Pulled:
+    """Copy the files of a ticket from where an address leads into a folder of the cache."""
+    from fsspec.core import url_to_fs
+
+    talk = Conversation(patience)
+    shown = redacted(printable(address))
+    system, path = talk.ask(lambda: _any_error(lambda: url_to_fs(address), shown), shown)
+    if "file" in system.protocol:
+        return Pulled(folder.find_folder(path))
+
+    def read(name: str, limit: int) -> bytes:
+        """Return a file of at most `limit` bytes."""
+        place = f"{path.rstrip('/')}/{name}"
+
+        def transfer() -> bytes:
+            size = system.info(place)["size"]
+            if size is not None and size > limit:
+                raise TicketError(f"{shown}: {name} has {size:,} bytes, more than it may have ({limit:,})")
+            return bytes(system.cat_file(place, end=limit + 1))
+
+        return talk.ask(lambda: _any_error(transfer, f"{shown}: {name}"), shown, filename=name)
+
+    target = downloads.cache_folder() / hashlib.sha256(address.encode()).hexdigest()
+    with atomic.new_folder(target) as fresh:
+        (fresh / CONFIG).write_bytes(read(CONFIG, MAX_CONFIG_BYTES))
+        about = folder.read_about(fresh)
+        for name, limit in _needed(about).items():
+            content = read(name, limit)
+            if files.sha256_of(content) != about.hashes.get(name):
+                content = read(name, limit)  # a second time; what is still wrong is refused where it is loaded
+            (fresh / name).write_bytes(content)
+        if talk.ask(lambda: _any_error(lambda: bool(system.exists(f"{path.rstrip('/')}/{CARD}")), shown), shown):
+            (fresh / CARD).write_bytes(read(CARD, MAX_CARD_BYTES))
+    return Pulled(target)
+
+
+def _any_error(request: Callable[[], T], subject: str) -> T:
+    """Turn what a file system raises into what a conversation understands: each has errors of its own kind."""
+    try:
+        return request()
+    except FileNotFoundError as problem:
+        raise TicketError(f"{subject} is not there; an address leads to a folder with a {CONFIG}") from problem
+    except ImportError as problem:
+        raise DownloadError(f"{subject} needs a package: {printable(problem)}") from problem
+    except ValueError as problem:  # fsspec knows no such protocol
+        raise DownloadError(f"{subject} cannot be read: {printable(problem)}") from problem
+    except (LotteryHubError, OSError):
+        raise
+    except Exception as problem:
+        raise OSError(f"{type(problem).__name__}: {problem}") from problem
+
+
+def _needed(about: BackboneManifest) -> dict[str, int]:
+    """Return the files besides config.json without which there is no ticket, and the most bytes that each may have."""
+    return {folder.weights_path(Path(), about).name: folder.max_weights_bytes(about), RESULTS: files.MAX_JSON_BYTES}
+
+
+def _copy(source: Path, target: Path) -> Path:
+    """Copy a ticket's files to a new folder, or in place of an older copy; nothing else is ever replaced."""
+    about = folder.read_about(source)
+    names = [CONFIG, *_needed(about), CARD]
+    if target.exists() and not (target.is_dir() and {path.name for path in target.iterdir()} <= _COPIED):
+        raise TicketError(f"{printable(target)} is there and holds something else; give the name of a new folder")
+    with atomic.new_folder(target) as fresh:
+        for name in names:
+            if files.is_file(source / name):
+                shutil.copyfile(source / name, fresh / name)
+        folder.check_folder(fresh)
+    return target
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or a null character
+        return False

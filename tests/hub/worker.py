@@ -1,0 +1,91 @@
+"""A process of its own in which the library talks to a Hub: the client reads its address when it is imported.
+
+It lives as long as its `with` block, so that importing torch is paid once for many calls.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class Worker:
+    """Calls functions of the library, named as "module:function", in a process with the given environment."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = dict(environment)
+        self.logged = ""
+
+    def __enter__(self) -> Worker:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.hub.worker"],
+            env=self.environment,
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> str:
+        """End the process and return what it has logged."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.logged = self.process.communicate()[1]
+        return self.logged
+
+    def __call__(self, call: str, *args: Any, patience: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
+        """Return what the function returns, as JSON has it; of an error, its text, kind and traceback.
+
+        `patience` becomes the `Patience` of that name.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps([call, args, kwargs, patience]), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        assert answer, self.process.communicate()[1]
+        return json.loads(answer)
+
+
+def _plain(value: Any) -> Any:
+    from lottery_hub.tickets import Ladder, Ticket
+
+    if isinstance(value, Ticket):
+        return {"fingerprint": value.fingerprint(), "sparsity": value.sparsity, "provenance": value.provenance}
+    if isinstance(value, Ladder):
+        return {"fingerprint": value.backbone.fingerprint(), "levels": value.levels}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _main() -> None:
+    from lottery_hub.connection import Patience
+    from lottery_hub.errors import LotteryHubError
+
+    for line in sys.stdin:
+        call, args, kwargs, patience = json.loads(line)
+        module, _, name = call.partition(":")
+        if patience is not None:
+            kwargs["patience"] = Patience(**patience)
+        try:
+            answer = _plain(getattr(importlib.import_module(module), name)(*args, **kwargs))
+        except LotteryHubError as problem:
+            answer = {"error": str(problem), "kind": type(problem).__name__, "trace": traceback.format_exc()}
+        print(json.dumps(answer, default=str), flush=True)
+
+
+if __name__ == "__main__":
+    _main()
