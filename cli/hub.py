@@ -49,7 +49,7 @@ def push_command(
         options.emit(asdict(done))
         return
     if done.edited:
-        print("README.md was changed by hand: it is published as it is")
+        print("README.md is not as lottery-hub rendered it: it is published as it is")
     for name, size in done.files.items():
         print(f"{size:>13,}  {printable(name)}")
     if done.commit is None:
@@ -130,24 +130,26 @@ def search_command(
 
 
 def _table(found: list[Found]) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    from .display import COLUMNS, SHORT, percent
+    from .display import SHORT, percent
 
-    table = Table(
-        header_style="bold", caption="std, adv: after standard, adversarial transfer; in %", caption_justify="left"
-    )
-    table.add_column("repository", overflow="fold")
-    for column in ("dataset", "pretrain", "arch"):
-        table.add_column(column)
-    table.add_column("sparsity", justify="right")
-    for regime, figure in COLUMNS:
-        table.add_column(f"{SHORT[regime]} {figure}", justify="right")
-    table.add_column("double win")
+    caption = "SA/RA in %, after standard (std) and adversarial (adv) transfer; win: double win"
+    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
+    table.add_column("ticket", overflow="fold", min_width=24)
+    table.add_column("dataset", overflow="fold")
+    for column in ("sparsity %", *(f"{SHORT[regime]} SA/RA" for regime in SHORT)):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("win", no_wrap=True)
     for ticket in found:
-        figures = (percent(ticket.figures.get(f"{figure} after {regime} transfer")) for regime, figure in COLUMNS)
+        named = Text(ticket.repo_id)
+        named.append(f"\n{ticket.arch or '–'} ({ticket.pretrain or '–'})", style="dim")
+        pairs = (
+            "/".join(percent(ticket.figures.get(f"{figure} after {regime} transfer")) for figure in ("SA", "RA"))
+            for regime in SHORT
+        )
         verdict = "–" if ticket.double_win is None else "yes" if ticket.double_win else "no"
-        named = (ticket.repo_id, ticket.dataset or "–", ticket.pretrain or "–", ticket.arch or "–")
-        table.add_row(*map(Text, named), percent(ticket.sparsity), *figures, verdict)
+        table.add_row(named, Text(ticket.dataset or "–"), percent(ticket.sparsity), *pairs, verdict)
     return table

@@ -246,4 +246,7 @@ def _http_errors(*names: str) -> tuple[type[Exception], ...]:
 
 
 def _first_line(error: BaseException) -> str:
-    return printable(next(iter(str(error).strip().splitlines()), type(error).__name__))
+    """Return what the server has to say, or else the first line of the client's message that says something."""
+    server = getattr(error, "server_message", None)
+    lines = [line for line in str(server or error).strip().splitlines() if line and not line.startswith("(Request ID")]
+    return printable(lines[0] if lines else type(error).__name__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from lottery_hub.downloads import digests, listed_files
 from lottery_hub.errors import PublishError, TicketError, printable
 from lottery_hub.exporting import TIMM_WEIGHTS, timm_config
 from lottery_hub.ladder_cards import render_ladder_card
+from lottery_hub.rendering import is_untouched
 from lottery_hub.storage import files, folder
 from lottery_hub.storage.folder import CARD, CONFIG, RESULTS
 from lottery_hub.storage.manifest import LadderManifest, TicketManifest, to_config
@@ -140,27 +141,16 @@ def prepare(place: Path, repo_id: str, *, timm: bool = True) -> Prepared:
         if timm:
             config |= timm_config(ticket)
             content[TIMM_WEIGHTS] = files.tensor_bytes(ticket.to_model().state_dict())
-
-        def render(repo: str | None, dense: bool) -> str:
-            return render_card(ticket, repo, timm=dense)
+        card = render_card(ticket, repo_id, timm=timm)
     else:
         ladder = folder.load_ladder(place)
         title = f"{ladder.backbone.arch} ({ladder.backbone.kind}), ladder of {ladder.levels} levels"
-
-        def render(repo: str | None, dense: bool) -> str:
-            return render_ladder_card(ladder, repo or place.name)
-
+        card = render_ladder_card(ladder, repo_id)
     content[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     own = (place / CARD).read_text(encoding="utf-8") if (place / CARD).is_file() else None
-    edited = own is not None and not _is_rendered(own, render)
-    content[CARD] = (own if edited and own is not None else render(repo_id, timm)).encode()
+    edited = own is not None and not is_untouched(own)
+    content[CARD] = (own if edited and own is not None else card).encode()
     return Prepared(content, title, edited)
-
-
-def _is_rendered(card: str, render: Callable[[str | None, bool], str]) -> bool:
-    """Whether a card is as it was rendered, for this folder or for a repository that it was pulled from."""
-    named = re.search(r'load_ticket\("([^"]+)"', card)
-    return any(card == render(repo, dense) for repo in (None, named[1] if named else None) for dense in (False, True))
 
 
 @dataclass

@@ -118,7 +118,7 @@ def _listed(tags: list[str], patience: Patience | None) -> Iterator[Found]:
     """Yield the tickets that have all of these tags, page by page."""
     from huggingface_hub import HfApi
 
-    talk = Conversation(patience)
+    talk = Conversation(patience or Patience(deadline=60.0, tries=1))  # the client itself tries each page six times
     wanted: Any = EXPAND
     for model in talk.ask(lambda: list(HfApi().list_models(filter=tags, expand=wanted)), None):
         yield _found(model)

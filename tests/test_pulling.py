@@ -295,7 +295,7 @@ LOOK_UP, BODY = "GET /api/models/alice/net", "GET /alice/net/resolve"
 @pytest.mark.parametrize(
     ("fault", "complaint"),
     [
-        (Fault(LOOK_UP, "status", status=401, times=9), "is not on the Hub, or is private"),
+        (Fault(LOOK_UP, "status", status=401, times=9), "does not accept the token; log in anew"),
         (Fault(LOOK_UP, "status", status=403, times=9), "forbids this"),
         (Fault(LOOK_UP, "status", status=429, times=9, retry_after=3600), "past the deadline"),
         (Fault(LOOK_UP, "status", status=503, times=9), "answered 503; try again later"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 KINDS = {
     "status": "answer `status` and do nothing",
     "slow": "wait `seconds`, then answer",
-    "trickle": "send the body in small pieces over `seconds`, at least one of them a second, so that no read takes long",
+    "trickle": "send the body piece by piece over `seconds`, one a second or more often, so that no read takes long",
     "cut": "close the connection in the middle of a body",
     "short": "answer with the first half of the body, and headers that agree with it",
     "flip": "flip one bit of the body",

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 _ALWAYS = ("_id", "id")
-_LISTED = ("createdAt", "downloads", "lastModified", "library_name", "likes", "modelId", "pipeline_tag", "private")
-_LISTED += ("tags", "trendingScore")
+_LISTED = {"createdAt", "downloads", "lastModified", "library_name", "likes", "modelId", "pipeline_tag", "private"}
+_LISTED |= {"tags", "trendingScore"}
 _EXPAND = {
     "author",
     "baseModels",

@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-LARGE_PATTERNS = ("arrow", "bin", "ckpt", "gz", "h5", "msgpack", "npz", "onnx", "parquet", "pkl", "png", "pt", "pth")
-LARGE_PATTERNS = tuple(f"*.{ending}" for ending in (*LARGE_PATTERNS, "safetensors", "tar", "zip"))
+_ENDINGS = "arrow bin ckpt gz h5 msgpack npz onnx parquet pkl png pt pth safetensors tar zip"
+LARGE_PATTERNS = tuple(f"*.{ending}" for ending in _ENDINGS.split())
 LARGE_SIZE = 10 * 2**20
 ATTRIBUTES = "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in LARGE_PATTERNS).encode()
 _KEY = re.compile(r"(models|datasets)/[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
@@ -146,9 +146,11 @@ class Store:
             self._at(key).rename(trash)
         shutil.rmtree(trash, ignore_errors=True)
 
-    def settings(self, key: str, **changes: bool) -> None:
-        """Change `private` or `gated`."""
+    def settings(self, key: str, private: bool | None = None, gated: bool | None = None) -> None:
+        """Change what is not None."""
         with self.lock(key):
+            asked = {"private": private, "gated": gated}
+            changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
             self._save(replace(self.repo(key), **changes))
 
     def repo(self, key: str) -> Repo:
@@ -333,15 +335,16 @@ class Store:
             repo = self.repo(key)
             if name in getattr(repo, kind):
                 raise RefExistsError(name)
-            known = {**getattr(repo, kind), name: self.at(key, revision).sha}
-            self._save(replace(repo, **{kind: known}))
+            change: dict[str, Any] = {kind: {**getattr(repo, kind), name: self.at(key, revision).sha}}
+            self._save(replace(repo, **change))
 
     def _forget(self, key: str, kind: str, name: str) -> None:
         with self.lock(key):
             repo = self.repo(key)
             if name not in getattr(repo, kind):
                 raise RevisionMissingError(name)
-            self._save(replace(repo, **{kind: {n: sha for n, sha in getattr(repo, kind).items() if n != name}}))
+            change: dict[str, Any] = {kind: {n: sha for n, sha in getattr(repo, kind).items() if n != name}}
+            self._save(replace(repo, **change))
 
 
 def is_large(path: str, size: int) -> bool:
