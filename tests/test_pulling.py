@@ -8,10 +8,11 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from lottery_hub.cards import render_card
 from lottery_hub.errors import DownloadError, TicketError
@@ -155,6 +156,30 @@ def test_a_file_of_a_bucket_that_differs_from_its_hash_is_refused(bucket: Any, c
     bucket.pipe_file("/bucket/net/ticket.safetensors", bytes(damaged))
     with pytest.raises(TicketError, match=r"ticket\.safetensors is not the file that config\.json describes"):
         load_ticket("memory://bucket/net")
+
+
+class Flaky(MemoryFileSystem):
+    """A bucket whose first answer for every file has one bit flipped."""
+
+    protocol = "flaky"
+    asked: ClassVar[set[str]] = set()
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.replace("flaky:", "memory:")))
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        content = bytearray(super().cat_file(path, start, end, **kwargs))
+        if path.endswith("ticket.safetensors") and path not in self.asked:
+            content[-1] ^= 1
+        self.asked.add(path)
+        return bytes(content)
+
+
+def test_a_file_of_a_bucket_that_arrives_damaged_is_read_again(bucket: Any, cache: Path, ticket: Ticket) -> None:
+    fsspec.register_implementation("flaky", Flaky, clobber=True)
+    assert load_ticket("flaky://bucket/net").fingerprint() == ticket.fingerprint()
+    assert Flaky.asked
 
 
 def test_a_file_of_a_bucket_is_refused_by_its_size_before_it_is_read(bucket: Any, cache: Path) -> None:

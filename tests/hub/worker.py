@@ -10,6 +10,7 @@ import importlib
 import json
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,16 +23,16 @@ class Worker:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = dict(environment)
-        self.logged = ""
 
     def __enter__(self) -> Worker:
+        self.log = tempfile.TemporaryFile("w+")  # not a pipe, which blocks its writer when nobody reads it
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.hub.worker"],
             env=self.environment,
             cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.log,
             text=True,
         )
         return self
@@ -41,10 +42,10 @@ class Worker:
 
     def stop(self) -> str:
         """End the process and return what it has logged."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.logged = self.process.communicate()[1]
-        return self.logged
+        self.process.kill()
+        self.process.communicate()
+        self.log.seek(0)
+        return self.log.read()
 
     def __call__(self, call: str, *args: Any, patience: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
         """Return what the function returns, as JSON has it; of an error, its text, kind and traceback.
@@ -55,7 +56,7 @@ class Worker:
         assert self.process.stdout is not None
         print(json.dumps([call, args, kwargs, patience]), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
-        assert answer, self.process.communicate()[1]
+        assert answer, self.stop()
         return json.loads(answer)
 
 
