@@ -22,7 +22,10 @@ def find_command(
     seeds: Annotated[int, typer.Option(help="Transfers of each regime, with seeds 0, 1, …")] = 1,
     tolerance: Annotated[
         str,
-        typer.Option(help="auto, std (one deviation of the dense runs) or points:X. auto: std from 2 seeds, else 1."),
+        typer.Option(
+            help="auto, std (one deviation of the dense runs), points:X, or noninferiority:X (the 95 % interval of the "
+            "difference above -X points). auto: std from 2 seeds, else points:1."
+        ),
     ] = "auto",
     scan: Annotated[Literal["bisect", "all"], typer.Option(help="Halve the range of levels, or try each.")] = "bisect",
     controls: Annotated[bool, typer.Option("--controls", help="Also transfer OMP and random masks.")] = False,

@@ -85,26 +85,35 @@ def evaluate_command(
     ref: options.Ref,
     dataset: options.DatasetRef = "digits",
     sparsity: options.Sparsity = None,
-    steps: Annotated[int, typer.Option(min=0, help="Steps of the PGD attack; 0 measures SA only.")] = 20,
+    attack: Annotated[
+        str,
+        typer.Option(
+            help="pgd-20 (any number of steps), autoattack, its parts apgd-ce, apgd-dlr, square, or none for SA only."
+        ),
+    ] = "pgd-20",
     eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")] = None,
     norm: Annotated[Literal["linf", "l2"], typer.Option(help="Of the attack.")] = "linf",
     restarts: Annotated[int, typer.Option(help="Random starts; one that breaks an image counts.")] = 1,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="So many test images, drawn with --seed; all unless given.", show_default=False),
+    ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
     """Measure SA and RA of a fine-tuned ticket or a backbone, with the head it has, on a dataset's test split."""
     from lottery_hub.config import parse_number
-    from lottery_hub.data import load_dataset
+    from lottery_hub.data import load_dataset, sample
     from lottery_hub.errors import ConfigError, TicketError
     from lottery_hub.evaluation import evaluate
-    from lottery_hub.presets import habits, pgd
+    from lottery_hub.presets import habits, named_attack
     from lottery_hub.pulling import pull
     from lottery_hub.storage.folder import load_backbone_folder, load_ticket, read_about
 
     from .display import percent
 
-    if norm == "l2" and steps and not eps:
+    if norm == "l2" and attack != "none" and not eps:
         raise ConfigError("a dataset's default radius is for Linf; give the L2 one with --eps, e.g. --eps 0.5")
     chosen, _ = options.choose(device, "float32")
     data = load_dataset(dataset)
@@ -124,11 +133,14 @@ def evaluate_command(
             f"fine-tune it first: lottery-hub finetune {ref} --dataset {dataset}"
         )
     radius = parse_number(eps) if eps else habits(data.name).eps
-    attack = pgd(steps, radius).changed(norm=norm, restarts=restarts) if steps > 0 else None
-    accuracy = evaluate(model.to(chosen), data.test, attack=attack, image_size=image_size, seed=seed, device=chosen)
-    shown = attack.describe() if attack else None
+    test_attack = named_attack(attack, radius, norm, restarts)
+    split = data.test if samples is None else sample(data.test, samples, seed)
+    accuracy = evaluate(model.to(chosen), split, attack=test_attack, image_size=image_size, seed=seed, device=chosen)
+    shown = test_attack.describe() if test_attack else None
     if as_json:
-        options.emit({"dataset": data.name, "attack": shown, "seed": seed, **accuracy.record()})
+        told = {"dataset": data.name, "attack": shown, "seed": seed, "of": len(data.test), **accuracy.record()}
+        options.emit(told)
     else:
-        robust = f", RA {percent(accuracy.RA)} % ({shown})" if attack else ""
-        print(f"{data.name}: SA {percent(accuracy.SA)} %{robust}, {accuracy.samples} test images")
+        robust = f", RA {percent(accuracy.RA)} % ({shown})" if test_attack else ""
+        of = f" of {len(data.test)}, drawn with seed {seed}" if samples is not None else ""
+        print(f"{data.name}: SA {percent(accuracy.SA)} %{robust}, {accuracy.samples} test images{of}")

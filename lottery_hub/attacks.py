@@ -1,4 +1,4 @@
-"""Adversarial images: FGSM, N-FGSM and PGD behind one function, `perturb`.
+"""Adversarial images: FGSM, N-FGSM, PGD and the stronger ones for measuring, behind one function, `perturb`.
 
 The attack sees pixels in [0,1]; the model normalises inside. While it runs the parameters are frozen, so a
 pass computes input gradients only, and BatchNorm is in eval mode, so it neither sees nor moves batch
@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lottery_hub.config import Attack
+from lottery_hub.config import STRONG, Attack
+from lottery_hub.strong_attacks import perturb_strongly
 
 
 def perturb(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:
@@ -29,13 +30,17 @@ def perturb(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, ge
 
     Returns:
         Float [n, 3, h, w] in [0,1], detached. PGD and FGSM stay within eps of `images`; N-FGSM, which does
-        not project, within (1 + noise) * eps. With restarts, each image is the one of highest loss.
+        not project, within (1 + noise) * eps. With restarts, each image is the one of highest loss. The strong
+        attacks return an image that withstood as it was.
 
     Source: Goodfellow et al. 2015 (FGSM), Madry et al. 2018 (PGD), de Jorge et al. 2022 (N-FGSM).
     """
     if attack.eps == 0:
         return images.clone()
     with _frozen(model, keep_training=attack.batch_norm == "train"):
+        if attack.method in STRONG:
+            seed = int(torch.randint(2**31, (), generator=generator, device=images.device))
+            return perturb_strongly(model, images, labels, attack, seed)
         worst = _once(model, images, labels, attack, generator)
         if attack.restarts > 1:
             worst_loss = _losses(model, worst, labels)

@@ -22,6 +22,9 @@ Precision = Literal["float32", "bfloat16"]
 Augment = Literal["none", "crop", "crop-flip", "random-resized-crop"]
 Schedule = Literal["constant", "cosine", "steps", "one-cycle"]
 
+# Attacks for measuring only: too slow to train on, and through a package of their own.
+STRONG = ("apgd-ce", "apgd-dlr", "square", "autoattack")
+
 REGIMES: tuple[Regime, ...] = ("standard", "adversarial")
 SEEDS = 2**32  # training spreads a seed over the generator's 64 bits, which larger ones would overflow
 
@@ -112,11 +115,13 @@ class Attack(Frozen):
     """One attack on images in [0,1]; eps and step_size are in those pixel units.
 
     Attributes:
-        method: `pgd` (Madry et al. 2018), `fgsm` (Goodfellow et al. 2015), or `n-fgsm` (de Jorge et al. 2022).
+        method: `pgd` (Madry et al. 2018), `fgsm` (Goodfellow et al. 2015), or `n-fgsm` (de Jorge et al. 2022); for
+            measuring only, one of `STRONG`: `autoattack` (its standard version), or the parts `apgd-ce`, `apgd-dlr`
+            and `square` (Croce & Hein 2020).
         norm: `linf` or `l2`. N-FGSM is defined for Linf only.
         eps: radius of the ball around the clean image.
-        step_size: length of a step. Ignored by FGSM and N-FGSM, whose one step is eps long.
-        steps: gradient steps. FGSM and N-FGSM take exactly one.
+        step_size: length of a step of PGD. FGSM's and N-FGSM's one step is eps long, APGD finds its own.
+        steps: gradient steps, or queries of Square. FGSM and N-FGSM take exactly one; AutoAttack has its own.
         restarts: independent random starts; an image counts as broken if any of them breaks it.
         random_start: begin PGD at a uniform point of the ball instead of the clean image.
         noise: half-width of N-FGSM's start noise, in multiples of eps.
@@ -124,7 +129,7 @@ class Attack(Frozen):
             double-win paper, where the attack's passes use batch statistics and move the running ones.
     """
 
-    method: Literal["pgd", "fgsm", "n-fgsm"] = "pgd"
+    method: Literal["pgd", "fgsm", "n-fgsm", "apgd-ce", "apgd-dlr", "square", "autoattack"] = "pgd"
     norm: Literal["linf", "l2"] = "linf"
     eps: float = Field(ge=0, le=1000)
     step_size: float = Field(default=0.0, ge=0, le=1000)
@@ -138,8 +143,10 @@ class Attack(Frozen):
     def _consistent(self) -> Self:
         if self.norm == "linf" and self.eps > 1:
             raise ValueError(f"an Linf eps of {self.eps:g} covers all of [0,1]; eps is in [0,1] pixel units (8/255)")
-        if self.method != "pgd" and self.steps != 1:
+        if self.method in ("fgsm", "n-fgsm") and self.steps != 1:
             raise ValueError(f"{self.method} takes one step; use pgd for {self.steps}")
+        if self.method == "autoattack" and (self.steps, self.restarts) != (1, 1):
+            raise ValueError("autoattack has steps and restarts of its own; leave both at 1")
         if self.method == "n-fgsm" and self.norm != "linf":
             raise ValueError("n-fgsm is defined for Linf only; use fgsm or pgd for L2")
         if self.method == "pgd" and self.step_size == 0 and self.eps > 0:
@@ -148,7 +155,9 @@ class Attack(Frozen):
 
     def describe(self) -> str:
         """Return the attack in the field's shorthand, e.g. `PGD-20 Linf eps 8/255 step 2/255`."""
-        name = f"PGD-{self.steps}" if self.method == "pgd" else self.method.upper()
+        name = "AutoAttack" if self.method == "autoattack" else self.method.upper()
+        if self.method not in ("fgsm", "n-fgsm", "autoattack"):
+            name += f"-{self.steps}"
         norm = {"linf": "Linf", "l2": "L2"}[self.norm]
         step = f" step {pixel_units(self.step_size)}" if self.method == "pgd" else ""
         restarts = f" x{self.restarts} restarts" if self.restarts > 1 else ""
@@ -208,6 +217,9 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for attack in (self.attack, self.selection_attack):
+            if attack is not None and attack.method in STRONG:
+                raise ValueError(f"{attack.method} is for measuring; train with pgd, n-fgsm or fgsm")
         if self.guard and self.selection_attack is None:
             raise ValueError("the guard watches validation RA; give a selection_attack")
         if self.schedule == "steps" and not self.milestones:
@@ -301,7 +313,7 @@ class FindPlan(Frozen):
         ladder: a ladder folder to reuse; `auto` takes the packaged one or draws, `draw` always draws.
         transfer: the downstream recipes.
         seeds: transfers per regime, with seeds 0 to seeds-1.
-        tolerance: `auto`, `std` or `points:X`; see `verdict.Tolerance`.
+        tolerance: `auto`, `std`, `points:X` or `noninferiority:X`; see `verdict.Tolerance`.
         scan: `bisect` assumes that a level below a double-win level wins too; `all` tries every level.
         controls: also transfer one-shot-magnitude and random masks at the winning sparsity.
     """

@@ -208,6 +208,18 @@ def load_dataset(
     )
 
 
+def sample(split: Split, count: int, seed: int) -> Split:
+    """Return `count` images of a split, drawn without replacement; the same seed draws the same ones.
+
+    Raises:
+        DataError: the split has fewer.
+    """
+    if count > len(split):
+        raise DataError(f"there are {len(split)} test images, not {count}")
+    rows = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count].sort().values
+    return Split(split.images[rows], split.labels[rows])
+
+
 def load_planned(plan: DataPlan) -> Dataset:
     """Load the dataset of a plan; see `load_dataset`."""
     settings = plan.record()

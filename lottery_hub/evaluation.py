@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,16 +11,21 @@ from torch import Tensor, nn
 from lottery_hub.attacks import perturb
 from lottery_hub.config import Attack, Precision
 from lottery_hub.data import Split
+from lottery_hub.outcomes import Outcomes
 from lottery_hub.views import plain_batches
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """SA and RA in 0..1, from integer counts over `samples` images; RA is None where no attack was asked for."""
+    """SA and RA in 0..1, from integer counts over `samples` images; RA is None where no attack was asked for.
+
+    `outcomes` says which images were right; it is None where nobody measured them one by one.
+    """
 
     samples: int
     correct: int
     robust: int | None = None
+    outcomes: Outcomes | None = field(default=None, compare=False, repr=False)
 
     @property
     def SA(self) -> float:  # noqa: N802 - the field's word
@@ -65,22 +70,25 @@ def evaluate(
     """
     device = torch.device(device)
     generator = torch.Generator(device).manual_seed(seed)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    robust = torch.zeros((), dtype=torch.int64, device=device)
+    correct: list[Tensor] = []
+    robust: list[Tensor] = []
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         for images, labels in plain_batches(split, batch_size, image_size, device):
             with autocast(device, precision):
                 right = is_right(model, images, labels)
-                correct += right.sum()
+                correct.append(right)
                 if attack is not None and bool(right.any()):
                     attacked = perturb(model, images[right], labels[right], attack, generator)
-                    robust += is_right(model, attacked, labels[right]).sum()
+                    right = right.masked_scatter(right, is_right(model, attacked, labels[right]))
+                robust.append(right)
     finally:
         for module in training:
             module.training = True
-    return Accuracy(len(split), int(correct), None if attack is None else int(robust))
+    clean, withstood = (torch.cat(parts).cpu().numpy() for parts in (correct, robust))
+    outcomes = Outcomes(clean, None if attack is None else withstood)
+    return Accuracy(len(split), int(clean.sum()), None if attack is None else int(withstood.sum()), outcomes)
 
 
 def is_right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

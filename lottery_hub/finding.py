@@ -18,13 +18,14 @@ from lottery_hub.drawing import Report, draw
 from lottery_hub.environment import describe_environment
 from lottery_hub.errors import ConfigError
 from lottery_hub.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores, sparsity
+from lottery_hub.outcomes import Outcomes
 from lottery_hub.pulling import pull
 from lottery_hub.runs import CHECKPOINT, Run, open_run
 from lottery_hub.sources import load_backbone, packaged_name
 from lottery_hub.storage.folder import load_ladder, packaged_folder, read_about, save_ladder, save_ticket
 from lottery_hub.tickets import Ladder
 from lottery_hub.transferring import transfer
-from lottery_hub.verdict import Runs, Tolerance, caveats, judge, summarise
+from lottery_hub.verdict import Runs, Tolerance, caveats, differences, judge, summarise
 
 
 def find(
@@ -73,19 +74,22 @@ def find(
             tell("ladder", {"source": "drawing", "levels": plan.draw.rounds, "method": plan.draw.method})
             ladder = _drawn_ladder(plan, backbone, source, run, device, tell)
         bench = _Bench(plan, ladder.backbone, data, run, device, tell)
-        dense = bench.runs(ladder.mask(0), "level-00")
+        dense, dense_seen = bench.runs(ladder.mask(0), "level-00")
         tell("dense", {"level": 0, "sparsity": 0.0, **summarise(dense)})
 
+        def compare(mask: Mask, name: str) -> dict[str, Any]:
+            runs, seen = bench.runs(mask, name)
+            return summarise(runs) | judge(dense, runs, tolerance, differences(dense_seen, seen))
+
         def try_level(level: int) -> dict[str, Any]:
-            runs = bench.runs(ladder.mask(level), f"level-{level:02d}")
             row = {"level": level, "sparsity": ladder.sparsities[level]}
-            row |= summarise(runs) | judge(dense, runs, tolerance)
+            row |= compare(ladder.mask(level), f"level-{level:02d}")
             tell("level", row)
             return row
 
         rows, winner = judge_levels(ladder.levels, plan.scan, try_level)
         chosen = winner or max(rows, key=lambda row: row["margin"])
-        controls = _controls(bench, ladder, chosen["level"], dense, tolerance) if plan.controls else []
+        controls = _controls(bench, ladder, chosen["level"], compare) if plan.controls else []
         summary = {
             "double_win": winner is not None,
             "sparsity": chosen["sparsity"],
@@ -184,9 +188,10 @@ class _Bench:
     report: Report
     records: list[dict[str, Any]] = field(default_factory=list)
 
-    def runs(self, mask: Mask, name: str) -> Runs:
-        """Return the accuracies of all regimes and seeds under `mask`; `name` tells its units apart."""
+    def runs(self, mask: Mask, name: str) -> tuple[Runs, dict[Regime, list[Outcomes]]]:
+        """Return accuracies and outcomes of all regimes and seeds under `mask`; `name` tells its units apart."""
         figures: Runs = {regime: [] for regime in REGIMES}
+        seen: dict[Regime, list[Outcomes]] = {regime: [] for regime in REGIMES}
         for regime in REGIMES:
             for seed in range(self.plan.seeds):
                 unit = f"transfer-{name}-{regime}-seed-{seed}"
@@ -196,7 +201,8 @@ class _Bench:
                 record = self.run.once(unit, partial(self._transfer, mask, regime, seed, about))
                 self.records.append({"ticket": name, "sparsity": sparsity(mask)} | record)
                 figures[regime].append({"seed": seed, "SA": record["SA"], "RA": record["RA"]})
-        return figures
+                seen[regime].append(Outcomes.parse(record["outcomes"], record["samples"]))
+        return figures, seen
 
     def _transfer(self, mask: Mask, regime: Regime, seed: int, about: dict[str, Any], folder: Path) -> dict[str, Any]:
         return transfer(
@@ -212,7 +218,9 @@ class _Bench:
         ).record
 
 
-def _controls(bench: _Bench, ladder: Ladder, level: int, dense: Runs, tolerance: Tolerance) -> list[dict[str, Any]]:
+def _controls(
+    bench: _Bench, ladder: Ladder, level: int, compare: Callable[[Mask, str], dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Transfer one-shot-magnitude and random masks with as many kept weights as the chosen level."""
     rows = []
     backbone, names = ladder.backbone, ladder.backbone.prunable
@@ -224,8 +232,7 @@ def _controls(bench: _Bench, ladder: Ladder, level: int, dense: Runs, tolerance:
     }
     for method, scored in scores.items():
         mask = keep_highest(scored, backbone.dense_mask(), kept)
-        runs = bench.runs(mask, f"{method}-level-{level:02d}")
-        rows.append({"method": method, "sparsity": sparsity(mask)} | summarise(runs) | judge(dense, runs, tolerance))
+        rows.append({"method": method, "sparsity": sparsity(mask)} | compare(mask, f"{method}-level-{level:02d}"))
         bench.report("control", rows[-1])
     return rows
 

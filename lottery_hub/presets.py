@@ -10,8 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lottery_hub.config import Attack, Augment, DataPlan, DrawPlan, Kind, Method, Precision, Recipe, TransferPlan
+from lottery_hub.config import (
+    STRONG,
+    Attack,
+    Augment,
+    DataPlan,
+    DrawPlan,
+    Kind,
+    Method,
+    Precision,
+    Recipe,
+    TransferPlan,
+)
+from lottery_hub.errors import ConfigError, printable
 
+Norm = Literal["linf", "l2"]
 Preset = Literal["quick", "paper"]
 
 DRAW_IMAGES = 22_500  # images a laptop's round of imp is trained on
@@ -51,6 +64,26 @@ def pgd(steps: int, eps: float) -> Attack:
     """Return PGD in Linf with steps of eps/4 (2/255 at 8/255), or what crosses the ball where steps are few."""
     step_size = max(eps / 4, 2 * eps / max(steps + 1, 2))
     return Attack.parse({"eps": eps, "step_size": step_size, "steps": steps})
+
+
+def named_attack(name: str, eps: float, norm: Norm, restarts: int = 1) -> Attack | None:
+    """Return the attack of a name: `pgd-20` (any number), `apgd-ce`, `apgd-dlr`, `square`, `autoattack` or `none`.
+
+    Steps are those of AutoAttack's standard version: 100 for APGD, 5,000 queries for Square. Restarts of AutoAttack
+    are its own.
+
+    Raises:
+        ConfigError: there is no such attack.
+    """
+    if name == "none":
+        return None
+    kind, _, steps = name.partition("-")
+    if kind == "pgd" and steps.isdecimal() and int(steps) > 0:
+        return pgd(int(steps), eps).changed(norm=norm, restarts=restarts)
+    if name in STRONG:
+        steps_of = {"apgd-ce": 100, "apgd-dlr": 100, "square": 5000, "autoattack": 1}
+        return Attack.parse({"method": name, "norm": norm, "eps": eps, "steps": steps_of[name], "restarts": restarts})
+    raise ConfigError(f"unknown attack {printable(repr(name))}; choose pgd-20, {', '.join(STRONG)} or none")
 
 
 def source_attack(kind: Kind, eps: float) -> Attack | None:

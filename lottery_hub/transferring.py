@@ -65,6 +65,7 @@ def transfer(
         "seed": seed,
         **accuracy.record(),
         "attack": None if test_attack is None else test_attack.describe(),
+        "outcomes": accuracy.outcomes and accuracy.outcomes.record(),
         "epoch": trained.epoch,
         "history": trained.history,
     }

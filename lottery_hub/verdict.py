@@ -1,18 +1,20 @@
 """The double-win decision: four figures of a ticket against four of the dense backbone. No torch here.
 
-A ticket is matching on a figure if its mean over seeds is no worse than the dense mean minus the tolerance.
+A ticket is matching on a figure if its mean over seeds is no worse than the dense mean minus the tolerance; or, by
+the rule of non-inferiority, if the whole 95 % interval of the paired difference lies above minus the tolerance.
 It is a double win if it matches on SA and RA, under standard and under adversarial transfer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
 from lottery_hub.config import REGIMES, Regime
 from lottery_hub.errors import ConfigError
+from lottery_hub.outcomes import Outcomes, interval
 
 FIGURES = ("SA", "RA")
 ONE_POINT = 0.01
@@ -26,13 +28,15 @@ class Tolerance:
 
     Attributes:
         points: a fixed share of 1, or None for one sample standard deviation of the dense runs, figure by figure.
+        noninferiority: whether the interval of the difference is held against it, instead of the difference.
     """
 
     points: float | None
+    noninferiority: bool = False
 
     @classmethod
     def parse(cls, text: str, seeds: int) -> Tolerance:
-        """Read `auto`, `std` or `points:X` (X in percentage points).
+        """Read `auto`, `std`, `points:X` or `noninferiority:X` (X in percentage points).
 
         `auto` is `std` with two seeds or more, else one point.
 
@@ -50,9 +54,11 @@ class Tolerance:
             points = float(number) / 100
         except ValueError:
             points = -1.0
-        if kind != "points" or not 0 <= points < 1:
-            raise ConfigError(f"unknown tolerance {text!r}; choose auto, std or points:X with X in percentage points")
-        return cls(points)
+        if kind not in ("points", "noninferiority") or not 0 <= points < 1:
+            raise ConfigError(
+                f"unknown tolerance {text!r}; choose auto, std, points:X or noninferiority:X, X in percentage points"
+            )
+        return cls(points, noninferiority=kind == "noninferiority")
 
     def of(self, dense: Sequence[float]) -> float:
         """Return the tolerance for one figure, given its dense values over seeds."""
@@ -63,10 +69,23 @@ class Tolerance:
         if self.points is None:
             return "one standard deviation of the dense runs"
         points = f"{self.points * 100:g}"
-        return f"{points} percentage point{'' if points == '1' else 's'}"
+        words = f"{points} percentage point{'' if points == '1' else 's'}"
+        return f"{words}, by the lower 95 % bound of the paired difference" if self.noninferiority else words
 
 
 Runs = dict[Regime, list[dict[str, Any]]]  # regime → one {"SA": …, "RA": …} a seed
+Seen = Mapping[Regime, Sequence[Outcomes]]  # regime → which images were right, for each seed
+
+
+def differences(dense: Seen, ticket: Seen) -> dict[tuple[Regime, str], tuple[float, float]]:
+    """Return (regime, figure) → 95 % interval of ticket minus dense over the same test images; see `outcomes`."""
+    return {
+        (regime, figure): interval(
+            [getattr(seen, figure) for seen in ticket[regime]], [getattr(seen, figure) for seen in dense[regime]]
+        )
+        for regime in REGIMES
+        for figure in FIGURES
+    }
 
 
 def summarise(runs: Runs) -> dict[str, Any]:
@@ -92,17 +111,26 @@ def caveats(dense: Runs, classes: int) -> list[str]:
     return lines
 
 
-def judge(dense: Runs, ticket: Runs, tolerance: Tolerance) -> dict[str, Any]:
+def judge(
+    dense: Runs,
+    ticket: Runs,
+    tolerance: Tolerance,
+    intervals: Mapping[tuple[Regime, str], tuple[float, float]] | None = None,
+) -> dict[str, Any]:
     """Decide whether a ticket is a double win.
 
     Args:
         dense, ticket: the accuracies of every seed, in 0..1, under both regimes.
         tolerance: the rule.
+        intervals: of `differences`; None where single images were not recorded, and then not for non-inferiority.
 
     Returns:
         `double_win`; `margin`, the smallest slack over the four figures (negative where one does not match);
-        and `figures`, one row each with dense and ticket means, tolerance and `matching`.
+        and `figures`, one row each with dense and ticket means, their difference with its interval, tolerance and
+        `matching`.
     """
+    if tolerance.noninferiority and intervals is None:
+        raise ConfigError("non-inferiority needs the outcome of every image; use std or points:X")
     rows: list[dict[str, Any]] = []
     for regime in REGIMES:
         for figure in FIGURES:
@@ -110,16 +138,21 @@ def judge(dense: Runs, ticket: Runs, tolerance: Tolerance) -> dict[str, Any]:
             allowed = tolerance.of(dense_values)
             dense_mean = fmean(dense_values)
             ticket_mean = fmean(run[figure] for run in ticket[regime])
-            slack = ticket_mean - (dense_mean - allowed)
+            bounds = intervals[regime, figure] if intervals is not None else None
+            lowest = bounds[0] if bounds is not None and tolerance.noninferiority else ticket_mean - dense_mean
+            slack = lowest + allowed
             rows.append(
                 {
                     "regime": regime,
                     "figure": figure,
                     "dense": dense_mean,
                     "ticket": ticket_mean,
+                    "difference": ticket_mean - dense_mean,
+                    "interval": None if bounds is None else list(bounds),
                     "tolerance": allowed,
                     "slack": slack,
-                    "matching": slack >= -_ROUNDING,
+                    # An interval must lie above the bound, a mean may lie on it.
+                    "matching": slack > _ROUNDING if tolerance.noninferiority else slack >= -_ROUNDING,
                 }
             )
     return {

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "lottery_hub"
 FLOORS = [
     {"errors"},
     {"config", "connection", "decoding", "storage.rice", "storage.atomic", "storage.files"},
-    {"downloads"},
+    {"downloads", "strong_attacks", "outcomes"},
     {"verdict", "masks", "data", "attacks", "storage.codec"},
     {"backbones", "views", "environment", "presets", "published", "compacting", "rendering"},
     {"evaluation", "tickets"},
@@ -31,6 +31,7 @@ DOORS = {
     "safetensors": {"storage/files.py"},
     "huggingface_hub": {"connection.py", "downloads.py", "publishing.py", "searching.py"},
     "fsspec": {"pulling.py"},
+    "pyautoattack": {"strong_attacks.py"},
     "jinja2": {"rendering.py"},
     "datasets": {"decoding.py"},
     "pyarrow": {"decoding.py"},

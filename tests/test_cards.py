@@ -132,12 +132,22 @@ def test_a_double_win_card_shows_the_four_figures_to_two_decimals() -> None:
     card = render_card(make_ticket(make_records()))
     rows = [cells(line) for line in card.splitlines() if line.startswith(("| standard |", "| adversarial |"))]
     assert rows == [
-        ["standard", "SA", "97.12 %", "96.98 %", "1.00", "yes"],
-        ["standard", "RA", "12.34 %", "13.01 %", "1.00", "yes"],
-        ["adversarial", "SA", "93.45 %", "93.33 %", "1.00", "yes"],
-        ["adversarial", "RA", "70.01 %", "69.87 %", "1.00", "yes"],
+        ["standard", "SA", "97.12 %", "96.98 %", "-0.14", "1.00", "yes"],
+        ["standard", "RA", "12.34 %", "13.01 %", "0.67", "1.00", "yes"],
+        ["adversarial", "SA", "93.45 %", "93.33 %", "-0.12", "1.00", "yes"],
+        ["adversarial", "RA", "70.01 %", "69.87 %", "-0.14", "1.00", "yes"],
     ]
     assert "**Double win**" in card
+    assert "95 % interval" not in card
+
+
+def test_a_difference_is_shown_with_its_interval_where_there_is_one() -> None:
+    records = make_records()
+    for row in records["levels"][0]["figures"]:
+        row["interval"] = [-0.0123, 0.0045]
+    card = render_card(make_ticket(records))
+    assert "| -0.14 (-1.23 to 0.45) | 1.00 | yes |" in card
+    assert "95 % interval of the difference over test images, paired (bootstrap)" in card
     assert "NOT a double-win" not in card
     assert "PGD-20 Linf eps 8/255 step 2/255" in card
     assert "| 2 | 36.00 % | 95.11 % | 12.99 % | 90.01 % | 51.23 % | -17.78 | no |" in card

@@ -287,12 +287,14 @@ def test_finetune_writes_a_trained_ticket(chain: dict[str, tuple[list[str], Path
 def test_evaluate_measures_it(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
     folder = chain["finetune"][1] / "units" / "finetune" / "ticket"
     options = ["--dataset", "digits", "--device", "cpu", "--json"]
-    done = call("evaluate", str(folder), *options, "--steps", "0")
+    done = call("evaluate", str(folder), *options, "--attack", "none")
     assert done.code == 0
     assert (done.object["attack"], done.object["RA"], done.object["samples"]) == (None, None, 359)
-    attacked = call("evaluate", str(folder), *options, "--steps", "1", "--eps", "8/255").object
+    attacked = call("evaluate", str(folder), *options, "--attack", "pgd-1", "--eps", "8/255").object
     assert attacked["attack"].startswith("PGD-1 Linf eps 8/255")
     assert attacked["RA"] <= attacked["SA"] == done.object["SA"]
+    few = call("evaluate", str(folder), *options, "--attack", "apgd-ce", "--samples", "20").object
+    assert (few["attack"], few["samples"], few["of"]) == ("APGD-CE-100 Linf eps 0.1", 20, 359)
 
 
 def test_evaluate_refuses_a_head_of_other_classes(tmp_path: Path, ladder: Any, call: Any) -> None:

@@ -59,19 +59,38 @@ def refusal(call, *arguments, **named):
         ({"steps": 0}, "Attack.steps", "greater than or equal to 1"),
         ({"restarts": 0}, "Attack.restarts", "greater than or equal to 1"),
         ({"norm": "l1"}, "Attack.norm", "'linf' or 'l2'"),
-        ({"method": "cw"}, "Attack.method", "'pgd', 'fgsm' or 'n-fgsm'"),
+        ({"method": "cw"}, "Attack.method", "'pgd', 'fgsm', 'n-fgsm', 'apgd-ce', "),
         ({"random_start": 1}, "Attack.random_start", "valid boolean"),
         ({"stepsize": 0.1}, "Attack.stepsize", "not permitted"),
         ({"eps": 8.0}, "Attack", "eps of 8 covers all of [0,1]"),
         ({"step_size": 0.0}, "Attack", "step_size above 0"),
         ({"method": "fgsm"}, "Attack", "fgsm takes one step; use pgd for 10"),
         ({"method": "n-fgsm", "steps": 1, "norm": "l2"}, "Attack", "Linf only"),
+        ({"method": "autoattack"}, "Attack", "autoattack has steps and restarts of its own"),
     ],
 )
 def test_an_attack_that_makes_no_sense_is_refused(changes, field, reason):
     line = refusal(PGD.changed, **changes)
     assert line.startswith(f"{field}: ")
     assert reason in line
+
+
+@pytest.mark.parametrize("place", ["attack", "selection_attack"])
+def test_nothing_is_trained_on_an_attack_for_measuring(place):
+    strong = Attack(method="apgd-ce", eps=8 / 255, steps=100)
+    assert "apgd-ce is for measuring; train with pgd" in refusal(Recipe.parse, {"epochs": 1, "lr": 0.1, place: strong})
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [
+        (Attack(method="apgd-ce", eps=8 / 255, steps=100), "APGD-CE-100 Linf eps 8/255"),
+        (Attack(method="square", norm="l2", eps=0.5, steps=5000), "SQUARE-5000 L2 eps 0.5"),
+        (Attack(method="autoattack", eps=8 / 255), "AutoAttack Linf eps 8/255"),
+    ],
+)
+def test_attacks_for_measuring_are_described_with_their_steps(attack, words):
+    assert attack.describe() == words
 
 
 def test_attacks_at_the_edge_of_sense_are_allowed():

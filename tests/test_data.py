@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lottery_hub.data import NAMED, Dataset, Split, _carve, _take_fraction, load_dataset
+from lottery_hub.data import NAMED, Dataset, Split, _carve, _take_fraction, load_dataset, sample
 from lottery_hub.errors import DataError
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "uoft-cs"
@@ -589,3 +589,16 @@ def test_real_cifar_loads_by_its_folder_bit_for_bit(name: str, classes: int) -> 
     assert loaded.test.labels.tolist() == table[row.label].to_pylist()
     with Image.open(io.BytesIO(table[row.image][123].as_py()["bytes"])) as image:
         np.testing.assert_array_equal(loaded.test.images[123].numpy(), np.asarray(image).transpose(2, 0, 1))
+
+
+def test_a_sample_is_seeded_without_repeats_and_in_order() -> None:
+    split = Split(torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(10, 3, 1, 1), torch.arange(10))
+    drawn = sample(split, 4, seed=0)
+    labels = drawn.labels.tolist()
+    assert labels == sorted(set(labels))
+    assert drawn.images[:, 0, 0, 0].tolist() == labels
+    assert sample(split, 4, seed=0).labels.tolist() == labels
+    assert any(sample(split, 4, seed=seed).labels.tolist() != labels for seed in range(1, 5))
+    assert sample(split, 10, seed=0).labels.tolist() == list(range(10))
+    with pytest.raises(DataError, match="there are 10 test images, not 11"):
+        sample(split, 11, seed=0)

@@ -209,8 +209,8 @@ def test_no_double_win_still_gives_the_best_level_marked_as_such(
 ) -> None:
     real = finding.judge
 
-    def strict(dense: Any, runs: Any, tolerance: Any) -> dict[str, Any]:
-        judged = real(dense, runs, tolerance)
+    def strict(*arguments: Any) -> dict[str, Any]:
+        judged = real(*arguments)
         return judged | {"double_win": False, "margin": -judged["margin"]}
 
     monkeypatch.setattr(finding, "judge", strict)

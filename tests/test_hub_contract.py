@@ -842,7 +842,10 @@ def test_timm_rebuilds_a_network_of_the_hub_bit_by_bit(tmp_path: Path) -> None:
 def test_the_hub_can_be_served_by_hand(tmp_path: Path) -> None:
     (tmp_path / "net/sub").mkdir(parents=True)
     (tmp_path / "net/sub/a.txt").write_text("a")
-    command = [sys.executable, "-m", "tests.hub", "--folder", str(tmp_path / "hub")]
+    # A shell starts what runs in its background with Ctrl-C ignored, and these tests may run there.
+    program = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program += "runpy.run_module('tests.hub', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", program, "--folder", str(tmp_path / "hub")]
     command += ["--seed-repo", f"{NET}={tmp_path / 'net'}", "--seed-repo", "datasets/alice/empty"]
     root = Path(__file__).parents[1]
     served = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)

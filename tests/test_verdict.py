@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from lottery_hub.errors import ConfigError
-from lottery_hub.verdict import Tolerance, caveats, judge, summarise
+from lottery_hub.outcomes import Outcomes
+from lottery_hub.verdict import Tolerance, caveats, differences, judge, summarise
 
 ONE_POINT = Tolerance(0.01)
 
@@ -82,9 +84,9 @@ def test_a_tolerance_is_read_from_a_word(text, seeds, points):
     assert Tolerance.parse(text, seeds) == Tolerance(points)
 
 
-@pytest.mark.parametrize("text", ["points", "points:", "points:x", "points:-1", "points:nan", "2", "noninferiority:1"])
+@pytest.mark.parametrize("text", ["points", "points:", "points:x", "points:-1", "points:nan", "2", "noninferiority:"])
 def test_another_word_is_refused_with_the_choices(text):
-    with pytest.raises(ConfigError, match="choose auto, std or points:X"):
+    with pytest.raises(ConfigError, match="choose auto, std, points:X or noninferiority:X"):
         Tolerance.parse(text, 2)
 
 
@@ -97,6 +99,41 @@ def test_the_rule_is_named_in_words():
     assert Tolerance(0.01).describe() == "1 percentage point"
     assert Tolerance(0.005).describe() == "0.5 percentage points"
     assert Tolerance(None).describe() == "one standard deviation of the dense runs"
+    assert Tolerance(0.01, True).describe() == "1 percentage point, by the lower 95 % bound of the paired difference"
+
+
+def intervals(low: float) -> dict[tuple[str, str], tuple[float, float]]:
+    return {(regime, figure): (low, 0.02) for regime in ("standard", "adversarial") for figure in ("SA", "RA")}
+
+
+@pytest.mark.parametrize(("low", "wins"), [(-0.0099, True), (-0.01, False), (-0.0101, False), (0.001, True)])
+def test_non_inferiority_wants_the_whole_interval_above_the_bound(low, wins):
+    verdict = judge(DENSE, DENSE, Tolerance.parse("noninferiority:1", 1), intervals(low))
+    assert verdict["double_win"] is wins
+    assert verdict["margin"] == pytest.approx(low + 0.01)
+    assert verdict["figures"][0]["interval"] == [low, 0.02]
+
+
+def test_an_interval_changes_nothing_where_the_rule_does_not_ask_for_it():
+    assert judge(DENSE, DENSE, ONE_POINT, intervals(-0.5))["double_win"]
+    assert judge(DENSE, DENSE, ONE_POINT)["figures"][0]["interval"] is None
+
+
+def test_non_inferiority_without_the_outcomes_of_images_is_refused():
+    with pytest.raises(ConfigError, match="needs the outcome of every image"):
+        judge(DENSE, DENSE, Tolerance(0.01, True))
+
+
+def test_differences_are_of_the_same_images_in_every_seed():
+    right, wrong = np.ones(4, bool), np.zeros(4, bool)
+    seen = {"standard": [Outcomes(right, wrong)], "adversarial": [Outcomes(right, right)]}
+    other = {"standard": [Outcomes(right, right)], "adversarial": [Outcomes(right, wrong)]}
+    assert differences(seen, other) == {
+        ("standard", "SA"): (0.0, 0.0),
+        ("standard", "RA"): (1.0, 1.0),
+        ("adversarial", "SA"): (0.0, 0.0),
+        ("adversarial", "RA"): (-1.0, -1.0),
+    }
 
 
 def test_a_dense_figure_at_chance_is_named_as_a_caveat():

@@ -1,0 +1,78 @@
+"""Attacks for measuring, not for training: AutoAttack and its parts, through pyautoattack.
+
+They need no step size and are hard to fool: APGD adapts its steps, the DLR loss does not vanish where logits are
+scaled up, FAB looks for the nearest boundary, and Square asks for logits only and needs no gradient at all.
+
+Source: Croce & Hein 2020 (AutoAttack, APGD), 2020 (FAB); Andriushchenko et al. 2020 (Square).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lottery_hub.config import Attack
+from lottery_hub.errors import ConfigError
+
+_NORMS = {"linf": "Linf", "l2": "L2"}
+# The standard version, in the order in which each attacks what the ones before could not break.
+STANDARD = ["apgd-ce", "apgd-t", "fab-t", "square"]
+TARGETS = 9  # the targeted ones try the classes of the next-largest logits
+
+
+def perturb_strongly(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, seed: int) -> Tensor:
+    """Return images inside the ball on which the model errs, where the attack finds such.
+
+    Args:
+        model: maps float images [n, 3, h, w] in [0,1] to logits [n, classes]; parameters frozen, in eval mode.
+        images: float [n, 3, h, w] in [0,1], classified correctly.
+        labels: int64 [n].
+        attack: one of `config.STRONG`.
+        seed: of random starts and queries. The generators of the caller are left as they were.
+
+    Returns:
+        Float [n, 3, h, w] in [0,1]; an image that withstood is returned as it was.
+
+    Raises:
+        ConfigError: pyautoattack is not installed, or there are too few classes for the attack.
+    """
+    run = _import()
+    with torch.no_grad():
+        classes = model(images[:1]).shape[1]
+    parts = STANDARD if attack.method == "autoattack" else [attack.method]
+    targets = min(TARGETS, classes - 1)
+    if classes < 4 and {"apgd-dlr", "apgd-t", "fab-t"} & set(parts):
+        # DLR divides by the distance to the third (targeted: the fourth) logit.
+        raise ConfigError(f"{attack.describe()} needs four classes or more, there are {classes}; use pgd or square")
+    devices = [images.device] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        suite = run(
+            model,
+            norm=_NORMS[attack.norm],
+            eps=attack.eps,
+            seed=seed,
+            device=images.device,
+            version="custom",
+            attacks=parts,
+        )
+        # As its standard version sets them (restarts are 1 there); a part of it alone takes those it is given.
+        for part in (suite.apgd, suite.apgd_targeted, suite.fab, suite.square):
+            part.n_restarts = attack.restarts
+        suite.apgd_targeted.n_target_classes = suite.fab.n_target_classes = targets
+        if attack.method in ("apgd-ce", "apgd-dlr"):
+            suite.apgd.n_iter = attack.steps
+        if attack.method == "square":
+            suite.square.n_queries = attack.steps
+        broken, _ = suite.run_standard_evaluation(images.contiguous(), labels, batch_size=len(images))
+    found: Tensor = broken.detach()
+    return found
+
+
+def _import() -> Any:
+    try:
+        from pyautoattack import AutoAttack
+    except ImportError as problem:
+        raise ConfigError("AutoAttack and its parts need a package: pip install 'lottery-hub[trust]'") from problem
+    return AutoAttack

@@ -1,0 +1,134 @@
+"""Attacks for measuring: what the original algorithm finds, inside the ball, and blind to no masked gradient."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from pyautoattack import AutoAttack
+from torch import Tensor, nn
+
+from lottery_hub.attacks import perturb
+from lottery_hub.config import Attack
+from lottery_hub.errors import ConfigError
+from lottery_hub.presets import named_attack, pgd
+
+EPS = 0.1
+
+
+def network(classes: int = 10, scale: float = 1.0) -> nn.Module:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(3)
+                self.inner = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, classes))
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.inner(images) * scale
+            return logits
+
+    return Scaled().eval()
+
+
+def images_of(model: nn.Module, count: int = 12) -> tuple[Tensor, Tensor]:
+    """Random images, labelled as the model sees them."""
+    images = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return images, model(images).argmax(1)
+
+
+def withstood(model: nn.Module, attack: Attack) -> Tensor:
+    images, labels = images_of(model)
+    moved = perturb(model, images, labels, attack, torch.Generator().manual_seed(0))
+    if attack.norm == "linf":
+        assert (moved - images).abs().max() <= attack.eps + 1e-6
+    else:
+        assert (moved - images).flatten(1).norm(dim=1).max() <= attack.eps + 1e-5
+    assert 0 <= moved.min() <= moved.max() <= 1
+    with torch.no_grad():
+        return model(moved).argmax(1) == labels
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.02), ("l2", 0.12)])
+def test_autoattack_breaks_what_the_standard_version_breaks(norm: str, eps: float) -> None:
+    model = network()
+    images, labels = images_of(model)
+    ours = withstood(model, Attack.parse({"method": "autoattack", "norm": norm, "eps": eps}))
+    original = AutoAttack(model, norm={"linf": "Linf", "l2": "L2"}[norm], eps=eps, seed=1, version="standard")
+    broken, _ = original.run_standard_evaluation(images, labels, batch_size=len(images))
+    with torch.no_grad():
+        theirs = model(broken).argmax(1) == labels
+    assert ours.tolist() == theirs.tolist()
+    assert 0 < int(ours.sum()) < len(ours), "some withstand and some do not"
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "square"])
+def test_a_part_alone_is_no_stronger_than_the_whole(name: str) -> None:
+    model = network()
+    part = named_attack(name, 0.02, "linf")
+    whole = named_attack("autoattack", 0.02, "linf")
+    assert part is not None
+    assert whole is not None
+    alone, together = withstood(model, part), withstood(model, whole)
+    assert bool((alone | ~together).all())
+    assert not bool(alone.all())
+
+
+def test_scaled_logits_fool_pgd_and_not_apgd_with_its_scale_free_loss() -> None:
+    honest, masked = network(), network(scale=1e4)
+    dlr = Attack(method="apgd-dlr", eps=EPS, steps=20)
+    assert not withstood(honest, pgd(20, EPS)).any()
+    assert withstood(masked, pgd(20, EPS)).sum() > 6, "its gradients are zero"
+    assert not withstood(masked, dlr).any()
+
+
+def test_the_random_numbers_of_the_caller_are_left_alone() -> None:
+    before = torch.random.get_rng_state()
+    withstood(network(), Attack(method="square", eps=EPS, steps=5))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_same_generator_gives_the_same_images() -> None:
+    model = network()
+    images, labels = images_of(model)
+    attack = Attack(method="square", eps=0.02, steps=20)
+    one, same, other = (
+        perturb(model, images, labels, attack, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("method", ["autoattack", "apgd-dlr"])
+def test_too_few_classes_are_told(method: str) -> None:
+    with pytest.raises(ConfigError, match="needs four classes or more, there are 3; use pgd or square"):
+        withstood(network(3), Attack.parse({"method": method, "eps": EPS}))
+
+
+def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    with pytest.raises(ConfigError, match=r"pip install 'lottery-hub\[trust\]'"):
+        withstood(network(), Attack(method="square", eps=EPS))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("pgd-20", "PGD-20 Linf eps 8/255 step 2/255"),
+        ("apgd-ce", "APGD-CE-100 Linf eps 8/255"),
+        ("square", "SQUARE-5000 Linf eps 8/255"),
+        ("autoattack", "AutoAttack Linf eps 8/255"),
+    ],
+)
+def test_an_attack_has_a_name(name: str, words: str) -> None:
+    attack = named_attack(name, 8 / 255, "linf")
+    assert attack is not None
+    assert attack.describe() == words
+
+
+@pytest.mark.parametrize("name", ["pgd", "pgd-0", "pgd-x", "cw", "\x1b[31m"])
+def test_an_attack_without_a_name_is_one_line(name: str) -> None:
+    with pytest.raises(ConfigError, match="choose pgd-20, apgd-ce, apgd-dlr, square, autoattack or none"):
+        named_attack(name, 8 / 255, "linf")
