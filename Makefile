@@ -13,7 +13,7 @@ find: $(VENV)/.installed
 	$(BIN)/lottery-hub find --pretrain adv --dataset digits
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 faults: $(VENV)/.installed-dev
 	$(BIN)/python tests/faults/campaign.py --cases 20000 --seed 1

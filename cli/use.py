@@ -94,6 +94,9 @@ def evaluate_command(
     eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")] = None,
     norm: Annotated[Literal["linf", "l2"], typer.Option(help="Of the attack.")] = "linf",
     restarts: Annotated[int, typer.Option(help="Random starts; one that breaks an image counts.")] = 1,
+    checks: Annotated[
+        bool, typer.Option("--checks", help="Also check that robustness is no masked gradient (Linf; minutes).")
+    ] = False,
     samples: Annotated[
         int | None,
         typer.Option(min=1, help="So many test images, drawn with --seed; all unless given.", show_default=False),
@@ -107,12 +110,15 @@ def evaluate_command(
     from lottery_hub.data import load_dataset, sample
     from lottery_hub.errors import ConfigError, TicketError
     from lottery_hub.evaluation import evaluate
+    from lottery_hub.masking import check_masking
     from lottery_hub.presets import habits, named_attack
     from lottery_hub.pulling import pull
     from lottery_hub.storage.folder import load_backbone_folder, load_ticket, read_about
 
     from .display import percent
 
+    if norm == "l2" and checks:
+        raise ConfigError("the checks of masked gradients are for Linf; leave out --checks or --norm l2")
     if norm == "l2" and attack != "none" and not eps:
         raise ConfigError("a dataset's default radius is for Linf; give the L2 one with --eps, e.g. --eps 0.5")
     chosen, _ = options.choose(device, "float32")
@@ -137,10 +143,16 @@ def evaluate_command(
     split = data.test if samples is None else sample(data.test, samples, seed)
     accuracy = evaluate(model.to(chosen), split, attack=test_attack, image_size=image_size, seed=seed, device=chosen)
     shown = test_attack.describe() if test_attack else None
+    checked = []
+    if checks:
+        checked = check_masking(model, split, radius, image_size=image_size, seed=seed, device=chosen)
     if as_json:
         told = {"dataset": data.name, "attack": shown, "seed": seed, "of": len(data.test), **accuracy.record()}
-        options.emit(told)
+        options.emit(told | ({"checks": [check.record() for check in checked]} if checks else {}))
     else:
         robust = f", RA {percent(accuracy.RA)} % ({shown})" if test_attack else ""
         of = f" of {len(data.test)}, drawn with seed {seed}" if samples is not None else ""
         print(f"{data.name}: SA {percent(accuracy.SA)} %{robust}, {accuracy.samples} test images{of}")
+        for check in checked:
+            figures = ", ".join(f"{name} {percent(share)}" for name, share in check.figures.items())
+            print(f"{'passed' if check.passed else 'FAILED'}: {check.name} (RA %: {figures})")

@@ -18,7 +18,7 @@ FLOORS = [
     {"verdict", "masks", "data", "attacks", "storage.codec"},
     {"backbones", "views", "environment", "presets", "published", "compacting", "rendering"},
     {"evaluation", "tickets"},
-    {"training", "inspection", "storage.manifest"},
+    {"training", "inspection", "masking", "storage.manifest"},
     {"storage.folder"},
     {"pulling"},
     {"cards", "runs", "sources", "exporting"},

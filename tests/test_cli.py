@@ -295,6 +295,8 @@ def test_evaluate_measures_it(chain: dict[str, tuple[list[str], Path]], call: An
     assert attacked["RA"] <= attacked["SA"] == done.object["SA"]
     few = call("evaluate", str(folder), *options, "--attack", "apgd-ce", "--samples", "20").object
     assert (few["attack"], few["samples"], few["of"]) == ("APGD-CE-100 Linf eps 0.1", 20, 359)
+    checked = call("evaluate", str(folder), *options, "--attack", "none", "--checks", "--samples", "10").object
+    assert [set(check) for check in checked["checks"]] == [{"name", "passed", "figures"}] * 6
 
 
 def test_evaluate_refuses_a_head_of_other_classes(tmp_path: Path, ladder: Any, call: Any) -> None:

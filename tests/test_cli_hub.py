@@ -94,8 +94,6 @@ def test_what_a_person_sees(hub: Hub, tmp_path: Path, ladder: Ladder) -> None:
     table = cli(hub, home, "search", "--arch", "resnet18-slim", user=None).stdout
     assert "alice/seen" in table
     assert "48.80" in table
-    none = cli(hub, home, "search", "--arch", "resnet50", user=None)
-    assert (none.stdout, none.returncode) == ("no ticket on the Hub fits; ask for less\n", 0)
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def test_what_the_hub_does_not_have_is_named(client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code", "complaint"),
-    [(403, "GatedRepo", "org/net is gated"), (500, "", "org/net: the Hub answered 500")],
+    [(403, "GatedRepo", "org/net is gated"), (400, "", "org/net: the Hub answered 400")],
 )
 def test_a_refusal_of_the_hub_is_one_line(client: Client, status: int, code: str, complaint: str) -> None:
     client.hub.faults.add(Fault("org/net", "status", status=status, code=code, times=99))
@@ -182,9 +182,8 @@ def test_a_refusal_of_the_hub_is_one_line(client: Client, status: int, code: str
     assert all(complaint in answer["error"] for answer in answers)
 
 
-@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://no such host"])
-def test_an_unreachable_hub_is_one_line(client: Client, endpoint: str) -> None:
-    got = client("fetch_file", "org/net", "w.safetensors", env={"HF_ENDPOINT": endpoint})
+def test_an_unreachable_hub_is_one_line(client: Client) -> None:
+    got = client("fetch_file", "org/net", "w.safetensors", env={"HF_ENDPOINT": "http://127.0.0.1:1"})
     assert got["kind"] == "DownloadError"
     assert "check the connection" in got["error"]
 

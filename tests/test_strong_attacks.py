@@ -32,7 +32,7 @@ def network(classes: int = 10, scale: float = 1.0) -> nn.Module:
     return Scaled().eval()
 
 
-def images_of(model: nn.Module, count: int = 12) -> tuple[Tensor, Tensor]:
+def images_of(model: nn.Module, count: int = 8) -> tuple[Tensor, Tensor]:
     """Random images, labelled as the model sees them."""
     images = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -64,23 +64,20 @@ def test_autoattack_breaks_what_the_standard_version_breaks(norm: str, eps: floa
     assert 0 < int(ours.sum()) < len(ours), "some withstand and some do not"
 
 
-@pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "square"])
-def test_a_part_alone_is_no_stronger_than_the_whole(name: str) -> None:
+def test_a_part_alone_is_no_stronger_than_the_whole() -> None:
     model = network()
-    part = named_attack(name, 0.02, "linf")
-    whole = named_attack("autoattack", 0.02, "linf")
-    assert part is not None
-    assert whole is not None
-    alone, together = withstood(model, part), withstood(model, whole)
-    assert bool((alone | ~together).all())
-    assert not bool(alone.all())
+    together = withstood(model, Attack(method="autoattack", eps=0.02))
+    for name, steps in {"apgd-ce": 100, "apgd-dlr": 100, "square": 500}.items():
+        alone = withstood(model, Attack.parse({"method": name, "eps": 0.02, "steps": steps}))
+        assert bool((alone | ~together).all()), name
+        assert not bool(alone.all()), name
 
 
 def test_scaled_logits_fool_pgd_and_not_apgd_with_its_scale_free_loss() -> None:
     honest, masked = network(), network(scale=1e4)
     dlr = Attack(method="apgd-dlr", eps=EPS, steps=20)
     assert not withstood(honest, pgd(20, EPS)).any()
-    assert withstood(masked, pgd(20, EPS)).sum() > 6, "its gradients are zero"
+    assert withstood(masked, pgd(20, EPS)).sum() > 4, "its gradients are zero"
     assert not withstood(masked, dlr).any()
 
 

@@ -1,0 +1,138 @@
+"""Is a robust accuracy real, or does the model only hide its gradients? Checks that an honest model passes.
+
+A network whose gradients vanish, or point nowhere, looks robust to attacks that follow them and to no other. These
+checks compare attacks that should agree, or should be ordered, on the same images (Athalye et al. 2018; Carlini et
+al. 2019, "On Evaluating Adversarial Robustness"). They are necessary, not sufficient: a model that fails one is not
+to be trusted, a model that passes all may still fall to a better attack.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lottery_hub.config import Attack
+from lottery_hub.data import Split
+from lottery_hub.evaluation import evaluate
+
+SCALE = 1000.0
+STEPS, MORE_STEPS = 20, 100
+QUERIES = 1000
+GREY = 0.5  # at this Linf radius every image can become the same grey one
+LEAST_SLACK, DEVIATIONS = 0.01, 2.0
+GAP = 0.05  # what PGD's RA lies above that of the DLR loss where nothing is masked, at most
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: what an honest model does.
+        passed: whether this one does.
+        figures: name of an attack → RA in 0..1, on the images of the check.
+    """
+
+    name: str
+    passed: bool
+    figures: dict[str, float]
+
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON-able values."""
+        return {"name": self.name, "passed": self.passed, "figures": self.figures}
+
+
+class _Scaled(nn.Module):
+    """A model with logits times a constant: the same predictions, other losses."""
+
+    def __init__(self, model: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.model, self.scale = model, scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images) * self.scale
+        return logits
+
+
+def check_masking(
+    model: nn.Module,
+    split: Split,
+    eps: float,
+    *,
+    image_size: int = 32,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> list[Check]:
+    """Run all checks, in Linf.
+
+    RAs on the same n images may differ by the larger of one point and two standard errors, 2 sqrt(RA (1 - RA) / n);
+    PGD's may lie five points above that of the DLR loss besides, which is the stronger attack.
+
+    Args:
+        model: maps float images in [0,1] to logits.
+        split: the images; a sample of a few hundred will do.
+        eps: radius of the RA that is in question, in [0,1] pixel units.
+        image_size: side of what the model sees, in pixels.
+        seed: of the attacks.
+        device: where to compute; the model must be there.
+
+    Returns:
+        The checks, in order.
+
+    Raises:
+        ConfigError: pyautoattack is missing, or there are fewer than four classes.
+    """
+
+    def robust(attack: Attack, of: nn.Module = model) -> float:
+        share = evaluate(of, split, attack=attack, image_size=image_size, seed=seed, device=device).RA
+        assert share is not None
+        return share
+
+    def pgd(radius: float, steps: int = STEPS, random_start: bool = True) -> Attack:
+        return Attack(
+            eps=radius, step_size=max(radius / 4, 2 * radius / (steps + 1)), steps=steps, random_start=random_start
+        )
+
+    base = robust(pgd(eps))
+    slack = max(LEAST_SLACK, DEVIATIONS * (base * (1 - base) / len(split)) ** 0.5)
+
+    radii = {f"eps x{factor}": robust(pgd(min(eps * factor, 1.0))) for factor in (2, 4)} | {
+        "eps 0.5": robust(pgd(GREY))
+    }
+    falling = [base, *radii.values()]
+    more = robust(pgd(eps, MORE_STEPS))
+    dlr = Attack(method="apgd-dlr", eps=eps, steps=MORE_STEPS)
+    without_scale, with_scale = robust(dlr), robust(dlr, _Scaled(model, SCALE).eval())
+    square = robust(Attack(method="square", eps=eps, steps=QUERIES))
+    fixed = robust(pgd(eps, random_start=False))
+    name = f"PGD-{STEPS}"
+    return [
+        Check(
+            "RA falls to 0 as the radius grows",
+            falling[-1] <= LEAST_SLACK and all(b <= a + slack for a, b in itertools.pairwise(falling)),
+            {name: base} | radii,
+        ),
+        Check("more steps do not help the defender", more <= base + slack, {name: base, f"PGD-{MORE_STEPS}": more}),
+        Check(
+            "a loss that no scale can blind finds no more than the gradient of cross-entropy",
+            base <= without_scale + slack + GAP,
+            {name: base, "APGD-DLR": without_scale},
+        ),
+        Check(
+            f"logits times {SCALE:g} change nothing for the DLR loss",
+            abs(with_scale - without_scale) <= LEAST_SLACK,
+            {"APGD-DLR": without_scale, f"APGD-DLR, logits x{SCALE:g}": with_scale},
+        ),
+        Check(
+            "queries alone break no more than gradients",
+            square >= base - slack,
+            {name: base, f"Square-{QUERIES}": square},
+        ),
+        Check(
+            "the random start matters little", abs(fixed - base) <= slack, {name: base, "without random start": fixed}
+        ),
+    ]
