@@ -75,7 +75,7 @@ class Conversation:
         subject = "search" if repo_id is None else printable(repo_id)
         pause = self.patience.pause
         for attempt in range(1, self.patience.tries + 1):
-            # The error is raised outside the handler: one that carries a token must not be chained to it.
+            # Nothing is raised inside the handler, where Python would chain the failure to it.
             try:
                 return self._in_time(request, subject)
             except _failures() as problem:
@@ -86,16 +86,17 @@ class Conversation:
             wait, pause = max(wait, pause), pause * 2
             told = _told(failure, subject, revision, filename)
             if self.end is not None and time.monotonic() + wait > self.end:
-                self._raise(f"{told}; another try in {wait:.0f} s would be past the deadline", failure)
+                raise self._error(f"{told}; another try in {wait:.0f} s would be past the deadline", failure)
             _LOG.warning("%s; another try in %.1f s", redacted(told), wait)
             time.sleep(wait)
-        self._raise(_told(failure, subject, revision, filename), failure)
-        raise AssertionError
+        raise self._error(_told(failure, subject, revision, filename), failure)
 
-    def _raise(self, told: str, failure: Exception) -> None:
-        clean = redacted(told)
+    def _error(self, told: str, failure: Exception) -> LotteryHubError:
+        """Return the error to raise; a failure that carries a token is not chained to it."""
+        error = self.error(redacted(told))
         trace = "".join(traceback.format_exception(failure))
-        raise self.error(clean) from (failure if redacted(trace) == trace else None)
+        error.__cause__ = failure if redacted(trace) == trace else None
+        return error
 
     def _in_time(self, request: Callable[[], T], subject: str) -> T:
         if self.end is None:
