@@ -6,6 +6,7 @@ import time
 from types import TracebackType
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -17,6 +18,7 @@ COLUMNS = (("standard", "SA"), ("standard", "RA"), ("adversarial", "SA"), ("adve
 
 
 SHORT = {"standard": "std", "adversarial": "adv"}
+CAPTION = "std, adv: after standard, adversarial transfer"
 
 
 def percent(value: float | None) -> str:
@@ -26,18 +28,36 @@ def percent(value: float | None) -> str:
 
 def levels_table(dense: dict[str, Any] | None, levels: list[dict[str, Any]], controls: list[dict[str, Any]]) -> Table:
     """Return the table of a find: dense, then each level tried, then the controls; failing figures in red."""
-    table = Table(header_style="bold", caption="std, adv: after standard, adversarial transfer", caption_justify="left")
-    table.add_column("level", justify="right")
+    table = _figures_table(CAPTION + "; wins: double win on the validation and on the test split", "level")
+    table.add_column("valid. wins", no_wrap=True)
+    table.add_column("test wins", no_wrap=True)
+    if dense is not None:
+        table.add_row("dense", "0.00", *(percent(dense[regime][figure]) for regime, figure in COLUMNS), "", "")
+    for row in [*sorted(levels, key=lambda row: int(row["level"])), *controls]:
+        verdicts = (_yes(row["validation"]["double_win"]), _yes(row["double_win"]))
+        table.add_row(str(row.get("level", row.get("method"))), percent(row["sparsity"]), *_cells(row), *verdicts)
+    return table
+
+
+def fractions_table(summaries: list[dict[str, Any]]) -> Table:
+    """Return one table of several finds: for each fraction of the training images dense, ticket and verdict."""
+    table = _figures_table(CAPTION, "fraction")
+    table.add_column("double win", no_wrap=True)
+    for summary in summaries:
+        dense = summary["dense"]
+        (row,) = (row for row in summary["levels"] if row["level"] == summary["level"])
+        shown = f"{summary['fraction']:g}"
+        table.add_row(shown, "0.00", *(percent(dense[regime][figure]) for regime, figure in COLUMNS), "")
+        table.add_row("", percent(row["sparsity"]), *_cells(row), _yes(summary["double_win"]), end_section=True)
+    return table
+
+
+def _figures_table(caption: str, first: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, caption=caption, caption_justify="left")
+    table.add_column(first, justify="right")
     table.add_column("sparsity %", justify="right", no_wrap=True)
     for regime, figure in COLUMNS:
         table.add_column(f"{SHORT[regime]} {figure} %", justify="right", no_wrap=True)
-    table.add_column("double win", no_wrap=True)
-    if dense is not None:
-        table.add_row("dense", "0.00", *(percent(dense[regime][figure]) for regime, figure in COLUMNS), "")
-    for row in sorted(levels, key=lambda row: int(row["level"])):
-        table.add_row(str(row["level"]), percent(row["sparsity"]), *_cells(row), _yes(row["double_win"]))
-    for row in controls:
-        table.add_row(row["method"], percent(row["sparsity"]), *_cells(row), _yes(row["double_win"]))
     return table
 
 
@@ -87,6 +107,8 @@ class Progress:
         elif kind == "control":
             self.controls.append(record)
             self._say(f"{record['method']} control: {_figures(record)}")
+        elif kind == "look" and not record["finished"]:
+            self._say(f"{record['unit']}: minutes of attacks on the networks behind the verdict")
         elif kind == "unit" and record["finished"]:
             self._say(f"{record['unit']}: done before")
         elif kind == "unit":

@@ -11,13 +11,20 @@ from . import options
 
 if TYPE_CHECKING:
     from lottery_hub.config import DrawPlan, Kind, Method, Precision
+    from lottery_hub.scrutiny import Look
 
 
 def find_command(
     pretrain: options.Pretrain = "adv",
     arch: options.Arch = None,
     dataset: options.DatasetRef = "digits",
-    fraction: options.Fraction = 1.0,
+    fraction: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Share of the training images, stratified and nested; given several times: a verdict for each.",
+            metavar="FLOAT",
+        ),
+    ] = None,
     preset: Annotated[Literal["quick", "paper"], typer.Option(help="Recipes: a laptop's, or the paper's.")] = "quick",
     seeds: Annotated[int, typer.Option(help="Transfers of each regime, with seeds 0, 1, …")] = 1,
     tolerance: Annotated[
@@ -29,6 +36,10 @@ def find_command(
     ] = "auto",
     scan: Annotated[Literal["bisect", "all"], typer.Option(help="Halve the range of levels, or try each.")] = "bisect",
     controls: Annotated[bool, typer.Option("--controls", help="Also transfer OMP and random masks.")] = False,
+    checks: Annotated[
+        bool,
+        typer.Option("--checks", help="Also AutoAttack, and checks that robustness is no masked gradient (minutes)."),
+    ] = False,
     ladder: Annotated[str, typer.Option(help="A ladder folder; auto: the packaged one; draw: a new one.")] = "auto",
     method: Annotated[Literal["imp", "omp", "random"] | None, typer.Option(help="Draw by this method.")] = None,
     source: Annotated[str, typer.Option(help="Source task of imp: a dataset, as for --dataset.")] = "cifar100",
@@ -40,48 +51,60 @@ def find_command(
     as_json: options.Json = False,
 ) -> None:
     """Find the sparsest double-win ticket of a backbone on a dataset, and write its ticket folder."""
+    from rich.console import Console
+
     from lottery_hub.config import DataPlan, FindPlan, parse_number
     from lottery_hub.data import load_planned
     from lottery_hub.finding import find
     from lottery_hub.presets import paper_transfer, quick_transfer
     from lottery_hub.sources import load_backbone
 
-    from .display import Progress
+    from .display import Progress, fractions_table
 
     chosen, exact = options.choose(device, precision)
     backbone = load_backbone(pretrain, arch)
-    data_plan = DataPlan.parse({"dataset": dataset, "fraction": fraction})
-    data = load_planned(data_plan)
-    radius = parse_number(eps) if eps else None
-    transfer = (
-        quick_transfer(data.name, len(data.train), exact, radius)
-        if preset == "quick"
-        else paper_transfer(data.name, exact, radius)
-    )
     drawn = draw_plan(backbone.kind, source, method or "imp", preset, exact)
-    plan = FindPlan.parse(
-        {
-            "pretrain": pretrain,
-            "arch": backbone.arch,
-            "data": data_plan,
-            "draw": drawn,
-            "ladder": "draw" if method and ladder == "auto" else ladder,
-            "transfer": transfer,
-            "seeds": seeds,
-            "tolerance": tolerance,
-            "scan": scan,
-            "controls": controls,
-        }
-    ).with_settings(settings or [])
-    if plan.data != data_plan:
-        data = load_planned(plan.data)
-    directory = output or Path("tickets") / f"{backbone.arch}-{backbone.kind}-{data.name.replace('/', '-')}"
-    with Progress() as progress:
-        summary = find(plan, directory, data=data, device=chosen, report=progress.report)
+    radius = parse_number(eps) if eps else None
+    data_plans = [DataPlan.parse({"dataset": dataset, "fraction": share}) for share in fraction or [1.0]]
+    summaries = []
+    for data_plan in data_plans:
+        data = load_planned(data_plan)
+        transfer = (
+            quick_transfer(data.name, len(data.train), exact, radius)
+            if preset == "quick"
+            else paper_transfer(data.name, exact, radius)
+        )
+        plan = FindPlan.parse(
+            {
+                "pretrain": pretrain,
+                "arch": backbone.arch,
+                "data": data_plan,
+                "draw": drawn,
+                "ladder": "draw" if method and ladder == "auto" else ladder,
+                "transfer": transfer,
+                "seeds": seeds,
+                "tolerance": tolerance,
+                "scan": scan,
+                "controls": controls,
+            }
+        ).with_settings(settings or [])
+        if plan.data != data_plan:
+            data = load_planned(plan.data)
+        suffix = f"fraction-{data_plan.fraction:g}"
+        if output is not None:
+            directory = output / suffix if len(data_plans) > 1 else output
+        else:
+            directory = Path("tickets") / f"{backbone.arch}-{backbone.kind}-{data.name.replace('/', '-')}"
+            directory = directory if data_plan.fraction == 1 else directory.with_name(f"{directory.name}-{suffix}")
+        with Progress() as progress:
+            looks: list[Look] = ["checks"] if checks else []
+            summaries.append(find(plan, directory, data=data, looks=looks, device=chosen, report=progress.report))
+        if not as_json:
+            _print_summary(summaries[-1], backbone.arch, backbone.kind, data.name)
     if as_json:
-        options.emit(summary)
-    else:
-        _print_summary(summary, backbone.arch, backbone.kind, data.name)
+        options.emit(summaries[0] if len(summaries) == 1 else {"fractions": summaries})
+    elif len(summaries) > 1:
+        Console().print(fractions_table(summaries))
 
 
 def draw_plan(kind: Kind, source: str, method: Method, preset: str, precision: Precision) -> DrawPlan:
@@ -113,14 +136,21 @@ def _print_summary(summary: dict[str, Any], arch: str, kind: str, dataset: str) 
     )
     about = f"{arch} ({kind}) on {printable(dataset)}: {conditions}"
     console.print(about, style="dim", highlight=False, markup=False, soft_wrap=True)
+    seen = summary["scrutiny"].get("checks")
+    if seen:
+        ours, strong = (percent(row["RA"]) for row in seen["attacks"])
+        words = "all checks of masked gradients passed" if seen["passed"] else "CHECKS OF MASKED GRADIENTS FAILED"
+        about = f"RA {strong} % by AutoAttack where the verdict's attack finds {ours} % ({seen['samples']} test images)"
+        console.print(
+            f"{about}; {words}", style=None if seen["passed"] else "bold red", highlight=False, soft_wrap=True
+        )
     for caveat in summary["caveats"]:
         console.print(f"caveat: {caveat}", style="yellow", highlight=False, soft_wrap=True)
+    level = f"level {summary['level']}, picked on {summary['validation_samples']} validation images"
     if summary["double_win"]:
-        found = f"Double win at {percent(summary['sparsity'])} % sparsity (level {summary['level']})."
+        found = f"Double win at {percent(summary['sparsity'])} % sparsity ({level})."
         console.print(found, style="bold green", highlight=False, soft_wrap=True)
     else:
-        best = f"saved the best one, level {summary['level']} at {percent(summary['sparsity'])} %, marked as such"
-        console.print(
-            f"No double win among the levels tried; {best}.", style="bold red", highlight=False, soft_wrap=True
-        )
+        saved = f"No double win: saved {level}, {percent(summary['sparsity'])} %, marked as such."
+        console.print(saved, style="bold red", highlight=False, soft_wrap=True)
     console.print(f"ticket: {summary['ticket']}", highlight=False, markup=False, soft_wrap=True)

@@ -25,8 +25,6 @@ def finetune_command(
     as_json: options.Json = False,
 ) -> None:
     """Fine-tune a ticket on a dataset behind a fresh head, and write the trained ticket."""
-    from dataclasses import replace
-
     from lottery_hub.cards import render_card
     from lottery_hub.config import DataPlan
     from lottery_hub.data import load_planned
@@ -66,8 +64,7 @@ def finetune_command(
                 checkpoint=folder / CHECKPOINT,
                 on_epoch=lambda epoch: progress.report("epoch", {"unit": f"{regime} transfer"} | epoch),
             )
-            record = {"transfer": done.record, "data": data.describe(), "recipe": plan.recipe(regime).record()}
-            trained = replace(start, weights=done.weights, records=record)
+            trained = done.ticket(start, data, plan.recipe(regime))
             save_ticket(trained, folder / "ticket", render_card(trained))
             return done.record
 

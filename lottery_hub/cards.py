@@ -119,8 +119,25 @@ def _context(ticket: Ticket) -> dict[str, Any]:
     }
     if judged:
         recipe = _preset(records)
-        context |= {"chosen": _chosen(records), "preset": recipe.get("preset"), "command": _command(records, recipe)}
+        context |= {
+            "figures": _figures(records),
+            "preset": recipe.get("preset"),
+            "command": _command(records, recipe),
+        }
     return context
+
+
+def _figures(records: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the four figures of the verdict with their deviations over seeds, null where there is one seed."""
+    chosen, dense = _chosen(records), records["dense"]
+    return [
+        row
+        | {
+            "dense_deviation": dense[row["regime"]]["deviation"][row["figure"]],
+            "ticket_deviation": chosen[row["regime"]]["deviation"][row["figure"]],
+        }
+        for row in chosen["figures"]
+    ]
 
 
 def _verdict(ticket: Ticket) -> Safe:
@@ -165,7 +182,7 @@ def _metadata(ticket: Ticket) -> Safe:
         "level": ticket.level,
         "sparsity": ticket.sparsity,
         "double_win": ticket.double_win,
-    }
+    } | ({"fraction": number(ticket.records["data"]["fraction"])} if ticket.records else {})
     # Only a backbone that was fetched from the Hub has a revision there.
     base = _HUB_ID.fullmatch(str(backbone.get("source"))) if backbone.get("revision") else None
     if base:

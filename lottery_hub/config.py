@@ -81,6 +81,29 @@ class Frozen(BaseModel):
         return self.model_dump(mode="json")
 
 
+class Seeds(Frozen):
+    """The three sources of chance in a transfer, each with a seed of its own.
+
+    Attributes:
+        head: of the fresh head's weights.
+        order: of the order of the training images and their random views.
+        attack: of the attacks' random starts, in training and in measuring.
+    """
+
+    head: int = Field(ge=0, lt=SEEDS)
+    order: int = Field(ge=0, lt=SEEDS)
+    attack: int = Field(ge=0, lt=SEEDS)
+
+    @classmethod
+    def of(cls, seed: int | Seeds) -> Seeds:
+        """Return seeds as they are, or one number for all three.
+
+        Raises:
+            ConfigError: it is negative or too large.
+        """
+        return seed if isinstance(seed, Seeds) else cls.parse(dict.fromkeys(("head", "order", "attack"), seed))
+
+
 def parse_number(text: str) -> float:
     """Read `0.03`, or a fraction such as `8/255`.
 

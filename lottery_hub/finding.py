@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,20 +13,28 @@ import torch
 
 from lottery_hub.backbones import Backbone, fingerprint
 from lottery_hub.cards import render_card
-from lottery_hub.config import REGIMES, DrawPlan, FindPlan, Regime
+from lottery_hub.config import REGIMES, DrawPlan, FindPlan, Method, Regime
 from lottery_hub.data import Dataset, load_planned
 from lottery_hub.drawing import Report, draw
 from lottery_hub.environment import describe_environment
 from lottery_hub.errors import ConfigError
-from lottery_hub.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores, sparsity
-from lottery_hub.outcomes import Outcomes
+from lottery_hub.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.pulling import pull
 from lottery_hub.runs import CHECKPOINT, Run, open_run
+from lottery_hub.scrutiny import Look, check_possible, look
 from lottery_hub.sources import load_backbone, packaged_name
-from lottery_hub.storage.folder import load_ladder, packaged_folder, read_about, save_ladder, save_ticket
-from lottery_hub.tickets import Ladder
+from lottery_hub.storage.folder import (
+    TRAINED,
+    load_ladder,
+    load_ticket,
+    packaged_folder,
+    read_about,
+    save_ladder,
+    save_ticket,
+)
+from lottery_hub.tickets import Ladder, Ticket, ticket_of
 from lottery_hub.transferring import transfer
-from lottery_hub.verdict import Runs, Tolerance, caveats, differences, judge, summarise
+from lottery_hub.verdict import Measured, Runs, Tolerance, caveats, judge, summarise
 
 
 def find(
@@ -33,6 +42,7 @@ def find(
     directory: Path,
     *,
     data: Dataset | None = None,
+    looks: Sequence[Look] = (),
     device: torch.device | str = "cpu",
     report: Report | None = None,
 ) -> dict[str, Any]:
@@ -44,6 +54,8 @@ def find(
         plan: every setting.
         directory: the run directory; the ticket folder becomes `directory/ticket`.
         data: the downstream dataset where the caller has loaded `plan.data` already.
+        looks: closer looks to take at the networks behind the verdict, see `scrutiny`. They change no figure of
+            it, and may be taken later.
         device: where to compute.
         report: told what happens, as report(kind, record).
 
@@ -55,6 +67,7 @@ def find(
     tolerance = Tolerance.parse(plan.tolerance, plan.seeds)
     backbone = load_backbone(plan.pretrain, plan.arch)
     data = data or load_planned(plan.data)
+    check_possible(looks, data, plan.transfer.test_attack)
     # Loaded before the run directory is made: a mistyped ladder or source leaves no run with wrong settings.
     known = known_ladder(plan, backbone)
     source = None if known or (directory / "ladder").exists() else source_data(plan.draw)
@@ -73,36 +86,41 @@ def find(
         else:
             tell("ladder", {"source": "drawing", "levels": plan.draw.rounds, "method": plan.draw.method})
             ladder = _drawn_ladder(plan, backbone, source, run, device, tell)
-        bench = _Bench(plan, ladder.backbone, data, run, device, tell)
-        dense, dense_seen = bench.runs(ladder.mask(0), "level-00")
-        tell("dense", {"level": 0, "sparsity": 0.0, **summarise(dense)})
+        bench = _Bench(plan, data, run, device, tell)
+        dense = bench.measure(ladder.ticket(0), level_name(0))
+        tell("dense", {"level": 0, "sparsity": 0.0, **summarise(dense["test"])})
 
-        def compare(mask: Mask, name: str) -> dict[str, Any]:
-            runs, seen = bench.runs(mask, name)
-            return summarise(runs) | judge(dense, runs, tolerance, differences(dense_seen, seen))
+        def compare(ticket: Ticket, name: str) -> dict[str, Any]:
+            measured = bench.measure(ticket, name)
+            row = summarise(measured["test"]) | judge(dense["test"], measured["test"], tolerance)
+            held_out = judge(dense["validation"], measured["validation"], tolerance)
+            return row | {"validation": summarise(measured["validation"]) | held_out}
 
         def try_level(level: int) -> dict[str, Any]:
             row = {"level": level, "sparsity": ladder.sparsities[level]}
-            row |= compare(ladder.mask(level), f"level-{level:02d}")
+            row |= compare(ladder.ticket(level), level_name(level))
             tell("level", row)
             return row
 
-        rows, winner = judge_levels(ladder.levels, plan.scan, try_level)
-        chosen = winner or max(rows, key=lambda row: row["margin"])
+        rows, chosen = judge_levels(ladder.levels, plan.scan, try_level)
         controls = _controls(bench, ladder, chosen["level"], compare) if plan.controls else []
+        trained = bench.trained({"dense": level_name(0), "ticket": level_name(chosen["level"])})
         summary = {
-            "double_win": winner is not None,
+            "double_win": chosen["double_win"],
             "sparsity": chosen["sparsity"],
             "level": chosen["level"],
             "tolerance": tolerance.describe(),
             "attack": plan.transfer.test_attack.describe(),
             "samples": len(data.test),
+            "validation_samples": len(data.validation),
+            "fraction": data.fraction,
             "seeds": plan.seeds,
             "scan": plan.scan,
-            "dense": summarise(dense),
+            "dense": summarise(dense["test"]) | {"validation": summarise(dense["validation"])},
             "levels": rows,
             "controls": controls,
-            "caveats": caveats(dense, len(data.classes)),
+            "caveats": caveats(dense["test"], len(data.classes)),
+            "scrutiny": {name: bench.look(name, trained) for name in looks},
         }
         records = summary | {
             "plan": _published(plan, data, known[1] if known else "draw").record(),
@@ -111,18 +129,31 @@ def find(
             "transfers": bench.records,
         }
         ticket = ladder.ticket(chosen["level"], records)
-        folder = save_ticket(ticket, directory / "ticket", render_card(ticket))
+        folder = save_ticket(ticket, directory / "ticket", render_card(ticket), trained=trained)
+        bench.forget_others(trained)
     return {"ticket": str(folder), **summary}
+
+
+def level_name(level: int) -> str:
+    """Return the name that a level has among the units of a run and in the records of its transfers."""
+    return f"level-{level:02d}"
 
 
 def judge_levels(
     levels: int, scan: str, try_level: Callable[[int], dict[str, Any]]
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Try levels and return (rows in order of level, the sparsest double-win row or None).
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Try levels and return (rows in order of level, the row that is picked).
+
+    Levels are picked by the validation split alone: the sparsest that is a double win there, else the one with the
+    smallest shortfall. What its test figures say is then said of one level, not of the best of many.
 
     `all` tries each. `bisect` assumes that below a double-win level every level wins too: it halves the
     range of candidates with every level it tries.
     """
+
+    def wins(row: dict[str, Any]) -> bool:
+        return bool(row["validation"]["double_win"])
+
     if scan == "all":
         rows = [try_level(level) for level in range(1, levels + 1)]
     else:
@@ -131,10 +162,10 @@ def judge_levels(
         while low < high:
             middle = (low + high + 1) // 2
             rows.append(try_level(middle))
-            low, high = (middle, high) if rows[-1]["double_win"] else (low, middle - 1)
+            low, high = (middle, high) if wins(rows[-1]) else (low, middle - 1)
         rows.sort(key=lambda row: row["level"])
-    winners = [row for row in rows if row["double_win"]]
-    return rows, winners[-1] if winners else None
+    winners = [row for row in rows if wins(row)]
+    return rows, winners[-1] if winners else max(rows, key=lambda row: row["validation"]["margin"])
 
 
 def known_ladder(plan: FindPlan, backbone: Backbone) -> tuple[Ladder, str] | None:
@@ -178,61 +209,95 @@ def source_data(plan: DrawPlan) -> Dataset | None:
 
 @dataclass
 class _Bench:
-    """Transfers masks of one backbone to one dataset, every regime and seed a unit of the run."""
+    """Transfers tickets of one backbone to one dataset, every regime and seed a unit of the run."""
 
     plan: FindPlan
-    backbone: Backbone
     data: Dataset
     run: Run
     device: torch.device | str
     report: Report
     records: list[dict[str, Any]] = field(default_factory=list)
 
-    def runs(self, mask: Mask, name: str) -> tuple[Runs, dict[Regime, list[Outcomes]]]:
-        """Return accuracies and outcomes of all regimes and seeds under `mask`; `name` tells its units apart."""
-        figures: Runs = {regime: [] for regime in REGIMES}
-        seen: dict[Regime, list[Outcomes]] = {regime: [] for regime in REGIMES}
+    def measure(self, ticket: Ticket, name: str) -> dict[str, Runs]:
+        """Return all regimes and seeds of a ticket, on `validation` and `test`; `name` tells its units apart."""
+        splits: dict[str, dict[Regime, list[Measured]]] = {
+            split: {regime: [] for regime in REGIMES} for split in ("validation", "test")
+        }
         for regime in REGIMES:
             for seed in range(self.plan.seeds):
-                unit = f"transfer-{name}-{regime}-seed-{seed}"
+                unit = _unit(name, regime, seed)
                 about = {"unit": unit, "name": name, "regime": regime, "seed": seed}
                 self.report("unit", about | {"finished": self.run.has(unit)})
 
-                record = self.run.once(unit, partial(self._transfer, mask, regime, seed, about))
-                self.records.append({"ticket": name, "sparsity": sparsity(mask)} | record)
-                figures[regime].append({"seed": seed, "SA": record["SA"], "RA": record["RA"]})
-                seen[regime].append(Outcomes.parse(record["outcomes"], record["samples"]))
-        return figures, seen
+                record = self.run.once(unit, partial(self._transfer, ticket, regime, seed, about))
+                self.records.append({"ticket": name, "sparsity": ticket.sparsity} | record)
+                splits["test"][regime].append(Measured.of(seed, record))
+                splits["validation"][regime].append(Measured.of(seed, record["validation"]))
+        return dict(splits)
 
-    def _transfer(self, mask: Mask, regime: Regime, seed: int, about: dict[str, Any], folder: Path) -> dict[str, Any]:
-        return transfer(
-            self.backbone,
+    def trained(self, names: Mapping[str, str]) -> dict[str, Path]:
+        """Return the folders of trained networks, e.g. `ticket-adversarial-seed-0`, for {"ticket": its unit name}."""
+        return {
+            f"{shown}-{regime}-seed-{seed}": self.run.folder(_unit(name, regime, seed)) / TRAINED
+            for shown, name in names.items()
+            for regime in REGIMES
+            for seed in range(self.plan.seeds)
+        }
+
+    def look(self, wanted: Look, trained: Mapping[str, Path]) -> dict[str, Any]:
+        """Return the record of a closer look at the networks in these folders, once for all."""
+        self.report("look", {"unit": wanted, "finished": self.run.has(wanted)})
+
+        def work(folder: Path) -> dict[str, Any]:
+            networks = {name: load_ticket(path) for name, path in trained.items()}
+            return look(wanted, networks, self.data, self.plan.transfer.test_attack, self.device)
+
+        return self.run.once(wanted, work)
+
+    def forget_others(self, wanted: Mapping[str, Path]) -> None:
+        """Remove the trained networks that the ticket folder does not hold: with many levels they take much room."""
+        for folder in self.run.directory.glob(f"units/*/{TRAINED}"):
+            if folder not in wanted.values():
+                shutil.rmtree(folder)
+
+    def _transfer(
+        self, ticket: Ticket, regime: Regime, seed: int, about: dict[str, Any], folder: Path
+    ) -> dict[str, Any]:
+        recipe = self.plan.transfer.recipe(regime)
+        done = transfer(
+            ticket,
             self.data,
-            self.plan.transfer.recipe(regime),
+            recipe,
             test_attack=self.plan.transfer.test_attack,
             seed=seed,
-            mask=mask,
             device=self.device,
             checkpoint=folder / CHECKPOINT,
             on_epoch=lambda epoch: self.report("epoch", about | epoch),
-        ).record
+        )
+        save_ticket(done.ticket(ticket, self.data, recipe), folder / TRAINED)
+        return done.record
+
+
+def _unit(name: str, regime: Regime, seed: int) -> str:
+    return f"transfer-{name}-{regime}-seed-{seed}"
 
 
 def _controls(
-    bench: _Bench, ladder: Ladder, level: int, compare: Callable[[Mask, str], dict[str, Any]]
+    bench: _Bench, ladder: Ladder, level: int, compare: Callable[[Ticket, str], dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Transfer one-shot-magnitude and random masks with as many kept weights as the chosen level."""
     rows = []
     backbone, names = ladder.backbone, ladder.backbone.prunable
     # Counted on the ladder itself: one that was given may have been drawn with another prune fraction than the plan's.
     kept, _ = kept_and_total(ladder.mask(level))
-    scores = {
+    scores: dict[Method, Mask] = {
         "omp": magnitudes(backbone.weights, names),
         "random": random_scores(backbone.weights, names, bench.plan.draw.seed),
     }
     for method, scored in scores.items():
-        mask = keep_highest(scored, backbone.dense_mask(), kept)
-        rows.append({"method": method, "sparsity": sparsity(mask)} | compare(mask, f"{method}-level-{level:02d}"))
+        ticket = ticket_of(backbone, keep_highest(scored, backbone.dense_mask(), kept), level, method, {})
+        row = {"method": method, "sparsity": ticket.sparsity}
+        rows.append(row | compare(ticket, f"{method}-{level_name(level)}"))
         bench.report("control", rows[-1])
     return rows
 

@@ -42,7 +42,15 @@ def render(template: str, context: Callable[[], dict[str, Any]]) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # of HTML; `finalize` escapes for Markdown
     )
-    environment.filters |= {"percent": percent, "points": points, "count": count, "yes_no": yes_no, "minutes": minutes}
+    environment.filters |= {
+        "percent": percent,
+        "points": points,
+        "plus_minus": plus_minus,
+        "in_brackets": in_brackets,
+        "count": count,
+        "yes_no": yes_no,
+        "minutes": minutes,
+    }
     text = files("lottery_hub.model_cards").joinpath(template).read_text(encoding="utf-8")
     try:
         return _signed(environment.from_string(text).render(context()))
@@ -111,6 +119,20 @@ def percent(value: object) -> Safe:
 def points(value: object) -> Safe:
     """Return 0.0123 as `1.23`."""
     return Safe(f"{number(value) * 100:.2f}")
+
+
+def plus_minus(deviation: object) -> Safe:
+    """Return 0.0123 as ` ± 1.23`, and nothing where there is no deviation."""
+    return Safe("" if deviation is None else f" ± {points(deviation)}")
+
+
+def in_brackets(interval: object) -> Safe:
+    """Return [-0.01, 0.02] as ` (-1.00 to 2.00)`, and nothing where there is no interval."""
+    if interval is None:
+        return Safe("")
+    if not isinstance(interval, list) or len(interval) != 2:
+        raise TypeError(f"{interval!r} is not an interval")
+    return Safe(f" ({points(interval[0])} to {points(interval[1])})")
 
 
 def count(value: object) -> Safe:

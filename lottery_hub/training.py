@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lottery_hub.attacks import perturb
 from lottery_hub.backbones import Normalised, Weights
-from lottery_hub.config import Recipe
+from lottery_hub.config import Recipe, Seeds
 from lottery_hub.data import Dataset
 from lottery_hub.errors import LotteryHubError
 from lottery_hub.evaluation import autocast, evaluate
@@ -46,7 +46,7 @@ def train(
     data: Dataset,
     recipe: Recipe,
     *,
-    seed: int,
+    seed: int | Seeds,
     mask: Mask | None = None,
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
@@ -63,7 +63,7 @@ def train(
         model: trained in place; ends with the last epoch's weights (not averaged), or the best if a guard struck.
         data: its train and validation splits are used.
         recipe: all the numbers.
-        seed: of data order, views and attack starts.
+        seed: of data order and views, and of attack starts; they may be given apart.
         mask: pruned weights stay exactly 0 after every step.
         device: where to compute.
         checkpoint: file to continue from and to update after every epoch.
@@ -72,7 +72,7 @@ def train(
     Raises:
         LotteryHubError: the loss, or a weight that would be kept, is no longer finite.
     """
-    device = torch.device(device)
+    device, seeds = torch.device(device), Seeds.of(seed)
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
@@ -85,12 +85,12 @@ def train(
         if history and "stopped" in history[-1]:
             break
         began = time.monotonic()
-        loss, seen = _one_epoch(model, averaged, optimizer, data, recipe, epoch, seed, holders, device)
+        loss, seen = _one_epoch(model, averaged, optimizer, data, recipe, epoch, seeds, holders, device)
         if not math.isfinite(loss):
             raise _diverged(epoch + 1, f"loss {loss}")
         record: dict[str, Any] = {"epoch": epoch + 1, "epochs": recipe.epochs, "loss": loss, "images": seen}
         if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
-            record |= _validate(judged, data, recipe, seed, device)
+            record |= _validate(judged, data, recipe, seeds.attack, device)
             score = (record["validation_RA"] or 0.0, record["validation_SA"])
             if best is not None and score[0] < (1 - recipe.guard) * best["score"][0] and recipe.guard:
                 record["stopped"] = f"validation RA fell below {1 - recipe.guard:g} of epoch {best['epoch']}'s"
@@ -125,13 +125,13 @@ def _one_epoch(
     data: Dataset,
     recipe: Recipe,
     epoch: int,
-    seed: int,
+    seeds: Seeds,
     holders: list[tuple[Tensor, Tensor]],
     device: torch.device,
 ) -> tuple[float, int]:
     """Run one epoch; return (mean loss, images seen)."""
-    views = torch.Generator().manual_seed(_epoch_seed(seed, epoch))
-    starts = torch.Generator(device).manual_seed(_epoch_seed(seed, epoch) + 1)
+    views = torch.Generator().manual_seed(_epoch_seed(seeds.order, epoch))
+    starts = torch.Generator(device).manual_seed(_epoch_seed(seeds.attack, epoch) + 1)
     total = torch.zeros((), device=device)
     seen = 0
     steps = math.ceil(len(data.train) / recipe.batch_size)

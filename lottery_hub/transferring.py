@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lottery_hub.backbones import Backbone, Weights
-from lottery_hub.config import Attack, Recipe
-from lottery_hub.data import Dataset
+from lottery_hub.backbones import Backbone, Weights, fingerprint
+from lottery_hub.config import Attack, Recipe, Seeds
+from lottery_hub.data import Dataset, Split
+from lottery_hub.environment import describe_environment
 from lottery_hub.evaluation import Accuracy, evaluate
 from lottery_hub.masks import Mask
 from lottery_hub.tickets import Ticket
@@ -26,6 +28,11 @@ class Transferred:
     accuracy: Accuracy
     record: dict[str, Any]
 
+    def ticket(self, start: Ticket, data: Dataset, recipe: Recipe) -> Ticket:
+        """Return the trained ticket, given what was trained, on which images and how."""
+        records = {"transfer": self.record, "data": data.describe(), "recipe": recipe.record()}
+        return replace(start, weights=self.weights, records=records)
+
 
 def transfer(
     start: Backbone | Ticket,
@@ -33,40 +40,83 @@ def transfer(
     recipe: Recipe,
     *,
     test_attack: Attack | None,
-    seed: int = 0,
+    seed: int | Seeds = 0,
     mask: Mask | None = None,
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> Transferred:
-    """Fine-tune and measure on the test split; the epoch is chosen on the validation split.
+    """Fine-tune, and measure on the validation and on the test split; the epoch is chosen on validation.
 
     Args:
         start: a ticket, whose mask holds throughout, or a backbone, dense unless `mask` is given.
         data: the downstream dataset.
         recipe: with an attack this is adversarial transfer, without one standard.
-        test_attack: how test RA is measured; None measures SA only.
+        test_attack: how RA is measured on both splits; None measures SA only.
         seed: of the fresh head, data order and attack starts. Dense and ticket runs of one seed share all three.
         mask: for a backbone, what to prune from it.
         device: where to compute.
         checkpoint: file to continue from.
         on_epoch: called with each epoch's record.
+
+    Returns:
+        Weights, accuracy and a record that holds everything the figures depend on: `test` figures at its top, those
+        of `validation` inside it, the outcome of every image, seeds, history, `trained` (the fingerprint of
+        weights and mask, as `Ticket.fingerprint` computes it) and `provenance`.
     """
-    classes = len(data.classes)
+    seeds, classes = Seeds.of(seed), len(data.classes)
     if isinstance(start, Ticket):
-        mask, model = start.mask, start.to_normalised(classes, head="fresh", seed=seed)
+        mask, model = start.mask, start.to_normalised(classes, head="fresh", seed=seeds.head)
     else:
-        model = start.model(classes, seed, mask)
-    trained = train(model, data, recipe, seed=seed, mask=mask, device=device, checkpoint=checkpoint, on_epoch=on_epoch)
+        model = start.model(classes, seeds.head, mask)
+    trained = train(model, data, recipe, seed=seeds, mask=mask, device=device, checkpoint=checkpoint, on_epoch=on_epoch)
     model.network.load_state_dict(trained.weights, strict=True)
-    accuracy = evaluate(model, data.test, attack=test_attack, image_size=recipe.image_size, seed=seed, device=device)
+    began = time.monotonic()
+
+    def measure(split: Split) -> Accuracy:
+        return evaluate(
+            model, split, attack=test_attack, image_size=recipe.image_size, seed=seeds.attack, device=device
+        )
+
+    validation, accuracy = measure(data.validation), measure(data.test)
+    measuring = time.monotonic() - began
     record = {
         "regime": recipe.regime,
-        "seed": seed,
-        **accuracy.record(),
+        "seed": seeds.order,
+        "seeds": seeds.record(),
+        **_measured(accuracy),
         "attack": None if test_attack is None else test_attack.describe(),
-        "outcomes": accuracy.outcomes and accuracy.outcomes.record(),
+        "validation": _measured(validation),
         "epoch": trained.epoch,
         "history": trained.history,
+        "trained": _fingerprint(trained.weights, start, mask),
+        "provenance": {
+            "environment": describe_environment(device),
+            "data": {key: data.describe()[key] for key in ("name", "revision", "fingerprint")},
+            "backbone": _origin(start),
+            "attack": None if test_attack is None else test_attack.record(),
+            "batch_norm": "eval",
+            "precision": recipe.precision,
+            # Of all its processes, where it was stopped and continued.
+            "seconds": round(sum(epoch["seconds"] for epoch in trained.history) + measuring, 3),
+        },
     }
     return Transferred(trained.weights, accuracy, record)
+
+
+def _measured(accuracy: Accuracy) -> dict[str, Any]:
+    return accuracy.record() | {"outcomes": accuracy.outcomes and accuracy.outcomes.record()}
+
+
+def _fingerprint(weights: Weights, start: Backbone | Ticket, mask: Mask | None) -> str:
+    if mask is None and isinstance(start, Backbone):
+        mask = start.dense_mask()
+    return fingerprint(weights | {f"mask/{name}": kept for name, kept in (mask or {}).items()})
+
+
+def _origin(start: Backbone | Ticket) -> dict[str, Any]:
+    """Return where θ_pre comes from."""
+    if isinstance(start, Ticket):
+        known = start.provenance.get("backbone", {})
+        return {key: known.get(key) for key in ("source", "revision", "fingerprint")}
+    return {key: start.provenance.get(key) for key in ("source", "revision")} | {"fingerprint": start.fingerprint()}

@@ -14,7 +14,7 @@ from typing import Any
 
 from lottery_hub.config import REGIMES, Regime
 from lottery_hub.errors import ConfigError
-from lottery_hub.outcomes import Outcomes, interval
+from lottery_hub.outcomes import Bits, Outcomes, interval
 
 FIGURES = ("SA", "RA")
 ONE_POINT = 0.01
@@ -73,27 +73,71 @@ class Tolerance:
         return f"{words}, by the lower 95 % bound of the paired difference" if self.noninferiority else words
 
 
-Runs = dict[Regime, list[dict[str, Any]]]  # regime → one {"SA": …, "RA": …} a seed
-Seen = Mapping[Regime, Sequence[Outcomes]]  # regime → which images were right, for each seed
+@dataclass(frozen=True)
+class Measured:
+    """One transfer as it was measured on one split.
+
+    Attributes:
+        seed: of the transfer.
+        SA, RA: accuracies in 0..1.
+        outcomes: which images were right; None where that was not kept.
+    """
+
+    seed: int
+    SA: float
+    RA: float
+    outcomes: Outcomes | None = None
+
+    @classmethod
+    def of(cls, seed: int, measured: Mapping[str, Any]) -> Measured:
+        """Read a record of one split.
+
+        Raises:
+            TicketError: the outcomes are not of so many images.
+        """
+        return cls(seed, measured["SA"], measured["RA"], Outcomes.parse(measured["outcomes"], measured["samples"]))
+
+    def bits(self, figure: str) -> Bits | None:
+        """Return which images were right for `SA` or `RA`, bool [n]."""
+        return None if self.outcomes is None else getattr(self.outcomes, figure)
 
 
-def differences(dense: Seen, ticket: Seen) -> dict[tuple[Regime, str], tuple[float, float]]:
-    """Return (regime, figure) → 95 % interval of ticket minus dense over the same test images; see `outcomes`."""
-    return {
-        (regime, figure): interval(
-            [getattr(seen, figure) for seen in ticket[regime]], [getattr(seen, figure) for seen in dense[regime]]
-        )
-        for regime in REGIMES
-        for figure in FIGURES
-    }
+Runs = Mapping[Regime, Sequence[Measured]]  # one a seed
 
 
 def summarise(runs: Runs) -> dict[str, Any]:
-    """Return mean and every single value of the four figures, as `{regime: {SA, RA, seeds: [...]}}`."""
+    """Return, for each regime, mean, deviation and interval of its two figures, and every single run.
+
+    As `{regime: {"SA", "RA", "deviation": {SA, RA}, "interval": {SA, RA}, "seeds": [{seed, SA, RA}, …]}}`. The
+    deviation is the sample's over seeds, null where there is one. The interval is the mean's 95 % bootstrap
+    interval over test images, null where single images were not kept.
+    """
     return {
-        regime: {figure: fmean(run[figure] for run in runs[regime]) for figure in FIGURES} | {"seeds": runs[regime]}
+        regime: {figure: _mean(runs[regime], figure) for figure in FIGURES}
+        | {
+            "deviation": {figure: _deviation(runs[regime], figure) for figure in FIGURES},
+            "interval": {figure: _interval(runs[regime], None, figure) for figure in FIGURES},
+            "seeds": [{"seed": run.seed, "SA": run.SA, "RA": run.RA} for run in runs[regime]],
+        }
         for regime in REGIMES
     }
+
+
+def _mean(runs: Sequence[Measured], figure: str) -> float:
+    return fmean(getattr(run, figure) for run in runs)
+
+
+def _deviation(runs: Sequence[Measured], figure: str) -> float | None:
+    return stdev(getattr(run, figure) for run in runs) if len(runs) > 1 else None
+
+
+def _interval(ticket: Sequence[Measured], dense: Sequence[Measured] | None, figure: str) -> list[float] | None:
+    """Return the 95 % interval of a mean, or of ticket minus dense; see `outcomes.interval`."""
+    seen = [[run.bits(figure) for run in side] for side in (ticket, dense or [])]
+    known = [[bits for bits in side if bits is not None] for side in seen]
+    if [len(side) for side in seen] != [len(side) for side in known]:
+        return None
+    return list(interval(known[0], known[1] or None))
 
 
 def caveats(dense: Runs, classes: int) -> list[str]:
@@ -102,7 +146,7 @@ def caveats(dense: Runs, classes: int) -> list[str]:
     lines = []
     for regime in REGIMES:
         for figure in FIGURES:
-            mean = fmean(run[figure] for run in dense[regime])
+            mean = _mean(dense[regime], figure)
             if mean <= chance:
                 lines.append(
                     f"dense {figure} under {regime} transfer is {mean * 100:.2f} %, no better than guessing "
@@ -111,35 +155,32 @@ def caveats(dense: Runs, classes: int) -> list[str]:
     return lines
 
 
-def judge(
-    dense: Runs,
-    ticket: Runs,
-    tolerance: Tolerance,
-    intervals: Mapping[tuple[Regime, str], tuple[float, float]] | None = None,
-) -> dict[str, Any]:
-    """Decide whether a ticket is a double win.
+def judge(dense: Runs, ticket: Runs, tolerance: Tolerance) -> dict[str, Any]:
+    """Decide whether a ticket is a double win on the split on which both were measured.
 
     Args:
-        dense, ticket: the accuracies of every seed, in 0..1, under both regimes.
+        dense, ticket: every run, under both regimes.
         tolerance: the rule.
-        intervals: of `differences`; None where single images were not recorded, and then not for non-inferiority.
 
     Returns:
         `double_win`; `margin`, the smallest slack over the four figures (negative where one does not match);
-        and `figures`, one row each with dense and ticket means, their difference with its interval, tolerance and
-        `matching`.
+        and `figures`, one row each with dense and ticket means, their difference with its interval (null where single
+        images were not kept), tolerance and `matching`.
+
+    Raises:
+        ConfigError: the rule is non-inferiority, and single images were not kept.
     """
-    if tolerance.noninferiority and intervals is None:
-        raise ConfigError("non-inferiority needs the outcome of every image; use std or points:X")
     rows: list[dict[str, Any]] = []
     for regime in REGIMES:
         for figure in FIGURES:
-            dense_values = [run[figure] for run in dense[regime]]
-            allowed = tolerance.of(dense_values)
-            dense_mean = fmean(dense_values)
-            ticket_mean = fmean(run[figure] for run in ticket[regime])
-            bounds = intervals[regime, figure] if intervals is not None else None
-            lowest = bounds[0] if bounds is not None and tolerance.noninferiority else ticket_mean - dense_mean
+            allowed = tolerance.of([getattr(run, figure) for run in dense[regime]])
+            dense_mean, ticket_mean = _mean(dense[regime], figure), _mean(ticket[regime], figure)
+            bounds = _interval(ticket[regime], dense[regime], figure)
+            lowest = ticket_mean - dense_mean
+            if tolerance.noninferiority:
+                if bounds is None:
+                    raise ConfigError("non-inferiority needs the outcome of every image; use std or points:X")
+                lowest = bounds[0]
             slack = lowest + allowed
             rows.append(
                 {
@@ -148,7 +189,7 @@ def judge(
                     "dense": dense_mean,
                     "ticket": ticket_mean,
                     "difference": ticket_mean - dense_mean,
-                    "interval": None if bounds is None else list(bounds),
+                    "interval": bounds,
                     "tolerance": allowed,
                     "slack": slack,
                     # An interval must lie above the bound, a mean may lie on it.

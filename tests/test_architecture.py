@@ -22,7 +22,7 @@ FLOORS = [
     {"storage.folder"},
     {"pulling"},
     {"cards", "runs", "sources", "exporting"},
-    {"ladder_cards", "searching"},
+    {"ladder_cards", "searching", "scrutiny"},
     {"publishing"},
     {"pretraining", "drawing", "transferring"},
     {"finding"},

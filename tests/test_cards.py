@@ -16,7 +16,7 @@ from lottery_hub.cards import render_card
 from lottery_hub.config import DataPlan, DrawPlan, FindPlan
 from lottery_hub.errors import TicketError
 from lottery_hub.tickets import Ticket
-from lottery_hub.verdict import Runs, Tolerance, judge, summarise
+from lottery_hub.verdict import Measured, Runs, Tolerance, judge, summarise
 
 HOSTILE = "a|b\n---\nlicense: mit\n| x | \x1b[31m`**<script>[q](http://q)"
 
@@ -25,8 +25,8 @@ def runs(*figures: float) -> Runs:
     """Two seeds a regime, 0.02 apart, around the four means given."""
     a, b, c, d = figures
     return {
-        "standard": [{"seed": s, "SA": a + s * 0.02 - 0.01, "RA": b + s * 0.02 - 0.01} for s in (0, 1)],
-        "adversarial": [{"seed": s, "SA": c + s * 0.02 - 0.01, "RA": d + s * 0.02 - 0.01} for s in (0, 1)],
+        "standard": [Measured(s, a + s * 0.02 - 0.01, b + s * 0.02 - 0.01) for s in (0, 1)],
+        "adversarial": [Measured(s, c + s * 0.02 - 0.01, d + s * 0.02 - 0.01) for s in (0, 1)],
     }
 
 
@@ -35,12 +35,17 @@ def make_records(double_win: bool = True) -> dict[str, Any]:
     good = runs(0.9698, 0.1301, 0.9333, 0.6987)
     bad = runs(0.9511, 0.1299, 0.9001, 0.5123)
     tolerance = Tolerance(0.01)
+
+    def compared(figures: Runs) -> dict[str, Any]:
+        row = summarise(figures) | judge(dense, figures, tolerance)
+        return row | {"validation": copy.deepcopy(row)}
+
     levels = [
-        {"level": level, "sparsity": 1 - 0.8**level} | summarise(figures) | judge(dense, figures, tolerance)
+        {"level": level, "sparsity": 1 - 0.8**level} | compared(figures)
         for level, figures in ([(1, good), (2, bad)] if double_win else [(2, bad)])
     ]
     chosen = levels[0]
-    control = {"method": "random", "sparsity": 0.2} | summarise(bad) | judge(dense, bad, tolerance)
+    control = {"method": "random", "sparsity": 0.2} | compared(bad)
     transfers = presets.quick_transfer("cifar10", 45_000, "float32")
     plan = FindPlan(
         pretrain="adv",
@@ -58,11 +63,14 @@ def make_records(double_win: bool = True) -> dict[str, Any]:
         "tolerance": tolerance.describe(),
         "attack": transfers.test_attack.describe(),
         "samples": 10_000,
+        "validation_samples": 5_000,
+        "fraction": 0.1,
         "seeds": 2,
         "scan": "bisect",
         "dense": summarise(dense),
         "levels": levels,
         "caveats": [],
+        "scrutiny": {},
         "controls": [control],
         "plan": plan.record(),
         "data": {
@@ -132,10 +140,10 @@ def test_a_double_win_card_shows_the_four_figures_to_two_decimals() -> None:
     card = render_card(make_ticket(make_records()))
     rows = [cells(line) for line in card.splitlines() if line.startswith(("| standard |", "| adversarial |"))]
     assert rows == [
-        ["standard", "SA", "97.12 %", "96.98 %", "-0.14", "1.00", "yes"],
-        ["standard", "RA", "12.34 %", "13.01 %", "0.67", "1.00", "yes"],
-        ["adversarial", "SA", "93.45 %", "93.33 %", "-0.12", "1.00", "yes"],
-        ["adversarial", "RA", "70.01 %", "69.87 %", "-0.14", "1.00", "yes"],
+        ["standard", "SA", "97.12 % ± 1.41", "96.98 % ± 1.41", "-0.14", "1.00", "yes"],
+        ["standard", "RA", "12.34 % ± 1.41", "13.01 % ± 1.41", "0.67", "1.00", "yes"],
+        ["adversarial", "SA", "93.45 % ± 1.41", "93.33 % ± 1.41", "-0.12", "1.00", "yes"],
+        ["adversarial", "RA", "70.01 % ± 1.41", "69.87 % ± 1.41", "-0.14", "1.00", "yes"],
     ]
     assert "**Double win**" in card
     assert "95 % interval" not in card
@@ -150,9 +158,10 @@ def test_a_difference_is_shown_with_its_interval_where_there_is_one() -> None:
     assert "95 % interval of the difference over test images, paired (bootstrap)" in card
     assert "NOT a double-win" not in card
     assert "PGD-20 Linf eps 8/255 step 2/255" in card
-    assert "| 2 | 36.00 % | 95.11 % | 12.99 % | 90.01 % | 51.23 % | -17.78 | no |" in card
+    assert "| 2 | 36.00 % | 95.11 % | 12.99 % | 90.01 % | 51.23 % | -17.78 | no | no |" in card
     assert "| random | 20.00 % |" in card
     assert "10,000 test images; one image is 0.01 points" in card
+    assert "The level was picked on 5,000 validation images" in card
     check_tables(card)
 
 
@@ -185,6 +194,36 @@ def test_the_hub_client_keeps_all_four_metrics_with_their_settings() -> None:
     assert [row["transfer"] for row in settings] == ["standard", "standard", "adversarial", "adversarial"]
     assert ["eps" in row for row in settings] == [False, True, False, True]
     assert {result.dataset_type for result in results} == {"uoft-cs/cifar10"}
+
+
+def make_checks(passed: bool) -> dict[str, Any]:
+    return {
+        "network": "ticket, adversarial transfer, seed 0",
+        "samples": 500,
+        "attacks": [{"attack": "PGD-20 Linf eps 8/255", "RA": 0.314}, {"attack": "AutoAttack Linf", "RA": 0.262}],
+        "gap": 0.052,
+        "gap_interval": [0.034, 0.072],
+        "checks": [{"name": "queries alone", "passed": passed, "figures": {"PGD-20": 0.314, "Square-1000": 0.35}}],
+        "passed": passed,
+    }
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_the_gap_to_autoattack_and_the_checks_are_shown(passed: bool) -> None:
+    records = make_records() | {"scrutiny": {"checks": make_checks(passed)}}
+    card = render_card(make_ticket(records))
+    assert "| AutoAttack Linf | 26.20 % |" in card
+    assert "leaves 5.20 points (3.40 to 7.20) of robustness standing" in card
+    assert f"| queries alone | {'yes' if passed else 'no'} | PGD-20 31.40, Square-1000 35.00 |" in card
+    assert ("**Warning: a check of masked gradients failed" in card) is not passed
+    assert "not with AutoAttack" not in card
+    check_tables(card)
+
+
+def test_a_verdict_without_a_closer_look_says_so() -> None:
+    card = render_card(make_ticket(make_records()))
+    assert "## A closer look" not in card
+    assert "Nothing was done to tell real robustness from masked gradients" in card
 
 
 def test_a_ticket_that_does_not_win_says_so_and_lacks_the_tag() -> None:
@@ -241,6 +280,8 @@ def test_settings_beside_the_presets_are_not_called_a_preset() -> None:
         ("levels", 0, "adversarial", "SA"),
         ("levels", 1, "margin"),
         ("levels", 0, "figures", 2, "tolerance"),
+        ("levels", 1, "validation", "double_win"),
+        ("validation_samples",),
         ("levels", 0, "figures", 3, "ticket"),
         ("controls", 0, "standard", "SA"),
         ("data", "test"),

@@ -21,13 +21,14 @@ from lottery_hub.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, Tra
 from lottery_hub.data import Dataset
 from lottery_hub.drawing import draw
 from lottery_hub.errors import ConfigError, LotteryHubError, RunError
+from lottery_hub.evaluation import evaluate
 from lottery_hub.finding import find, judge_levels
 from lottery_hub.storage.folder import load_ladder, load_ticket, save_backbone, save_ladder
 from lottery_hub.tickets import Ladder
 
 SUMMARY = [
-    "ticket", "double_win", "sparsity", "level", "tolerance", "attack", "samples", "seeds", "scan",
-    "dense", "levels", "controls", "caveats",
+    "ticket", "double_win", "sparsity", "level", "tolerance", "attack", "samples", "validation_samples", "fraction",
+    "seeds", "scan", "dense", "levels", "controls", "caveats", "scrutiny",
 ]  # fmt: skip
 
 STANDARD = Recipe(epochs=1, batch_size=12, lr=0.02, augment="none", image_size=8)
@@ -59,15 +60,20 @@ def plan(backbone_folder: Path) -> FindPlan:
 
 
 def scanned(pattern: str, scan: str) -> tuple[list[int], list[int], int | None]:
-    """Return (levels in the order they were tried, levels of the rows, winner); "1" at place k: level k+1 wins."""
+    """Return (levels in the order they were tried, levels of the rows, winner); "1" at place k: level k+1 wins.
+
+    Wins are those on validation; the test split says the contrary throughout.
+    """
     tried: list[int] = []
 
     def try_level(level: int) -> dict[str, Any]:
         tried.append(level)
-        return {"level": level, "double_win": pattern[level - 1] == "1"}
+        wins = pattern[level - 1] == "1"
+        validation = {"double_win": wins, "margin": 0.01 if wins else -0.01 * level}
+        return {"level": level, "double_win": not wins, "margin": 0.5 * level, "validation": validation}
 
-    rows, winner = judge_levels(len(pattern), scan, try_level)
-    return tried, [row["level"] for row in rows], winner and winner["level"]
+    rows, picked = judge_levels(len(pattern), scan, try_level)
+    return tried, [row["level"] for row in rows], picked["level"] if picked["validation"]["double_win"] else None
 
 
 @pytest.mark.parametrize(
@@ -94,6 +100,17 @@ def test_bisect_halves_the_candidates(pattern: str, tried: list[int], winner: in
 def test_all_tries_every_level_and_takes_the_sparsest(pattern: str, winner: int | None) -> None:
     levels = list(range(1, len(pattern) + 1))
     assert scanned(pattern, "all") == (levels, levels, winner)
+
+
+def test_without_a_win_on_validation_the_smallest_shortfall_there_is_picked() -> None:
+    shortfalls = {1: -0.03, 2: -0.01, 3: -0.02}
+
+    def try_level(level: int) -> dict[str, Any]:
+        validation = {"double_win": False, "margin": shortfalls[level]}
+        return {"level": level, "double_win": level == 3, "margin": 0.1 * level, "validation": validation}
+
+    _, picked = judge_levels(3, "all", try_level)
+    assert picked["level"] == 2
 
 
 def test_bisect_finds_the_last_win_of_every_monotone_pattern_in_few_tries() -> None:
@@ -145,9 +162,10 @@ def test_the_ticket_is_the_chosen_level_under_the_stated_sparsity(found: tuple[P
     ladder = load_ladder(directory / "ladder")
     assert all(torch.equal(ticket.mask[name], kept) for name, kept in ladder.mask(ticket.level).items())
     assert ticket.fingerprint() == ladder.ticket(ticket.level).fingerprint()
-    winners = [row for row in summary["levels"] if row["double_win"]]
-    chosen = winners[-1] if winners else max(summary["levels"], key=lambda row: row["margin"])
+    winners = [row for row in summary["levels"] if row["validation"]["double_win"]]
+    chosen = winners[-1] if winners else max(summary["levels"], key=lambda row: row["validation"]["margin"])
     assert summary["level"] == chosen["level"]
+    assert summary["double_win"] is chosen["double_win"]
 
 
 def test_the_records_hold_every_transfer(found: tuple[Path, dict[str, Any], Any]) -> None:
@@ -160,6 +178,14 @@ def test_the_records_hold_every_transfer(found: tuple[Path, dict[str, Any], Any]
     assert len(records["transfers"]) == 6 * 2 * 2
     assert [t["ticket"] for t in records["transfers"][:5]] == ["level-00"] * 4 + ["level-01"]
     assert records["transfers"][0]["sparsity"] == 0
+    # The picked level's figures on both splits are the means over its transfers.
+    (row,) = (row for row in records["levels"] if row["level"] == records["level"])
+    runs = [t for t in records["transfers"] if t["ticket"] == f"level-{row['level']:02d}"]
+    adversarial = [run for run in runs if run["regime"] == "adversarial"]
+    assert row["adversarial"]["RA"] == pytest.approx(sum(run["RA"] for run in adversarial) / 2)
+    held_out = [run["validation"]["SA"] for run in adversarial]
+    assert row["validation"]["adversarial"]["SA"] == pytest.approx(sum(held_out) / 2)
+    assert {run["validation"]["samples"] for run in runs} == {9}
     assert (directory / "ticket" / "README.md").read_text(encoding="utf-8").startswith("---\n")
 
 
@@ -173,6 +199,28 @@ def test_every_unit_is_announced_and_measured_once(found: tuple[Path, dict[str, 
         ["ladder", "dense"] + ["level"] * 3 + ["control"] * 2
     )
     assert sorted(path.name for path in (directory / "units").iterdir()) == sorted(units)
+
+
+def test_the_ticket_folder_holds_the_networks_behind_its_figures_and_the_run_no_others(
+    found: tuple[Path, dict[str, Any], Any], tiny_data: Dataset
+) -> None:
+    directory, _, _ = found
+    chosen = load_ticket(directory / "ticket")
+    names = {f"{t}-{r}-seed-{s}" for t in ("dense", "ticket") for r in ("standard", "adversarial") for s in (0, 1)}
+    assert {path.name for path in (directory / "ticket" / "trained").iterdir()} == names
+    assert len(list(directory.glob("units/*/trained"))) == len(names)
+    recorded = {(t["ticket"], t["regime"], t["seed"]): t for t in chosen.records["transfers"]}
+    for name in names:
+        trained = load_ticket(directory / "ticket" / "trained" / name)
+        which, regime, _, seed = name.split("-")
+        unit = "level-00" if which == "dense" else f"level-{chosen.level:02d}"
+        record = recorded[unit, regime, int(seed)]
+        assert trained.fingerprint() == record["trained"]
+        assert trained.level == (0 if which == "dense" else chosen.level)
+        again = evaluate(
+            trained.to_normalised(), tiny_data.test, attack=TRANSFER.test_attack, image_size=8, seed=int(seed)
+        )
+        assert (record["SA"], record["RA"]) == (again.SA, again.RA)
 
 
 def test_controls_keep_as_many_weights_as_the_chosen_level(found: tuple[Path, dict[str, Any], Any]) -> None:
@@ -216,7 +264,7 @@ def test_no_double_win_still_gives_the_best_level_marked_as_such(
     monkeypatch.setattr(finding, "judge", strict)
     summary = find(plan.with_settings(["seeds=1", "controls=false"]), tmp_path / "run", data=tiny_data)
     assert summary["double_win"] is False
-    assert summary["level"] == max(summary["levels"], key=lambda row: row["margin"])["level"]
+    assert summary["level"] == max(summary["levels"], key=lambda row: row["validation"]["margin"])["level"]
     ticket = load_ticket(tmp_path / "run")
     assert ticket.double_win is False
 
@@ -298,7 +346,7 @@ def test_no_local_path_reaches_the_ticket_folder(
     )
     find(plan, home / "run")
     files = [path for path in (home / "run" / "ticket").rglob("*") if path.is_file()]
-    assert len(files) == 4
+    assert len(files) == 4 + 4 * 3  # and config, weights and records of four trained networks
     for path in files:
         content = path.read_bytes()
         for place in (str(home), "secret-home", str(Path.home()) + "/", str(Path.cwd())):

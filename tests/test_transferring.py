@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from lottery_hub import transferring
-from lottery_hub.config import Attack, Recipe
+from lottery_hub.config import Attack, Recipe, Seeds
 from lottery_hub.evaluation import Accuracy
+from lottery_hub.outcomes import Outcomes
 from lottery_hub.transferring import transfer
 
+SOURCES = ("head", "order", "attack")
 ATTACK = Attack(eps=0.03, step_size=0.02, steps=2)
 STANDARD = Recipe(epochs=1, batch_size=16, lr=0.02, augment="none", image_size=8)
 
@@ -83,6 +85,57 @@ def test_the_record_says_what_was_measured(ladder, tiny_data):
     assert record["SA"] == record["correct"] / record["samples"]
     assert 0 <= record["RA"] <= record["SA"]
     assert transfer(ladder.backbone, tiny_data, STANDARD, test_attack=None).record["RA"] is None
+
+
+def test_the_record_holds_the_validation_split_measured_alike(ladder, tiny_data):
+    record = transfer(ladder.backbone, tiny_data, STANDARD, test_attack=ATTACK).record
+    held_out = record["validation"]
+    assert held_out["samples"] == 9
+    assert held_out["SA"] == held_out["correct"] / 9
+    assert Outcomes.parse(held_out["outcomes"], 9).RA.sum() == held_out["robust"]
+
+
+def test_head_order_and_attack_have_seeds_of_their_own(ladder, tiny_data, monkeypatch):
+    adversarial = STANDARD.changed(attack=ATTACK, augment="crop")
+    real, seen = transferring.train, []
+
+    def spy(model, *arguments, **named):
+        trained = real(model, *arguments, **named)
+        seen.append((model.network.fc.weight.detach().clone(), trained.history[0]["loss"]))
+        return trained
+
+    monkeypatch.setattr(transferring, "train", spy)
+    records = [
+        transfer(ladder.backbone, tiny_data, adversarial, test_attack=None, seed=seeds).record
+        for seeds in (0, Seeds(head=0, order=0, attack=0), *(Seeds.of(0).changed(**{name: 1}) for name in SOURCES))
+    ]
+    assert [record["seeds"] for record in records[1:]] == [
+        {"head": 0, "order": 0, "attack": 0},
+        {"head": 1, "order": 0, "attack": 0},
+        {"head": 0, "order": 1, "attack": 0},
+        {"head": 0, "order": 0, "attack": 1},
+    ]
+    plain, same, *others = seen
+    assert torch.equal(plain[0], same[0])
+    assert all(not torch.equal(plain[0], other[0]) for other in others)
+    assert len({loss for _, loss in others}) == 3
+
+
+def test_the_record_says_what_the_figures_depend_on(ladder, tiny_data):
+    ticket = ladder.ticket(2)
+    done = transfer(ticket, tiny_data, STANDARD, test_attack=ATTACK)
+    about = done.record["provenance"]
+    assert about["environment"]["torch"] == torch.__version__.partition("+")[0]
+    assert about["data"] == {"name": "stripes", "revision": None, "fingerprint": "sha256:stripes"}
+    assert about["backbone"]["fingerprint"] == ladder.backbone.fingerprint()
+    assert about["attack"] == ATTACK.record()
+    assert about["batch_norm"] == "eval"
+    assert about["seconds"] >= done.record["history"][0]["seconds"] > 0
+    assert done.record["trained"] == done.ticket(ticket, tiny_data, STANDARD).fingerprint()
+    dense = transfer(ladder.backbone, tiny_data, STANDARD, test_attack=None).record
+    as_ticket = transfer(ladder.ticket(0), tiny_data, STANDARD, test_attack=None).record
+    assert dense["trained"] == as_ticket["trained"]
+    assert dense["provenance"]["backbone"] == as_ticket["provenance"]["backbone"]
 
 
 def test_the_start_is_left_as_it_was(ladder, tiny_data):

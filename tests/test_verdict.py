@@ -7,7 +7,7 @@ import pytest
 
 from lottery_hub.errors import ConfigError
 from lottery_hub.outcomes import Outcomes
-from lottery_hub.verdict import Tolerance, caveats, differences, judge, summarise
+from lottery_hub.verdict import Measured, Tolerance, caveats, judge, summarise
 
 ONE_POINT = Tolerance(0.01)
 
@@ -15,8 +15,8 @@ ONE_POINT = Tolerance(0.01)
 def runs(standard, adversarial):
     """[(SA, RA), …] a seed, for each regime."""
     return {
-        "standard": [{"SA": sa, "RA": ra} for sa, ra in standard],
-        "adversarial": [{"SA": sa, "RA": ra} for sa, ra in adversarial],
+        "standard": [Measured(seed, sa, ra) for seed, (sa, ra) in enumerate(standard)],
+        "adversarial": [Measured(seed, sa, ra) for seed, (sa, ra) in enumerate(adversarial)],
     }
 
 
@@ -63,7 +63,14 @@ def test_means_over_seeds_are_compared():
     summary = summarise(dense)
     assert summary["standard"]["SA"] == pytest.approx(0.85)
     assert summary["standard"]["RA"] == pytest.approx(0.3)
-    assert summary["standard"]["seeds"] == dense["standard"]
+    assert summary["standard"]["seeds"] == [{"seed": 0, "SA": 0.9, "RA": 0.2}, {"seed": 1, "SA": 0.8, "RA": 0.4}]
+
+
+def test_the_deviation_over_seeds_is_the_sample_s_and_one_seed_has_none():
+    # 0.90 and 0.80: 0.1 / sqrt(2).
+    summary = summarise(runs([(0.9, 0.2), (0.8, 0.2)], [(0.8, 0.5), (0.8, 0.5)]))
+    assert summary["standard"]["deviation"] == {"SA": pytest.approx(0.1 / 2**0.5), "RA": 0.0}
+    assert summarise(DENSE)["standard"]["deviation"] == {"SA": None, "RA": None}
 
 
 def test_the_std_rule_is_the_sample_deviation_of_the_dense_runs():
@@ -102,38 +109,51 @@ def test_the_rule_is_named_in_words():
     assert Tolerance(0.01, True).describe() == "1 percentage point, by the lower 95 % bound of the paired difference"
 
 
-def intervals(low: float) -> dict[tuple[str, str], tuple[float, float]]:
-    return {(regime, figure): (low, 0.02) for regime in ("standard", "adversarial") for figure in ("SA", "RA")}
+def seen(right: int, of: int = 100):
+    """Runs of one seed in which the first so many images are right, in all four figures."""
+    bits = np.arange(of) < right
+    measured = [Measured(0, right / of, right / of, Outcomes(bits, bits))]
+    return {"standard": measured, "adversarial": measured}
 
 
-@pytest.mark.parametrize(("low", "wins"), [(-0.0099, True), (-0.01, False), (-0.0101, False), (0.001, True)])
-def test_non_inferiority_wants_the_whole_interval_above_the_bound(low, wins):
-    verdict = judge(DENSE, DENSE, Tolerance.parse("noninferiority:1", 1), intervals(low))
-    assert verdict["double_win"] is wins
-    assert verdict["margin"] == pytest.approx(low + 0.01)
-    assert verdict["figures"][0]["interval"] == [low, 0.02]
+def test_non_inferiority_wants_the_whole_interval_above_the_bound():
+    # Three of 100 images are lost: about 0 to 7 of them in 95 % of the samples.
+    verdict = judge(seen(90), seen(87), Tolerance.parse("noninferiority:5", 1))
+    low, high = verdict["figures"][0]["interval"]
+    assert -0.08 < low < -0.05 < -0.03 < high <= 0
+    assert not verdict["double_win"]
+    assert verdict["margin"] == pytest.approx(low + 0.05)
+    assert judge(seen(90), seen(87), Tolerance.parse("noninferiority:9", 1))["double_win"]
+    # The means alone differ by less than five points.
+    assert judge(seen(90), seen(87), Tolerance.parse("points:5", 1))["double_win"]
 
 
-def test_an_interval_changes_nothing_where_the_rule_does_not_ask_for_it():
-    assert judge(DENSE, DENSE, ONE_POINT, intervals(-0.5))["double_win"]
+def test_an_interval_that_touches_the_bound_is_not_above_it():
+    equal = judge(seen(90), seen(90), Tolerance.parse("noninferiority:0", 1))
+    assert equal["figures"][0]["interval"] == [0.0, 0.0]
+    assert not equal["double_win"]
+
+
+def test_where_single_images_were_not_kept_there_is_no_interval():
     assert judge(DENSE, DENSE, ONE_POINT)["figures"][0]["interval"] is None
-
-
-def test_non_inferiority_without_the_outcomes_of_images_is_refused():
+    assert summarise(DENSE)["standard"]["interval"] == {"SA": None, "RA": None}
     with pytest.raises(ConfigError, match="needs the outcome of every image"):
         judge(DENSE, DENSE, Tolerance(0.01, True))
 
 
-def test_differences_are_of_the_same_images_in_every_seed():
-    right, wrong = np.ones(4, bool), np.zeros(4, bool)
-    seen = {"standard": [Outcomes(right, wrong)], "adversarial": [Outcomes(right, right)]}
-    other = {"standard": [Outcomes(right, right)], "adversarial": [Outcomes(right, wrong)]}
-    assert differences(seen, other) == {
-        ("standard", "SA"): (0.0, 0.0),
-        ("standard", "RA"): (1.0, 1.0),
-        ("adversarial", "SA"): (0.0, 0.0),
-        ("adversarial", "RA"): (-1.0, -1.0),
-    }
+def test_a_mean_has_an_interval_of_its_own_wider_than_that_of_a_paired_difference():
+    low, high = summarise(seen(50))["standard"]["interval"]["SA"]
+    # 1.96 standard errors of a half from 100 images are 0.098.
+    assert low == pytest.approx(0.402, abs=0.02)
+    assert high == pytest.approx(0.598, abs=0.02)
+
+
+def test_a_run_is_read_from_the_record_of_a_split():
+    outcomes = Outcomes(np.array([True, True, False]), np.array([True, False, False]))
+    measured = Measured.of(7, {"SA": 2 / 3, "RA": 1 / 3, "samples": 3, "outcomes": outcomes.record()})
+    assert (measured.seed, measured.SA, measured.RA) == (7, 2 / 3, 1 / 3)
+    assert measured.bits("SA").tolist() == [True, True, False]
+    assert measured.bits("RA").tolist() == [True, False, False]
 
 
 def test_a_dense_figure_at_chance_is_named_as_a_caveat():

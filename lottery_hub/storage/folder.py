@@ -4,6 +4,7 @@
     config.json                     timm's own keys, and one "lottery_hub" object, see `manifest`
     {ticket,ladder,backbone}.safetensors   the compact tensors, see `codec`
     results.json                    the records
+    trained/NAME/                   ticket folders of the networks whose figures the records are, where they are kept
 
 A ladder folder is also a backbone folder, and any of its levels can be loaded as a ticket.
 """
@@ -11,6 +12,8 @@ A ladder folder is also a backbone folder, and any of its levels can be loaded a
 from __future__ import annotations
 
 import math
+import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,11 +30,18 @@ from lottery_hub.storage.codec import Values
 from lottery_hub.storage.manifest import BackboneManifest, Content, LadderManifest, TicketManifest
 from lottery_hub.tickets import Ladder, Ticket, level_at
 
-CONFIG, RESULTS, CARD = "config.json", "results.json", "README.md"
+CONFIG, RESULTS, CARD, TRAINED = "config.json", "results.json", "README.md", "trained"
 MAX_CONFIG_BYTES = 2**20
+_TRAINED_NAME = re.compile(r"(dense|ticket)-(standard|adversarial)-seed-\d{1,3}", re.ASCII)
 
 
-def save_ticket(ticket: Ticket, folder: Path | str, card: str | None = None, values: Values | None = None) -> Path:
+def save_ticket(
+    ticket: Ticket,
+    folder: Path | str,
+    card: str | None = None,
+    values: Values | None = None,
+    trained: Mapping[str, Path] | None = None,
+) -> Path:
     """Write a ticket folder, replacing an older one only when the new one is complete.
 
     Args:
@@ -39,6 +49,7 @@ def save_ticket(ticket: Ticket, folder: Path | str, card: str | None = None, val
         folder: where; missing parents are made.
         card: text of README.md; None writes no card.
         values: round the surviving weights to this type; None takes the smallest that loses nothing.
+        trained: name → ticket folder, to be copied to `trained/NAME`.
 
     Returns:
         The folder.
@@ -55,7 +66,7 @@ def save_ticket(ticket: Ticket, folder: Path | str, card: str | None = None, val
         "method": ticket.method,
     }
     arrays = codec.encode(ticket.weights, survived, 1, first=1, values=values)
-    return _save(Path(folder), "ticket", ticket, values, about, arrays, ticket.records, card)
+    return _save(Path(folder), "ticket", ticket, values, about, arrays, ticket.records, card, trained)
 
 
 def save_ladder(ladder: Ladder, folder: Path | str) -> Path:
@@ -171,6 +182,15 @@ def weights_path(folder: Path, about: BackboneManifest) -> Path:
     return folder / _weights_name(about.content)
 
 
+def trained_folders(folder: Path) -> dict[str, Path]:
+    """Return name → ticket folder of the trained networks that a ticket's folder holds, e.g. `dense-standard-seed-0`.
+
+    Only names that `find` gives are taken; what else lies there is nobody's.
+    """
+    found = {path.parent.name: path.parent for path in sorted((folder / TRAINED).glob("*/config.json"))}
+    return {name: path for name, path in found.items() if _TRAINED_NAME.fullmatch(name)}
+
+
 def max_weights_bytes(about: BackboneManifest) -> int:
     """Return the size beyond which a weights file is refused unread.
 
@@ -242,6 +262,7 @@ def _save(
     arrays: codec.Arrays,
     results: dict[str, Any],
     card: str | None,
+    trained: Mapping[str, Path] | None = None,
 ) -> Path:
     with atomic.new_folder(folder) as fresh:
         weights = fresh / _weights_name(content)
@@ -264,6 +285,8 @@ def _save(
         atomic.write_json(fresh / CONFIG, manifest.to_config(manifest.of(said)))
         if card is not None:
             atomic.write_text(fresh / CARD, card)
+        for name, source in (trained or {}).items():
+            shutil.copytree(source, fresh / TRAINED / name)
     return folder
 
 

@@ -1,0 +1,140 @@
+"""A closer look at the networks behind a verdict: does their robustness stand up to more than the verdict's attack?
+
+    checks        AutoAttack beside the verdict's own attack, and the checks of masked gradients (`masking`)
+
+What is found stands in the records under `scrutiny`, and on the card.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from lottery_hub.cards import render_card
+from lottery_hub.config import Attack
+from lottery_hub.data import Dataset, Split, sample
+from lottery_hub.environment import describe_environment
+from lottery_hub.errors import ConfigError, TicketError, printable
+from lottery_hub.evaluation import evaluate
+from lottery_hub.masking import check_masking
+from lottery_hub.outcomes import interval
+from lottery_hub.rendering import is_untouched
+from lottery_hub.storage import folder
+from lottery_hub.storage.manifest import TicketManifest
+from lottery_hub.tickets import Ticket
+
+Look = Literal["checks"]
+SAMPLES = 500  # test images of a look; all where there are fewer
+SEED = 0
+
+
+def look(
+    wanted: Look,
+    networks: Mapping[str, Ticket],
+    data: Dataset,
+    attack: Attack,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Take one look at trained networks.
+
+    Args:
+        wanted: which.
+        networks: e.g. `ticket-adversarial-seed-0` → trained ticket, as `find` keeps them.
+        data: its test split is sampled, with seed 0.
+        attack: the verdict's.
+        device: where to compute.
+
+    Returns:
+        The JSON-able record; it says which network, how many images, and what it was measured with.
+
+    Raises:
+        ConfigError: the attack is not in Linf, or there are too few classes for AutoAttack.
+    """
+    began = time.monotonic()
+    split = sample(data.test, min(SAMPLES, len(data.test)), SEED)
+    found = _checks(networks["ticket-adversarial-seed-0"], split, attack, device)
+    return {
+        "samples": len(split),
+        "seed": SEED,
+        **found,
+        "environment": describe_environment(device),
+        "seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def check_possible(wanted: Sequence[Look], data: Dataset, attack: Attack) -> None:
+    """Raise ConfigError where a look cannot be taken, before hours are spent on what it would look at."""
+    if "checks" in wanted and (attack.norm != "linf" or len(data.classes) < 4):
+        raise ConfigError("the checks are for attacks in Linf and four classes or more; leave out --checks")
+
+
+def look_at_folder(
+    place: Path, wanted: Sequence[Look], data: Dataset, device: torch.device | str = "cpu"
+) -> list[Look]:
+    """Take the looks that a judged ticket's folder has no record of yet, and write the folder again with them.
+
+    The card is rendered again unless it was changed by hand.
+
+    Returns:
+        What was looked at.
+
+    Raises:
+        TicketError: the networks behind the verdict are not in the folder, or the images are others.
+    """
+    ticket = folder.load_ticket(place)
+    missing = [name for name in wanted if name not in ticket.records["scrutiny"]]
+    if not missing:
+        return []
+    check_images(ticket, data)
+    trained = folder.trained_folders(place)
+    networks = {name: folder.load_ticket(path) for name, path in trained.items()}
+    if "ticket-adversarial-seed-0" not in networks:
+        raise TicketError(f"{printable(place)} does not hold the trained networks behind its verdict; run find again")
+    attack = Attack.parse(ticket.records["plan"]["transfer"]["test_attack"])
+    check_possible(missing, data, attack)
+    found = {name: look(name, networks, data, attack, device) for name in missing}
+    seen = replace(ticket, records=ticket.records | {"scrutiny": ticket.records["scrutiny"] | found})
+    own = (place / folder.CARD).read_text(encoding="utf-8") if (place / folder.CARD).is_file() else None
+    card = own if own is not None and not is_untouched(own) else render_card(seen)
+    about = folder.read_about(place)
+    assert isinstance(about, TicketManifest)
+    folder.save_ticket(seen, place, card, values=about.values, trained=trained)
+    return missing
+
+
+def check_images(ticket: Ticket, data: Dataset) -> None:
+    """Raise TicketError unless these are the images on which a ticket's figures were measured."""
+    recorded = ticket.records["data"]["fingerprint"]
+    if data.fingerprint != recorded:
+        raise TicketError(
+            f"{printable(data.name)} holds other images than those of the records (fingerprint {data.fingerprint}, "
+            f"not {printable(recorded)}); give the right ones with --dataset"
+        )
+
+
+def _checks(network: Ticket, split: Split, attack: Attack, device: torch.device | str) -> dict[str, Any]:
+    """Measure by the verdict's attack and by AutoAttack, on the same images, and check for masked gradients."""
+    image_size = network.records["recipe"]["image_size"]
+    model = network.to_normalised().to(device)
+    attacks = [attack, Attack(method="autoattack", norm=attack.norm, eps=attack.eps)]
+    rows, bits = [], []
+    for each in attacks:
+        measured = evaluate(model, split, attack=each, image_size=image_size, seed=SEED, device=device)
+        assert measured.outcomes is not None
+        assert measured.outcomes.RA is not None
+        bits.append(measured.outcomes.RA)
+        rows.append({"attack": each.describe(), **measured.record(), "outcomes": measured.outcomes.record()})
+    checks = check_masking(model, split, attack.eps, image_size=image_size, seed=SEED, device=device)
+    return {
+        "network": "ticket, adversarial transfer, seed 0",
+        "attacks": rows,
+        "gap": rows[0]["RA"] - rows[1]["RA"],
+        "gap_interval": list(interval([bits[0]], [bits[1]])),
+        "checks": [check.record() for check in checks],
+        "passed": all(check.passed for check in checks),
+    }
