@@ -10,7 +10,7 @@ import typer
 from lottery_hub import __version__
 from lottery_hub.errors import LotteryHubError, printable
 
-from . import backbones, export, find, hub, make, show, use
+from . import backbones, export, find, hub, make, show, use, verify
 
 app = typer.Typer(
     help="Find, keep and share double-win lottery tickets: sparse, accurate and robust subnetworks of timm ResNets.",
@@ -26,6 +26,7 @@ app.command("finetune")(use.finetune_command)
 app.command("evaluate")(use.evaluate_command)
 app.command("show")(show.show_command)
 app.command("export")(export.export_command)
+app.command("verify")(verify.verify_command)
 app.command("push")(hub.push_command)
 app.command("pull")(hub.pull_command)
 app.command("search")(hub.search_command)

@@ -24,6 +24,15 @@ def push_command(
     tag: Annotated[str | None, typer.Option(help="Tag for the commit, e.g. v1.", show_default=False)] = None,
     revision: Annotated[str | None, typer.Option(help="Branch; made where there is none.", show_default=False)] = None,
     no_timm: Annotated[bool, typer.Option("--no-timm", help="Leave out the dense copy for plain timm.")] = False,
+    models: Annotated[
+        bool, typer.Option("--models", help="Add the trained networks behind the verdict, for `verify`.")
+    ] = False,
+    no_checks: Annotated[
+        bool, typer.Option("--no-checks", help="Publish a verdict without AutoAttack and checks of masked gradients.")
+    ] = False,
+    dataset: Annotated[
+        str | None, typer.Option(help="The verdict's images, where its records name a folder.", show_default=False)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all here, and send nothing.")] = False,
     deadline: Deadline = 900.0,
     as_json: options.Json = False,
@@ -34,7 +43,10 @@ def push_command(
     from lottery_hub.connection import Patience
     from lottery_hub.errors import printable
     from lottery_hub.publishing import push_ticket
+    from lottery_hub.scrutiny import images_of
+    from lottery_hub.storage.folder import find_folder, load_ticket
 
+    data = images_of(load_ticket(find_folder(folder)), dataset) if dataset else None
     done = push_ticket(
         folder,
         repo,
@@ -42,6 +54,9 @@ def push_command(
         tag=tag,
         revision=revision,
         timm=not no_timm,
+        models=models,
+        checks=not no_checks,
+        data=data,
         dry_run=dry_run,
         patience=Patience(deadline),
     )
@@ -69,6 +84,7 @@ def pull_command(
         Path | None,
         typer.Option(help="Copy the files to this folder; unless given, they stay in the cache.", show_default=False),
     ] = None,
+    models: Annotated[bool, typer.Option("--models", help="Also the trained networks behind the verdict.")] = False,
     deadline: Deadline = 300.0,
     as_json: options.Json = False,
 ) -> None:
@@ -78,7 +94,7 @@ def pull_command(
     from lottery_hub.pulling import pull
     from lottery_hub.storage.folder import check_folder
 
-    pulled = pull(ref, revision=revision, local_dir=local_dir, patience=Patience(deadline))
+    pulled = pull(ref, revision=revision, local_dir=local_dir, models=models, patience=Patience(deadline))
     content = check_folder(pulled.folder).content
     if as_json:
         told = {"folder": str(pulled.folder), "repo": pulled.repo_id, "commit": pulled.commit, "content": content}

@@ -6,6 +6,7 @@ unless this module made them safe.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from typing import Any
@@ -26,6 +27,7 @@ from lottery_hub.rendering import (
     render,
     whole,
 )
+from lottery_hub.storage.atomic import json_text
 from lottery_hub.tickets import Ticket
 from lottery_hub.verdict import FIGURES
 
@@ -121,6 +123,7 @@ def _context(ticket: Ticket) -> dict[str, Any]:
         recipe = _preset(records)
         context |= {
             "figures": _figures(records),
+            "digest": Safe(hashlib.sha256(json_text(records).encode()).hexdigest()),
             "preset": recipe.get("preset"),
             "command": _command(records, recipe),
         }

@@ -26,6 +26,7 @@ Schedule = Literal["constant", "cosine", "steps", "one-cycle"]
 STRONG = ("apgd-ce", "apgd-dlr", "square", "autoattack")
 
 REGIMES: tuple[Regime, ...] = ("standard", "adversarial")
+MAX_SEEDS = 100  # of one find
 SEEDS = 2**32  # training spreads a seed over the generator's 64 bits, which larger ones would overflow
 
 
@@ -347,7 +348,7 @@ class FindPlan(Frozen):
     draw: DrawPlan
     ladder: str = "auto"
     transfer: TransferPlan
-    seeds: int = Field(default=1, ge=1, le=100)
+    seeds: int = Field(default=1, ge=1, le=MAX_SEEDS)
     tolerance: str = "auto"
     scan: Literal["bisect", "all"] = "bisect"
     controls: bool = False

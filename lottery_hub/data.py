@@ -214,10 +214,19 @@ def sample(split: Split, count: int, seed: int) -> Split:
     Raises:
         DataError: the split has fewer.
     """
-    if count > len(split):
-        raise DataError(f"there are {len(split)} test images, not {count}")
-    rows = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count].sort().values
+    rows = sampled_rows(len(split), count, seed)
     return Split(split.images[rows], split.labels[rows])
+
+
+def sampled_rows(total: int, count: int, seed: int) -> torch.Tensor:
+    """Return which rows `sample` takes: int64 [count], ascending.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    if count > total:
+        raise DataError(f"there are {total} test images, not {count}")
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count].sort().values
 
 
 def load_planned(plan: DataPlan) -> Dataset:

@@ -34,7 +34,7 @@ from lottery_hub.storage.folder import (
 )
 from lottery_hub.tickets import Ladder, Ticket, ticket_of
 from lottery_hub.transferring import transfer
-from lottery_hub.verdict import Measured, Runs, Tolerance, caveats, judge, summarise
+from lottery_hub.verdict import Splits, Tolerance, caveats, compare, level_name, pick, splits_of, summarise
 
 
 def find(
@@ -90,20 +90,14 @@ def find(
         dense = bench.measure(ladder.ticket(0), level_name(0))
         tell("dense", {"level": 0, "sparsity": 0.0, **summarise(dense["test"])})
 
-        def compare(ticket: Ticket, name: str) -> dict[str, Any]:
-            measured = bench.measure(ticket, name)
-            row = summarise(measured["test"]) | judge(dense["test"], measured["test"], tolerance)
-            held_out = judge(dense["validation"], measured["validation"], tolerance)
-            return row | {"validation": summarise(measured["validation"]) | held_out}
-
         def try_level(level: int) -> dict[str, Any]:
             row = {"level": level, "sparsity": ladder.sparsities[level]}
-            row |= compare(ladder.ticket(level), level_name(level))
+            row |= compare(dense, bench.measure(ladder.ticket(level), level_name(level)), tolerance)
             tell("level", row)
             return row
 
         rows, chosen = judge_levels(ladder.levels, plan.scan, try_level)
-        controls = _controls(bench, ladder, chosen["level"], compare) if plan.controls else []
+        controls = _controls(bench, ladder, chosen["level"], dense, tolerance) if plan.controls else []
         trained = bench.trained({"dense": level_name(0), "ticket": level_name(chosen["level"])})
         summary = {
             "double_win": chosen["double_win"],
@@ -123,6 +117,7 @@ def find(
             "scrutiny": {name: bench.look(name, trained) for name in looks},
         }
         records = summary | {
+            "fingerprint": ladder.ticket(chosen["level"]).fingerprint(),
             "plan": _published(plan, data, known[1] if known else "draw").record(),
             "data": data.describe(),
             "environment": describe_environment(device),
@@ -134,26 +129,14 @@ def find(
     return {"ticket": str(folder), **summary}
 
 
-def level_name(level: int) -> str:
-    """Return the name that a level has among the units of a run and in the records of its transfers."""
-    return f"level-{level:02d}"
-
-
 def judge_levels(
     levels: int, scan: str, try_level: Callable[[int], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Try levels and return (rows in order of level, the row that is picked).
+    """Try levels and return (rows in order of level, the row that `verdict.pick` takes).
 
-    Levels are picked by the validation split alone: the sparsest that is a double win there, else the one with the
-    smallest shortfall. What its test figures say is then said of one level, not of the best of many.
-
-    `all` tries each. `bisect` assumes that below a double-win level every level wins too: it halves the
+    `all` tries each. `bisect` assumes that below a level that wins on validation every level does: it halves the
     range of candidates with every level it tries.
     """
-
-    def wins(row: dict[str, Any]) -> bool:
-        return bool(row["validation"]["double_win"])
-
     if scan == "all":
         rows = [try_level(level) for level in range(1, levels + 1)]
     else:
@@ -162,10 +145,9 @@ def judge_levels(
         while low < high:
             middle = (low + high + 1) // 2
             rows.append(try_level(middle))
-            low, high = (middle, high) if wins(rows[-1]) else (low, middle - 1)
+            low, high = (middle, high) if rows[-1]["validation"]["double_win"] else (low, middle - 1)
         rows.sort(key=lambda row: row["level"])
-    winners = [row for row in rows if wins(row)]
-    return rows, winners[-1] if winners else max(rows, key=lambda row: row["validation"]["margin"])
+    return rows, pick(rows)
 
 
 def known_ladder(plan: FindPlan, backbone: Backbone) -> tuple[Ladder, str] | None:
@@ -218,22 +200,17 @@ class _Bench:
     report: Report
     records: list[dict[str, Any]] = field(default_factory=list)
 
-    def measure(self, ticket: Ticket, name: str) -> dict[str, Runs]:
+    def measure(self, ticket: Ticket, name: str) -> Splits:
         """Return all regimes and seeds of a ticket, on `validation` and `test`; `name` tells its units apart."""
-        splits: dict[str, dict[Regime, list[Measured]]] = {
-            split: {regime: [] for regime in REGIMES} for split in ("validation", "test")
-        }
+        records = []
         for regime in REGIMES:
             for seed in range(self.plan.seeds):
                 unit = _unit(name, regime, seed)
                 about = {"unit": unit, "name": name, "regime": regime, "seed": seed}
                 self.report("unit", about | {"finished": self.run.has(unit)})
-
-                record = self.run.once(unit, partial(self._transfer, ticket, regime, seed, about))
-                self.records.append({"ticket": name, "sparsity": ticket.sparsity} | record)
-                splits["test"][regime].append(Measured.of(seed, record))
-                splits["validation"][regime].append(Measured.of(seed, record["validation"]))
-        return dict(splits)
+                records.append(self.run.once(unit, partial(self._transfer, ticket, regime, seed, about)))
+        self.records += [{"ticket": name, "sparsity": ticket.sparsity} | record for record in records]
+        return splits_of(records)
 
     def trained(self, names: Mapping[str, str]) -> dict[str, Path]:
         """Return the folders of trained networks, e.g. `ticket-adversarial-seed-0`, for {"ticket": its unit name}."""
@@ -282,9 +259,7 @@ def _unit(name: str, regime: Regime, seed: int) -> str:
     return f"transfer-{name}-{regime}-seed-{seed}"
 
 
-def _controls(
-    bench: _Bench, ladder: Ladder, level: int, compare: Callable[[Ticket, str], dict[str, Any]]
-) -> list[dict[str, Any]]:
+def _controls(bench: _Bench, ladder: Ladder, level: int, dense: Splits, tolerance: Tolerance) -> list[dict[str, Any]]:
     """Transfer one-shot-magnitude and random masks with as many kept weights as the chosen level."""
     rows = []
     backbone, names = ladder.backbone, ladder.backbone.prunable
@@ -297,7 +272,7 @@ def _controls(
     for method, scored in scores.items():
         ticket = ticket_of(backbone, keep_highest(scored, backbone.dense_mask(), kept), level, method, {})
         row = {"method": method, "sparsity": ticket.sparsity}
-        rows.append(row | compare(ticket, f"{method}-{level_name(level)}"))
+        rows.append(row | compare(dense, bench.measure(ticket, f"{method}-{level_name(level)}"), tolerance))
         bench.report("control", rows[-1])
     return rows
 

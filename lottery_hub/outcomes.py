@@ -69,7 +69,8 @@ def interval(ticket: Sequence[Bits], dense: Sequence[Bits] | None = None) -> tup
     Source: Efron & Tibshirani 1993, percentile interval.
     """
     values = _mean(ticket) - (_mean(dense) if dense is not None else 0.0)
-    generator = np.random.default_rng(0)
+    # numpy promises that the numbers of this generator never change, so that anybody computes the same interval again.
+    generator = np.random.RandomState(0)
     # Only so many different values occur, so an image is drawn by drawing how often each value does.
     levels, counts = np.unique(values, return_counts=True)
     drawn = generator.multinomial(len(values), counts / len(values), size=RESAMPLES)

@@ -19,13 +19,15 @@ from typing import Any
 
 from lottery_hub.cards import render_card
 from lottery_hub.connection import Conversation, Patience, is_missing, status
+from lottery_hub.data import Dataset
 from lottery_hub.downloads import digests, listed_files
-from lottery_hub.errors import PublishError, TicketError, printable
+from lottery_hub.errors import LotteryHubError, PublishError, TicketError, printable
 from lottery_hub.exporting import TIMM_WEIGHTS, timm_config
 from lottery_hub.ladder_cards import render_ladder_card
 from lottery_hub.rendering import is_untouched
+from lottery_hub.scrutiny import images_of, look_at_folder
 from lottery_hub.storage import files, folder
-from lottery_hub.storage.folder import CARD, CONFIG, RESULTS
+from lottery_hub.storage.folder import CARD, CONFIG, RESULTS, TRAINED
 from lottery_hub.storage.manifest import LadderManifest, TicketManifest, to_config
 from lottery_hub.tickets import Ladder, Ticket
 
@@ -83,10 +85,16 @@ def push_ticket(
     tag: str | None = None,
     revision: str | None = None,
     timm: bool = True,
+    models: bool = False,
+    checks: bool = True,
+    data: Dataset | None = None,
     dry_run: bool = False,
     patience: Patience | None = None,
 ) -> Published:
     """Publish a ticket or a ladder on the Hugging Face Hub.
+
+    A verdict that nobody has looked at closer (see `scrutiny`) is looked at first, and its folder written again with
+    what was found.
 
     Args:
         source: a ticket, a ladder, or a folder of one.
@@ -95,6 +103,9 @@ def push_ticket(
         tag: name of a tag for the commit; an older tag of that name is never moved.
         revision: branch to commit to, made where there is none; None means "main".
         timm: add the dense network of a ticket, for `timm.create_model("hf-hub:USER/NAME", pretrained=True)`.
+        models: add the trained networks behind a verdict, so that others can measure them again.
+        checks: look closer at a verdict's networks; False publishes it as it is.
+        data: the images of the verdict; None loads them by the name in its records.
         dry_run: check everything here and send nothing.
         patience: how long to try.
 
@@ -107,7 +118,9 @@ def push_ticket(
     """
     _check_repo_id(repo_id)
     with _as_folder(source) as place:
-        prepared = prepare(place, repo_id, timm=timm)
+        if checks:
+            _look_closer(place, data)
+        prepared = prepare(place, repo_id, timm=timm, models=models)
     sizes = {name: len(content) for name, content in sorted(prepared.files.items())}
     if dry_run:
         return Published(repo_id, _url(repo_id, revision), None, False, None, sizes, prepared.edited)
@@ -122,7 +135,23 @@ def push_ticket(
     return Published(repo_id, _url(repo_id, revision), commit, changed, tag, sizes, prepared.edited)
 
 
-def prepare(place: Path, repo_id: str, *, timm: bool = True) -> Prepared:
+def _look_closer(place: Path, data: Dataset | None) -> None:
+    """Run the checks of a verdict that has none, where its networks are at hand."""
+    if not isinstance(folder.read_about(place), TicketManifest):
+        return
+    ticket = folder.load_ticket(place)
+    if ticket.double_win is None or "checks" in ticket.records.get("scrutiny", {}):
+        return
+    try:
+        look_at_folder(place, ["checks"], data or images_of(ticket))
+    except LotteryHubError as problem:
+        raise PublishError(
+            f"the verdict was never checked for masked gradients, and cannot be: {problem}; or publish it unchecked "
+            "with --no-checks"
+        ) from problem
+
+
+def prepare(place: Path, repo_id: str, *, timm: bool = True, models: bool = False) -> Prepared:
     """Return the files of a repository, made from a folder that is read and checked whole.
 
     Raises:
@@ -141,6 +170,8 @@ def prepare(place: Path, repo_id: str, *, timm: bool = True) -> Prepared:
         if timm:
             config |= timm_config(ticket)
             content[TIMM_WEIGHTS] = files.tensor_bytes(ticket.to_model().state_dict())
+        if models:
+            content |= _trained(place, ticket)
         card = render_card(ticket, repo_id, timm=timm)
     else:
         ladder = folder.load_ladder(place)
@@ -151,6 +182,25 @@ def prepare(place: Path, repo_id: str, *, timm: bool = True) -> Prepared:
     edited = own is not None and not is_untouched(own)
     content[CARD] = (own if edited and own is not None else card).encode()
     return Prepared(content, title, edited)
+
+
+def _trained(place: Path, ticket: Ticket) -> dict[str, bytes]:
+    """Return path → contents of the trained networks behind a verdict."""
+    networks = folder.trained_folders(place)
+    if not networks:
+        raise TicketError(f"{printable(place)} does not hold the trained networks of its verdict; run find again")
+    known = {transfer["trained"] for transfer in ticket.records["transfers"]}
+    content = {}
+    for name, path in networks.items():
+        if folder.load_ticket(path).fingerprint() not in known:
+            raise TicketError(f"{printable(path)} is none of the networks that the records are of")
+        for file in (folder.weights_path(path, folder.read_about(path)).name, CONFIG, RESULTS):
+            content[f"{TRAINED}/{name}/{file}"] = (path / file).read_bytes()
+    return content
+
+
+def _is_ours(path: str) -> bool:
+    return path in OURS or path.startswith(f"{TRAINED}/")
 
 
 @dataclass
@@ -195,7 +245,7 @@ class _Push:
             return self.head, False
         if tag is not None and tag in self._tags():
             raise PublishError(f"{self.repo_id} has a tag {printable(tag)} already; choose another, tags are not moved")
-        parent, stale = self.head, sorted(self.there.keys() & OURS - prepared.files.keys())
+        parent, stale = self.head, self._stale(prepared)
 
         def send() -> str:
             operations = [CommitOperationAdd(name, content) for name, content in sorted(prepared.files.items())]
@@ -251,10 +301,12 @@ class _Push:
 
     def _holds(self, prepared: Prepared) -> bool:
         """Whether the head has exactly these files, besides some that are none of ours."""
-        stale = self.there.keys() & OURS - prepared.files.keys()
-        return not stale and all(
+        return not self._stale(prepared) and all(
             self.there.get(name, "") in digests(content) for name, content in prepared.files.items()
         )
+
+    def _stale(self, prepared: Prepared) -> list[str]:
+        return sorted(name for name in self.there.keys() - prepared.files.keys() if _is_ours(name))
 
     def _refs(self) -> Any:
         from huggingface_hub import HfApi

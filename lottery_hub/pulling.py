@@ -23,7 +23,7 @@ from lottery_hub import downloads
 from lottery_hub.connection import Conversation, Patience, is_missing, redacted
 from lottery_hub.errors import DownloadError, LotteryHubError, TicketError, printable
 from lottery_hub.storage import atomic, files, folder
-from lottery_hub.storage.folder import CARD, CONFIG, MAX_CONFIG_BYTES, RESULTS
+from lottery_hub.storage.folder import CARD, CONFIG, MAX_CONFIG_BYTES, RESULTS, TRAINED
 from lottery_hub.storage.manifest import BackboneManifest
 from lottery_hub.tickets import Ladder, Ticket
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 MAX_CARD_BYTES = 4 * 2**20
 
 # What a copy of an older version may consist of.
-_COPIED = {CARD, CONFIG, RESULTS} | {f"{content}.safetensors" for content in ("ticket", "ladder", "backbone")}
+_COPIED = {CARD, CONFIG, RESULTS, TRAINED} | {f"{content}.safetensors" for content in ("ticket", "ladder", "backbone")}
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(.+))?", re.ASCII)
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.+", re.DOTALL)
 
@@ -96,6 +96,7 @@ def pull(
     *,
     revision: str | None = None,
     local_dir: Path | str | None = None,
+    models: bool = False,
     patience: Patience | None = None,
 ) -> Pulled:
     """Bring what a reference names to this machine.
@@ -104,6 +105,7 @@ def pull(
         ref: see `load_ticket`.
         revision: branch, tag or commit on the Hub; None means "main".
         local_dir: a new folder to copy the files to, or an older copy to replace; None leaves them where they are.
+        models: also the trained networks behind a verdict, where a repository has them.
         patience: how long to try.
 
     Returns:
@@ -113,10 +115,11 @@ def pull(
         TicketError: there is nothing of that name, or it is no ticket.
         DownloadError: the Hub, or what is behind the address, did not deliver.
     """
-    pulled = _locate(str(ref), revision, patience or Patience(), with_card=local_dir is not None)
+    card_too = local_dir is not None or models
+    pulled = _locate(str(ref), revision, patience or Patience(), card_too=card_too, models=models)
     if local_dir is None:
         return pulled
-    return replace(pulled, folder=_copy(pulled.folder, Path(local_dir)))
+    return replace(pulled, folder=_copy(pulled.folder, Path(local_dir), models))
 
 
 def is_remote(ref: str) -> bool:
@@ -125,7 +128,7 @@ def is_remote(ref: str) -> bool:
     return not there and bool(_HUB_ID.fullmatch(ref) or _ADDRESS.fullmatch(ref))
 
 
-def _locate(ref: str, revision: str | None, patience: Patience, with_card: bool) -> Pulled:
+def _locate(ref: str, revision: str | None, patience: Patience, *, card_too: bool, models: bool) -> Pulled:
     repo = _HUB_ID.fullmatch(ref) if is_remote(ref) else None
     if repo is None and revision is not None:
         raise TicketError(f"{redacted(printable(ref))} has no revisions: only repositories of the Hub do")
@@ -133,10 +136,10 @@ def _locate(ref: str, revision: str | None, patience: Patience, with_card: bool)
         return _from_address(ref, patience) if is_remote(ref) else Pulled(folder.find_folder(ref))
     if repo[2] and revision is not None:
         raise TicketError(f"{printable(ref)} names a revision already; leave out one of the two")
-    return _from_hub(repo[1], repo[2] or revision, patience, with_card)
+    return _from_hub(repo[1], repo[2] or revision, patience, card_too=card_too, models=models)
 
 
-def _from_hub(repo_id: str, revision: str | None, patience: Patience, with_card: bool) -> Pulled:
+def _from_hub(repo_id: str, revision: str | None, patience: Patience, *, card_too: bool, models: bool) -> Pulled:
     try:
         commit = downloads.pin(repo_id, revision, patience=patience)
     except DownloadError as problem:
@@ -147,9 +150,25 @@ def _from_hub(repo_id: str, revision: str | None, patience: Patience, with_card:
     about = folder.read_about(config.parent)
     for name, limit in _needed(about).items():
         commit.fetch(name, limit=limit, sha256=about.hashes.get(name, "").removeprefix("sha256:"))
-    if with_card and commit.has(CARD):
+    if card_too and commit.has(CARD):
         commit.fetch(CARD, limit=MAX_CARD_BYTES)
+    if models:
+        _fetch_models(commit)
     return Pulled(config.parent, repo_id, commit.sha)
+
+
+def _fetch_models(commit: downloads.Commit) -> None:
+    """Fetch the trained networks of a verdict that a repository has; each is a ticket folder of its own."""
+    results = files.read_json(commit.fetch(RESULTS, limit=files.MAX_JSON_BYTES))
+    seeds = results.get("seeds")
+    for inside in folder.trained_places(seeds if type(seeds) is int else 0):
+        config = f"{inside}/{CONFIG}"
+        if not commit.has(config):
+            continue
+        about = folder.read_about(commit.fetch(config, limit=MAX_CONFIG_BYTES).parent)
+        for needed, limit in _needed(about).items():
+            sha256 = about.hashes.get(needed, "").removeprefix("sha256:")
+            commit.fetch(f"{inside}/{needed}", limit=limit, sha256=sha256)
 
 
 def _from_address(address: str, patience: Patience) -> Pulled:
@@ -209,7 +228,7 @@ def _needed(about: BackboneManifest) -> dict[str, int]:
     return {folder.weights_path(Path(), about).name: folder.max_weights_bytes(about), RESULTS: files.MAX_JSON_BYTES}
 
 
-def _copy(source: Path, target: Path) -> Path:
+def _copy(source: Path, target: Path, models: bool) -> Path:
     """Copy a ticket's files to a new folder, or in place of an older copy; nothing else is ever replaced."""
     about = folder.read_about(source)
     names = [CONFIG, *_needed(about), CARD]
@@ -219,6 +238,8 @@ def _copy(source: Path, target: Path) -> Path:
         for name in names:
             if files.is_file(source / name):
                 shutil.copyfile(source / name, fresh / name)
+        for name, network in folder.trained_folders(source).items() if models else ():
+            shutil.copytree(network, fresh / TRAINED / name)
         folder.check_folder(fresh)
     return target
 

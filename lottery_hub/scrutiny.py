@@ -16,8 +16,8 @@ from typing import Any, Literal
 import torch
 
 from lottery_hub.cards import render_card
-from lottery_hub.config import Attack
-from lottery_hub.data import Dataset, Split, sample
+from lottery_hub.config import Attack, DataPlan
+from lottery_hub.data import Dataset, Split, load_planned, sample
 from lottery_hub.environment import describe_environment
 from lottery_hub.errors import ConfigError, TicketError, printable
 from lottery_hub.evaluation import evaluate
@@ -105,6 +105,23 @@ def look_at_folder(
     assert isinstance(about, TicketManifest)
     folder.save_ticket(seen, place, card, values=about.values, trained=trained)
     return missing
+
+
+def images_of(ticket: Ticket, dataset: str | None = None) -> Dataset:
+    """Load the images on which a ticket's figures were measured, from elsewhere where `dataset` says so.
+
+    Raises:
+        DataError: they are not to be had.
+        TicketError: what is there are other images.
+    """
+    said = ticket.records["plan"]["data"] if "plan" in ticket.records else {}
+    data = ticket.records["data"]
+    plan = DataPlan.parse(
+        {"dataset": data["name"], "fraction": data["fraction"], "image_size": data["image_size"]} | said
+    )
+    loaded = load_planned(plan.changed(dataset=dataset))
+    check_images(ticket, loaded)
+    return loaded
 
 
 def check_images(ticket: Ticket, data: Dataset) -> None:

@@ -7,7 +7,7 @@ It is a double win if it matches on SA and RA, under standard and under adversar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -103,6 +103,22 @@ class Measured:
 
 
 Runs = Mapping[Regime, Sequence[Measured]]  # one a seed
+Splits = Mapping[str, Runs]  # of `validation` and `test`
+
+
+def splits_of(transfers: Iterable[Mapping[str, Any]]) -> Splits:
+    """Return the runs on both splits, given the records of one network's transfers.
+
+    Raises:
+        TicketError: the outcomes are not of so many images.
+    """
+    found: dict[str, dict[Regime, list[Measured]]] = {
+        split: {regime: [] for regime in REGIMES} for split in ("validation", "test")
+    }
+    for record in transfers:
+        found["test"][record["regime"]].append(Measured.of(record["seed"], record))
+        found["validation"][record["regime"]].append(Measured.of(record["seed"], record["validation"]))
+    return dict(found)
 
 
 def summarise(runs: Runs) -> dict[str, Any]:
@@ -201,3 +217,27 @@ def judge(dense: Runs, ticket: Runs, tolerance: Tolerance) -> dict[str, Any]:
         "margin": min(row["slack"] for row in rows),
         "figures": rows,
     }
+
+
+def compare(dense: Splits, ticket: Splits, tolerance: Tolerance) -> dict[str, Any]:
+    """Return the row of a ticket: summary and decision on the test split, and on `validation` inside it."""
+    held_out = summarise(ticket["validation"]) | judge(dense["validation"], ticket["validation"], tolerance)
+    return summarise(ticket["test"]) | judge(dense["test"], ticket["test"], tolerance) | {"validation": held_out}
+
+
+def pick(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row of the level that is reported, by the validation split alone.
+
+    It is the sparsest that is a double win there, else the one with the smallest shortfall. What its test figures say
+    is then said of one level, not of the best of many.
+
+    Args:
+        rows: of the levels tried, in order.
+    """
+    winners = [row for row in rows if row["validation"]["double_win"]]
+    return winners[-1] if winners else max(rows, key=lambda row: row["validation"]["margin"])
+
+
+def level_name(level: int) -> str:
+    """Return the name that a level's transfers have in records."""
+    return f"level-{level:02d}"

@@ -24,8 +24,8 @@ FLOORS = [
     {"cards", "runs", "sources", "exporting"},
     {"ladder_cards", "searching", "scrutiny"},
     {"publishing"},
-    {"pretraining", "drawing", "transferring"},
-    {"finding"},
+    {"pretraining", "drawing", "transferring", "consistency"},
+    {"finding", "verifying"},
 ]
 DOORS = {
     "safetensors": {"storage/files.py"},

@@ -255,13 +255,14 @@ def test_a_changed_setting_is_refused_with_the_difference(
 def test_no_double_win_still_gives_the_best_level_marked_as_such(
     plan: FindPlan, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = finding.judge
+    real = finding.compare
 
     def strict(*arguments: Any) -> dict[str, Any]:
-        judged = real(*arguments)
-        return judged | {"double_win": False, "margin": -judged["margin"]}
+        row = real(*arguments)
+        lost = {"double_win": False, "margin": -row["validation"]["margin"]}
+        return row | {"double_win": False, "validation": row["validation"] | lost}
 
-    monkeypatch.setattr(finding, "judge", strict)
+    monkeypatch.setattr(finding, "compare", strict)
     summary = find(plan.with_settings(["seeds=1", "controls=false"]), tmp_path / "run", data=tiny_data)
     assert summary["double_win"] is False
     assert summary["level"] == max(summary["levels"], key=lambda row: row["validation"]["margin"])["level"]

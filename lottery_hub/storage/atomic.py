@@ -59,8 +59,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON (no NaN), indented, whole or absent."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write strict JSON, whole or absent."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return strict JSON (no NaN), indented, as it is written to files."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _put_in_place(fresh: Path, target: Path) -> None:

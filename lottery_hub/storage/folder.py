@@ -12,7 +12,6 @@ A ladder folder is also a backbone folder, and any of its levels can be loaded a
 from __future__ import annotations
 
 import math
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from lottery_hub import __version__
 from lottery_hub.backbones import Backbone, layout
+from lottery_hub.config import MAX_SEEDS, REGIMES
 from lottery_hub.errors import TicketError, printable
 from lottery_hub.masks import Mask
 from lottery_hub.storage import atomic, codec, files, manifest
@@ -32,7 +32,6 @@ from lottery_hub.tickets import Ladder, Ticket, level_at
 
 CONFIG, RESULTS, CARD, TRAINED = "config.json", "results.json", "README.md", "trained"
 MAX_CONFIG_BYTES = 2**20
-_TRAINED_NAME = re.compile(r"(dense|ticket)-(standard|adversarial)-seed-\d{1,3}", re.ASCII)
 
 
 def save_ticket(
@@ -182,13 +181,20 @@ def weights_path(folder: Path, about: BackboneManifest) -> Path:
     return folder / _weights_name(about.content)
 
 
-def trained_folders(folder: Path) -> dict[str, Path]:
-    """Return name → ticket folder of the trained networks that a ticket's folder holds, e.g. `dense-standard-seed-0`.
+def trained_places(seeds: int) -> list[str]:
+    """Return where a ticket's folder holds the trained networks of a verdict, e.g. `trained/dense-standard-seed-0`."""
+    return [
+        f"{TRAINED}/{network}-{regime}-seed-{seed}"
+        for network in ("dense", "ticket")
+        for regime in REGIMES
+        for seed in range(min(seeds, MAX_SEEDS))
+    ]
 
-    Only names that `find` gives are taken; what else lies there is nobody's.
-    """
-    found = {path.parent.name: path.parent for path in sorted((folder / TRAINED).glob("*/config.json"))}
-    return {name: path for name, path in found.items() if _TRAINED_NAME.fullmatch(name)}
+
+def trained_folders(folder: Path) -> dict[str, Path]:
+    """Return name → ticket folder of the trained networks that a ticket's folder holds."""
+    places = [folder / place for place in trained_places(MAX_SEEDS)]
+    return {place.name: place for place in places if files.is_file(place / CONFIG)}
 
 
 def max_weights_bytes(about: BackboneManifest) -> int:

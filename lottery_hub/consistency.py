@@ -1,0 +1,167 @@
+"""Do the records of a ticket hold together? Everything that can be computed again from them, is.
+
+A verdict rests on outcomes of single images; counts, accuracies, means, deviations, intervals, tolerances, the level
+that was picked and the verdict all follow from those. A figure that was changed by itself contradicts the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lottery_hub.config import Attack, FindPlan
+from lottery_hub.errors import LotteryHubError, TicketError, printable
+from lottery_hub.outcomes import Outcomes, interval
+from lottery_hub.tickets import Ticket
+from lottery_hub.verdict import Splits, Tolerance, caveats, compare, level_name, pick, splits_of, summarise
+
+ROUNDING = 1e-9
+
+
+def contradictions(ticket: Ticket) -> list[str]:
+    """Return one line for each thing in a ticket's records that contradicts another; none where all holds together.
+
+    Args:
+        ticket: with the records of a verdict, or of one transfer.
+    """
+    try:
+        if "transfer" in ticket.records:
+            return _of_transfer(ticket.records["transfer"], ticket.records["data"], "transfer")
+        return list(_of_verdict(ticket))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, LotteryHubError) as problem:
+        return [f"the records cannot be read: {printable(problem)}"]
+
+
+def _of_verdict(ticket: Ticket) -> Iterable[str]:
+    records = ticket.records
+    plan = FindPlan.parse(records["plan"])
+    attack = plan.transfer.test_attack
+    for transfer in records["transfers"]:
+        name = f"{transfer['ticket']}, {transfer['regime']} transfer, seed {transfer['seed']}"
+        yield from _of_transfer(transfer, records["data"], printable(name))
+        yield from _compared(
+            {
+                "attack": transfer["attack"],
+                "provenance.attack": transfer["provenance"]["attack"],
+                "provenance.data": transfer["provenance"]["data"]["fingerprint"],
+                "provenance.backbone": transfer["provenance"]["backbone"]["fingerprint"],
+                "seeds": transfer["seeds"],
+            },
+            {
+                "attack": attack.describe(),
+                "provenance.attack": attack.record(),
+                "provenance.data": records["data"]["fingerprint"],
+                "provenance.backbone": ticket.provenance.get("backbone", {}).get("fingerprint"),
+                "seeds": dict.fromkeys(("head", "order", "attack"), transfer["seed"]),
+            },
+            printable(name),
+        )
+
+    tolerance = Tolerance.parse(plan.tolerance, plan.seeds)
+
+    def measured(name: str) -> Splits:
+        return splits_of(transfer for transfer in records["transfers"] if transfer["ticket"] == name)
+
+    dense = measured(level_name(0))
+    rows = []
+    for level in (row["level"] for row in records["levels"]):
+        about = {"level": level, "sparsity": _sparsity(records, level_name(level))}
+        rows.append(about | compare(dense, measured(level_name(level)), tolerance))
+    chosen = pick(rows)
+    controls = []
+    for method in (row["method"] for row in records["controls"]):
+        control = measured(f"{method}-{level_name(chosen['level'])}")
+        controls.append({"method": method, "sparsity": ticket.sparsity} | compare(dense, control, tolerance))
+    computed = {
+        "fingerprint": ticket.fingerprint(),
+        "double_win": chosen["double_win"],
+        "sparsity": ticket.sparsity,
+        "level": ticket.level,
+        "tolerance": tolerance.describe(),
+        "attack": attack.describe(),
+        "samples": records["data"]["test"],
+        "validation_samples": records["data"]["validation"],
+        "fraction": plan.data.fraction,
+        "seeds": plan.seeds,
+        "scan": plan.scan,
+        "dense": summarise(dense["test"]) | {"validation": summarise(dense["validation"])},
+        "levels": rows,
+        "controls": controls,
+        "caveats": caveats(dense["test"], records["data"]["classes"]),
+    }
+    yield from _compared({key: records[key] for key in computed}, computed, "")
+    picked = {"level": chosen["level"], "sparsity": chosen["sparsity"], "fraction": records["data"]["fraction"]}
+    yield from _compared({key: records[key] for key in picked}, picked, "by its own rule")
+    for name in (level_name(0), *(level_name(row["level"]) for row in rows)):
+        for regime, runs in measured(name)["test"].items():
+            if [run.seed for run in runs] != list(range(plan.seeds)):
+                yield f"{name}: not every seed of the {regime} transfers is recorded once"
+    if "checks" in records["scrutiny"]:
+        yield from _of_checks(records["scrutiny"]["checks"], attack)
+
+
+def _of_transfer(transfer: Mapping[str, Any], data: Mapping[str, Any], name: str) -> list[str]:
+    """Compare the counts and accuracies of one transfer with its outcomes, on both splits."""
+    found = []
+    for split, measured in (("test", transfer), ("validation", transfer["validation"])):
+        seen = Outcomes.parse(measured["outcomes"], data[split])
+        found += _compared(
+            {key: measured[key] for key in ("samples", "correct", "robust", "SA", "RA")},
+            _counted(seen),
+            f"{name}, {split}",
+        )
+        if seen.RA is not None and bool((seen.RA & ~seen.SA).any()):
+            found.append(f"{name}, {split}: images withstand that were wrong to begin with")
+    epochs = [epoch["epoch"] for epoch in transfer["history"]]
+    if epochs != list(range(1, len(epochs) + 1)) or transfer["epoch"] not in epochs:
+        found.append(f"{name}: the epochs of its history are not those of one training")
+    return found
+
+
+def _of_checks(checks: Mapping[str, Any], attack: Attack) -> Iterable[str]:
+    seen = [Outcomes.parse(row["outcomes"], checks["samples"]) for row in checks["attacks"]]
+    for row, outcomes in zip(checks["attacks"], seen, strict=True):
+        computed = _counted(outcomes)
+        yield from _compared({key: row[key] for key in computed}, computed, f"checks, {printable(row['attack'])}")
+    ours, strong = (outcomes.RA for outcomes in seen)
+    if ours is None or strong is None or checks["attacks"][0]["attack"] != attack.describe():
+        raise TicketError("the closer look is not at the verdict's attack and a stronger one")
+    computed = {
+        "gap": float(ours.mean() - strong.mean()),
+        "gap_interval": list(interval([ours], [strong])),
+        "passed": all(check["passed"] for check in checks["checks"]),
+    }
+    yield from _compared({key: checks[key] for key in computed}, computed, "checks")
+
+
+def _counted(seen: Outcomes) -> dict[str, Any]:
+    samples, correct = len(seen.SA), int(seen.SA.sum())
+    robust = None if seen.RA is None else int(seen.RA.sum())
+    return {
+        "samples": samples,
+        "correct": correct,
+        "robust": robust,
+        "SA": correct / samples,
+        "RA": None if robust is None else robust / samples,
+    }
+
+
+def _sparsity(records: Mapping[str, Any], name: str) -> float:
+    """Return the one sparsity of all transfers of a unit."""
+    (sparsity,) = {float(transfer["sparsity"]) for transfer in records["transfers"] if transfer["ticket"] == name}
+    return sparsity
+
+
+def _compared(recorded: Any, computed: Any, where: str) -> list[str]:
+    """Return `path: recorded, not computed` for every leaf in which two JSON values differ."""
+    if isinstance(recorded, dict) and isinstance(computed, dict) and recorded.keys() == computed.keys():
+        pairs = [(printable(key), recorded[key], computed[key]) for key in computed]
+    elif isinstance(recorded, list) and isinstance(computed, list) and len(recorded) == len(computed):
+        pairs = [(str(place), *pair) for place, pair in enumerate(zip(recorded, computed, strict=True))]
+    else:
+        same = recorded == computed and type(recorded) is type(computed)
+        numbers = isinstance(recorded, int | float) and isinstance(computed, float)
+        if same or (numbers and abs(recorded - computed) <= ROUNDING):
+            return []
+        return [f"{where}: {printable(recorded, 80)}, not {printable(computed, 80)}"]
+    return [line for key, a, b in pairs for line in _compared(a, b, f"{where}.{key}" if where else key)]

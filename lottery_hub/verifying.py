@@ -1,0 +1,319 @@
+"""Verify: is a ticket what its card says? Each question is answered with yes, no, or that it cannot be told from here.
+
+files       every file is whole, hashes and counts agree
+records     everything in the records that follows from the outcomes of single images does follow
+card        the card says what the records say
+drawing     mask and weights are those of a level of the named ladder, whose masks are nested
+networks    the trained networks beside the ticket are those that the records name
+figures     measured again, or trained again, they give the recorded accuracies within chance
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from lottery_hub import __version__
+from lottery_hub.cards import render_card
+from lottery_hub.config import REGIMES, Attack, FindPlan
+from lottery_hub.consistency import contradictions
+from lottery_hub.data import Dataset, Split, sampled_rows
+from lottery_hub.errors import LotteryHubError, TicketError, printable
+from lottery_hub.evaluation import evaluate
+from lottery_hub.outcomes import Outcomes
+from lottery_hub.pulling import Pulled
+from lottery_hub.rendering import is_untouched
+from lottery_hub.scrutiny import images_of
+from lottery_hub.sources import packaged_name
+from lottery_hub.storage import folder
+from lottery_hub.storage.manifest import LadderManifest
+from lottery_hub.tickets import Ladder, Ticket
+from lottery_hub.transferring import transfer
+from lottery_hub.verdict import FIGURES, level_name
+
+Answer = Literal["verified", "not verified", "cannot tell"]
+Report = Callable[[str], None]
+
+SAMPLE_SEED = 0
+# Measured again, a network may gain or lose this many images, or three standard deviations of what changed sides.
+IMAGES, DEVIATIONS = 2, 3.0
+# Trained again, a figure of a single seed may move by this besides the chance of the test images.
+ONE_POINT = 0.01
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question and its answer.
+
+    Attributes:
+        question: `files`, `records`, `card`, `drawing`, `networks` or `figures`.
+        answer: whether it is as it is said to be.
+        why: one line.
+    """
+
+    question: str
+    answer: Answer
+    why: str
+
+
+def verdict_of(findings: list[Finding]) -> Answer:
+    """Return the answer to all questions together: the worst, where a no is worse than not knowing."""
+    answers = {finding.answer for finding in findings}
+    return next(answer for answer in ("not verified", "cannot tell", "verified") if answer in answers)
+
+
+def verify(
+    pulled: Pulled,
+    *,
+    dataset: str | None = None,
+    ladder: Path | None = None,
+    sample: int | None = None,
+    rerun: bool = False,
+    device: torch.device | str = "cpu",
+    report: Report = lambda line: None,
+) -> list[Finding]:
+    """Check a ticket or ladder as a stranger would.
+
+    Args:
+        pulled: where it is; of a repository with its trained networks.
+        dataset: where its images are; None takes the name in its records.
+        ladder: folder of the ladder it was taken from; None takes the packaged one, if it is that.
+        sample: measure on so many test images, drawn with seed 0, instead of all.
+        rerun: train again as the plan says, with the first seed, and compare; minutes to hours.
+        device: where to compute.
+        report: told what is at work.
+
+    Returns:
+        One finding a question; the later questions are not asked where the files are not whole.
+    """
+    try:
+        about = folder.check_folder(pulled.folder)
+    except TicketError as problem:
+        return [Finding("files", "not verified", str(problem))]
+    findings = [Finding("files", "verified", "every file is whole; hashes, counts and sparsity agree")]
+    if isinstance(about, LadderManifest):
+        why = f"{about.levels} nested levels, at the sparsities and with the fingerprint that config.json names"
+        told = "a ladder's accuracies are of its source task; `lottery-hub evaluate` measures them"
+        return [*findings, Finding("drawing", "verified", why), Finding("figures", "cannot tell", told)]
+    ticket = folder.load_ticket(pulled.folder)
+    if not ticket.records:
+        return [*findings, Finding("figures", "cannot tell", "it claims none: it was never transferred")]
+    return [*findings, *_of_ticket(ticket, pulled, dataset, ladder, sample, rerun, torch.device(device), report)]
+
+
+def _of_ticket(
+    ticket: Ticket,
+    pulled: Pulled,
+    dataset: str | None,
+    ladder: Path | None,
+    sample: int | None,
+    rerun: bool,
+    device: torch.device,
+    report: Report,
+) -> Iterator[Finding]:
+    lines = contradictions(ticket)
+    if lines:
+        more = f", and {len(lines) - 1} more" if len(lines) > 1 else ""
+        yield Finding("records", "not verified", f"{lines[0]}{more}")
+    else:
+        yield Finding("records", "verified", "counts, means, intervals, level and verdict follow from the outcomes")
+    yield _card(ticket, pulled)
+    origin = _ladder(ticket, ladder)
+    yield _drawing(ticket, origin)
+    if lines:
+        return  # there is nothing to compare new figures with
+    networks, finding = _networks(ticket, pulled.folder)
+    yield finding
+    if finding.answer == "not verified":
+        return
+    if not networks and not rerun:
+        yield Finding("figures", "cannot tell", "the trained networks are not there; --rerun trains them again")
+        return
+    try:
+        data = images_of(ticket, dataset)
+    except LotteryHubError as problem:
+        yield Finding("figures", "cannot tell", f"{problem}; say where the images are with --dataset")
+        return
+    if networks:
+        yield _measured_again(ticket, networks, data, sample, device, report)
+    if rerun:
+        yield _trained_again(ticket, origin, data, device, report)
+
+
+def _card(ticket: Ticket, pulled: Pulled) -> Finding:
+    """Compare the card with what the records would render."""
+    place = pulled.folder / folder.CARD
+    if not place.is_file():
+        return Finding("card", "cannot tell", "there is no card")
+    card = place.read_text(encoding="utf-8", errors="replace")
+    try:
+        repos = [None, *([pulled.repo_id] if pulled.repo_id else [])]
+        rendered = [render_card(ticket, repo, timm=timm) for repo in repos for timm in (False, True)]
+    except TicketError as problem:
+        return Finding("card", "not verified", str(problem))
+    if card in rendered:
+        return Finding("card", "verified", "it says what the records say, to the letter")
+    figures = {line for line in rendered[0].splitlines() if line.startswith(("|", "- name:", "    value:"))}
+    missing = sorted(figures - set(card.splitlines()))
+    if not missing:
+        return Finding("card", "verified", "its figures are those of the records; its words were changed")
+    other = folder.read_about(pulled.folder).library
+    if is_untouched(card) and other != __version__:
+        return Finding("card", "cannot tell", f"lottery_hub {printable(other)} rendered it, this is {__version__}")
+    return Finding("card", "not verified", f"it does not say what the records say: {printable(missing[0], 120)}")
+
+
+def _ladder(ticket: Ticket, ladder: Path | None) -> Ladder | None:
+    """Return the ladder that a ticket says it is from, where it is at hand."""
+    place = ladder or folder.packaged_folder(packaged_name(ticket.arch, ticket.kind))
+    if place is None or not isinstance(folder.read_about(place), LadderManifest):
+        return None
+    known = folder.load_ladder(place)
+    fits = known.backbone.fingerprint() == ticket.provenance.get("backbone", {}).get("fingerprint")
+    return known if ladder or fits else None
+
+
+def _drawing(ticket: Ticket, ladder: Ladder | None) -> Finding:
+    if ladder is None:
+        return Finding("drawing", "cannot tell", "its ladder is not at hand; give it with --ladder")
+    if not 0 <= ticket.level <= ladder.levels:
+        return Finding("drawing", "not verified", f"the ladder has no level {ticket.level}")
+    of_ladder = ladder.ticket(ticket.level)
+    same = all(torch.equal(kept, of_ladder.mask[name]) for name, kept in ticket.mask.items())
+    if not same:
+        return Finding("drawing", "not verified", f"its mask is not that of level {ticket.level} of its ladder")
+    # A fine-tuned ticket has other weights: they were trained.
+    if "transfer" not in ticket.records and ticket.fingerprint() != of_ladder.fingerprint():
+        return Finding("drawing", "not verified", "its weights are not those of the backbone that it names")
+    weights = "the mask is" if "transfer" in ticket.records else "mask and weights are"
+    return Finding("drawing", "verified", f"{weights} those of level {ticket.level} of its ladder, whose masks nest")
+
+
+def _networks(ticket: Ticket, place: Path) -> tuple[dict[str, Ticket], Finding]:
+    """Return the trained networks by name, and whether they are those of the records."""
+    if "transfer" in ticket.records:
+        same = ticket.fingerprint() == ticket.records["transfer"]["trained"]
+        found = Finding("networks", "verified" if same else "not verified", "the ticket is the trained network")
+        if not same:
+            found = Finding("networks", "not verified", "its weights are not those that its record names")
+        return {"ticket": ticket}, found
+    networks = {}
+    for name, path in folder.trained_folders(place).items():
+        try:
+            networks[name] = folder.load_ticket(path)
+        except TicketError as problem:
+            return {}, Finding("networks", "not verified", f"{name}: {problem}")
+        if networks[name].fingerprint() != _record(ticket, name)["trained"]:
+            return {}, Finding("networks", "not verified", f"the weights of {name} are not those that the records name")
+        if name.startswith("ticket") and any(
+            not torch.equal(kept, networks[name].mask[layer]) for layer, kept in ticket.mask.items()
+        ):
+            return {}, Finding("networks", "not verified", f"the mask of {name} is not that of the ticket")
+    wanted = {place.rpartition("/")[2] for place in folder.trained_places(ticket.records["seeds"])}
+    missing = sorted(wanted - networks.keys())
+    if missing:
+        few = f"{len(missing)} of {len(wanted)} trained networks are not there, e.g. {missing[0]}"
+        return networks, Finding("networks", "cannot tell", few)
+    return networks, Finding("networks", "verified", f"{len(networks)} trained networks are those of the records")
+
+
+def _record(ticket: Ticket, name: str) -> dict[str, Any]:
+    """Return the record of a trained network by its name, e.g. `dense-standard-seed-0`."""
+    if "transfer" in ticket.records:
+        record: dict[str, Any] = ticket.records["transfer"]
+        return record
+    which, regime, _, seed = name.split("-")
+    unit = level_name(0 if which == "dense" else ticket.level)
+    for record in ticket.records["transfers"]:
+        if (record["ticket"], record["regime"], record["seed"]) == (unit, regime, int(seed)):
+            return record
+    raise TicketError(f"the records have no transfer of {printable(name)}")
+
+
+def _measured_again(
+    ticket: Ticket, networks: dict[str, Ticket], data: Dataset, sample: int | None, device: torch.device, report: Report
+) -> Finding:
+    """Measure every network again, and count the images on which it did better or worse than its record says."""
+    rows = np.arange(len(data.test)) if sample is None else sampled_rows(len(data.test), sample, SAMPLE_SEED).numpy()
+    split = Split(data.test.images[rows], data.test.labels[rows])
+    worst = 0
+    for name, network in networks.items():
+        report(f"measuring {name}")
+        record = _record(ticket, name)
+        attack = record["provenance"]["attack"]
+        measured = evaluate(
+            network.to_normalised().to(device),
+            split,
+            attack=None if attack is None else Attack.parse(attack),
+            image_size=network.records["recipe"]["image_size"],
+            seed=record["seeds"]["attack"],
+            device=device,
+        ).outcomes
+        recorded = Outcomes.parse(record["outcomes"], record["samples"])
+        assert measured is not None
+        for figure in FIGURES:
+            now, then = getattr(measured, figure), getattr(recorded, figure)
+            if now is None or then is None:
+                continue
+            changed, net = int((now != then[rows]).sum()), int(now.sum()) - int(then[rows].sum())
+            if abs(net) > max(IMAGES, DEVIATIONS * changed**0.5):
+                shares = f"{then[rows].mean():.2%} recorded, {now.mean():.2%} measured"
+                why = f"{figure} of {name} on {len(rows)} test images: {shares}, on the same images"
+                return Finding("figures", "not verified", why)
+            worst = max(worst, changed)
+    images = f"all {len(rows)} test images" if sample is None else f"{len(rows)} of {len(data.test)} test images"
+    why = f"{len(networks)} networks measured again on {images}; at most {worst} images came out otherwise"
+    return Finding("figures", "verified", why)
+
+
+def _trained_again(
+    ticket: Ticket, ladder: Ladder | None, data: Dataset, device: torch.device, report: Report
+) -> Finding:
+    """Repeat the transfers of the first seed as the plan says, and compare their figures with the records."""
+    if "transfer" in ticket.records:
+        return Finding("figures", "cannot tell", "what it was trained from is not here; repeat `lottery-hub finetune`")
+    plan = FindPlan.parse(ticket.records["plan"])
+    starts = {"ticket": ticket} | ({"dense": ladder.ticket(0)} if ladder else {})
+    shown = []
+    for which, start in starts.items():
+        for regime in REGIMES:
+            report(f"training {which} again, {regime} transfer")
+            done = transfer(
+                start,
+                data,
+                plan.transfer.recipe(regime),
+                test_attack=plan.transfer.test_attack,
+                seed=0,
+                device=device,
+                on_epoch=lambda epoch: report(f"epoch {epoch['epoch']}/{epoch['epochs']}"),
+            ).record
+            record = _record(ticket, f"{which}-{regime}-seed-0")
+            summary = _summary(ticket, which)[regime]
+            for figure in FIGURES:
+                moved = abs(done[figure] - record[figure])
+                spread = summary["deviation"][figure]
+                share = record[figure]
+                error = (2 * share * (1 - share) / record["samples"]) ** 0.5
+                allowed = DEVIATIONS * ((ONE_POINT if spread is None else spread) ** 2 + error**2) ** 0.5
+                if moved > allowed:
+                    shares = f"{share:.2%} recorded, {done[figure]:.2%} now, {allowed:.2%} allowed"
+                    return Finding("figures", "not verified", f"{figure} of {which}, {regime} transfer: {shares}")
+                shown.append(moved)
+    why = f"{len(shown)} figures of seed 0 trained again; the largest difference is {max(shown):.2%}"
+    if "dense" not in starts:
+        return Finding("figures", "cannot tell", f"{why}; dense was not: its ladder is not at hand (--ladder)")
+    return Finding("figures", "verified", why)
+
+
+def _summary(ticket: Ticket, which: str) -> dict[str, Any]:
+    if which == "dense":
+        dense: dict[str, Any] = ticket.records["dense"]
+        return dense
+    (row,) = (row for row in ticket.records["levels"] if row["level"] == ticket.level)
+    found: dict[str, Any] = row
+    return found
