@@ -48,8 +48,12 @@ def test_find_push_search_pull_in_a_fresh_cache_and_finetune(hub: Hub, tmp_path:
     found = told(cli(hub, home, *FIND))
     assert found["double_win"]
 
-    pushed = told(cli(hub, home, "push", "run", "alice/digits-net", "--tag", "v1", "--json"))
+    unchecked = cli(hub, home, "push", "run", "alice/digits-net", "--dataset", "run")
+    assert unchecked.returncode == 1
+    assert unchecked.stderr.startswith("error: ")
+    pushed = told(cli(hub, home, "push", "run", "alice/digits-net", "--tag", "v1", "--models", "--no-checks", "--json"))
     assert pushed["changed"]
+    assert "trained/ticket-adversarial-seed-0/ticket.safetensors" in pushed["files"]
     assert pushed["commit"] == hub.store.head("models/alice/digits-net")
 
     searched = cli(hub, fresh, "search", "--dataset", "digits", "--double-win", "--json", user=None)
@@ -63,6 +67,13 @@ def test_find_push_search_pull_in_a_fresh_cache_and_finetune(hub: Hub, tmp_path:
         "folder": "copy", "repo": "alice/digits-net", "commit": pushed["commit"], "content": "ticket",
     }  # fmt: skip
     assert load_ticket(tmp_path / "copy").fingerprint() == load_ticket(tmp_path / "run").fingerprint()
+
+    checked = ["verify", "alice/digits-net@v1", "--sample", "60", "--ladder", "run/ladder", "--json"]
+    for more in ({}, {"HF_HUB_OFFLINE": "1"}):
+        answer = told(cli(hub, fresh, *checked, user=None, **more))
+        assert answer["verdict"] == "verified"
+        questions = ["files", "records", "card", "drawing", "networks", "figures"]
+        assert [finding["question"] for finding in answer["findings"]] == questions
 
     tuned = cli(hub, fresh, "finetune", ticket["repo_id"], "--dataset", "digits", "--regime", "adversarial",
                 "--fraction", "0.1", "--set", "adversarial.epochs=1", "--set", "test_attack.steps=1",

@@ -43,8 +43,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
     try:
         target = path.resolve()
         home = path.parent.resolve()
-        cached = home.parent.name == "snapshots" and target.parent == home.parent.parent / "blobs"
-        if target.parent != home and not cached:
+        caches = [path.parent.parent for path in (home, *home.parents) if path.parent.name == "snapshots"]
+        if target.parent not in (home, *(cache / "blobs" for cache in caches)):
             raise TicketError(f"{printable(path)} leads out of its folder")
         if not target.is_file():
             raise TicketError(f"{printable(path)} is missing, or not a file")

@@ -1,0 +1,192 @@
+"""A closer look at the networks behind a verdict: what is found, where it is written, and when it cannot be taken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lottery_hub import scrutiny
+from lottery_hub.backbones import Backbone
+from lottery_hub.cards import render_card
+from lottery_hub.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
+from lottery_hub.data import Dataset, Split
+from lottery_hub.errors import ConfigError, PublishError, TicketError
+from lottery_hub.finding import find
+from lottery_hub.outcomes import Outcomes
+from lottery_hub.publishing import prepare, push_ticket
+from lottery_hub.scrutiny import look, look_at_folder
+from lottery_hub.storage.folder import load_ticket, save_backbone, save_ticket, trained_folders
+
+STANDARD = Recipe(epochs=1, batch_size=12, lr=0.02, augment="none", image_size=8)
+ATTACK = Attack(eps=0.01, step_size=0.005, steps=3)
+TRANSFER = TransferPlan(standard=STANDARD, adversarial=STANDARD.changed(attack=ATTACK), test_attack=ATTACK)
+
+
+def squares(count: int, seed: int) -> Split:
+    """Noise with one bright quarter: 4 classes, as many as AutoAttack needs."""
+    images = torch.randint(0, 90, (count, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    labels = torch.arange(count) % 4
+    for image, label in zip(images, labels.tolist(), strict=True):
+        row, column = 4 * (label // 2), 4 * (label % 2)
+        image[:, row : row + 4, column : column + 4] = 220
+    return Split(images, labels)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    splits = {"train": squares(48, 1), "validation": squares(12, 2), "test": squares(16, 3)}
+    return Dataset("squares", None, "sha256:squares", tuple("abcd"), 1.0, notes=(), **splits)
+
+
+@pytest.fixture(scope="module")
+def plan(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> FindPlan:
+    return FindPlan(
+        pretrain=str(save_backbone(backbone, tmp_path_factory.mktemp("backbone") / "net")),
+        arch="resnet18-slim",
+        data=DataPlan(dataset="squares", image_size=8),
+        draw=DrawPlan(method="omp", rounds=1),
+        ladder="draw",
+        transfer=TRANSFER,
+    )
+
+
+@pytest.fixture(scope="module")
+def judged(plan: FindPlan, data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a find without a closer look."""
+    directory = tmp_path_factory.mktemp("judged") / "run"
+    find(plan, directory, data=data)
+    return directory
+
+
+@pytest.fixture
+def place(judged: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(judged / "ticket", tmp_path / "ticket"))
+
+
+@pytest.fixture(scope="module")
+def checks(judged: Path, data: Dataset) -> dict[str, Any]:
+    networks = {name: load_ticket(path) for name, path in trained_folders(judged / "ticket").items()}
+    return look("checks", networks, data, ATTACK)
+
+
+@pytest.fixture
+def known(checks: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the looks of a test find, without the minute of attacks that it takes."""
+    found = {key: value for key, value in checks.items() if key not in ("samples", "seed", "environment", "seconds")}
+    monkeypatch.setattr(scrutiny, "_checks", lambda *arguments: found)
+    return found
+
+
+def test_the_checks_stand_beside_autoattack_on_the_same_images(checks: dict[str, Any]) -> None:
+    assert [row["attack"] for row in checks["attacks"]] == [ATTACK.describe(), "AutoAttack Linf eps 0.01"]
+    assert checks["samples"] == 16
+    ours, strong = (Outcomes.parse(row["outcomes"], 16) for row in checks["attacks"])
+    assert (ours.SA == strong.SA).all()
+    assert ours.RA is not None
+    assert strong.RA is not None
+    assert checks["gap"] == ours.RA.mean() - strong.RA.mean()
+    assert checks["attacks"][1]["RA"] <= checks["attacks"][0]["RA"], "AutoAttack begins with a stronger PGD"
+    assert len(checks["checks"]) == 6
+    assert checks["passed"] is all(check["passed"] for check in checks["checks"])
+    assert checks["environment"]["torch"]
+
+
+def test_a_find_that_is_asked_to_look_records_it_once_and_continues_without(
+    plan: FindPlan, data: Dataset, judged: Path, tmp_path: Path, known: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = shutil.copytree(judged, tmp_path / "run")
+    before = json.loads((directory / "ticket" / "results.json").read_text(encoding="utf-8"))
+    summary = find(plan, directory, data=data, looks=["checks"])
+    records = load_ticket(directory).records
+    assert summary["scrutiny"] == records["scrutiny"]
+    # A look changes no figure of the verdict.
+    assert {key: value for key, value in records.items() if key != "scrutiny"} == {
+        key: value for key, value in before.items() if key != "scrutiny"
+    }
+    assert records["scrutiny"]["checks"].items() >= known.items()
+    assert "## A closer look" in (directory / "ticket" / "README.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(scrutiny, "_checks", None)  # what is finished is not done again
+    assert find(plan, directory, data=data, looks=["checks"]) == summary
+
+
+def test_a_failed_check_marks_record_and_card(data: Dataset, place: Path, known: dict[str, Any]) -> None:
+    known |= {"passed": False}
+    look_at_folder(place, ["checks"], data)
+    assert load_ticket(place).records["scrutiny"]["checks"]["passed"] is False
+    assert "**Warning: a check of masked gradients failed" in (place / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("known")
+def test_a_folder_is_looked_at_once_and_keeps_a_card_changed_by_hand(data: Dataset, place: Path) -> None:
+    (place / "README.md").write_text("my own words")
+    assert look_at_folder(place, ["checks"], data) == ["checks"]
+    assert look_at_folder(place, ["checks"], data) == []
+    assert (place / "README.md").read_text() == "my own words"
+    assert len(trained_folders(place)) == 4
+
+
+def test_other_images_are_refused(data: Dataset, place: Path) -> None:
+    other = replace(data, fingerprint="sha256:other")
+    with pytest.raises(TicketError, match="holds other images than those of the records"):
+        look_at_folder(place, ["checks"], other)
+
+
+@pytest.mark.parametrize(
+    ("attack", "classes"), [(ATTACK.changed(norm="l2"), tuple("abcd")), (ATTACK, tuple("abc"))], ids=["l2", "three"]
+)
+def test_what_cannot_be_looked_at_is_said_before_anything_is_trained(
+    plan: FindPlan, data: Dataset, tmp_path: Path, attack: Attack, classes: tuple[str, ...]
+) -> None:
+    transfers = TRANSFER.changed(test_attack=attack)
+    with pytest.raises(ConfigError, match="leave out --checks"):
+        find(plan.changed(transfer=transfers), tmp_path / "run", data=replace(data, classes=classes), looks=["checks"])
+    assert not (tmp_path / "run").exists()
+
+
+# At publication
+
+
+@pytest.mark.usefixtures("known")
+def test_a_verdict_is_looked_at_before_it_is_published(data: Dataset, place: Path) -> None:
+    done = push_ticket(place, "alice/net", data=data, dry_run=True)
+    assert not any(name.startswith("trained/") for name in done.files)
+    assert "checks" in load_ticket(place).records["scrutiny"]
+
+
+def test_a_verdict_that_cannot_be_looked_at_is_not_published_unless_one_says_so(data: Dataset, place: Path) -> None:
+    shutil.rmtree(place / "trained")
+    with pytest.raises(PublishError, match=r"does not hold the trained networks .* publish it unchecked with --no-ch"):
+        push_ticket(place, "alice/net", data=data, dry_run=True)
+    push_ticket(place, "alice/net", checks=False, dry_run=True)
+    card = prepare(place, "alice/net").files["README.md"].decode()
+    assert "Nothing was done to tell real robustness from masked gradients" in card
+
+
+@pytest.mark.usefixtures("known")
+def test_a_look_at_a_card_rendered_for_a_repository_renders_it_again(data: Dataset, place: Path) -> None:
+    (place / "README.md").write_text(render_card(load_ticket(place), "bob/other", timm=True))
+    look_at_folder(place, ["checks"], data)
+    assert "## A closer look" in (place / "README.md").read_text()
+
+
+def test_trained_networks_are_published_where_they_are_asked_for(place: Path) -> None:
+    files = prepare(place, "alice/net", models=True).files
+    trained = {name for name in files if name.startswith("trained/")}
+    assert len(trained) == 4 * 3
+    assert "trained/dense-adversarial-seed-0/ticket.safetensors" in trained
+
+
+def test_a_network_that_the_records_do_not_name_is_not_published(place: Path) -> None:
+    shutil.rmtree(place / "trained" / "ticket-standard-seed-0")
+    save_ticket(load_ticket(place), place / "trained" / "ticket-standard-seed-0")
+    with pytest.raises(TicketError, match="is none of the networks that the records are of"):
+        prepare(place, "alice/net", models=True)
+    shutil.rmtree(place / "trained")
+    with pytest.raises(TicketError, match="does not hold the trained networks"):
+        prepare(place, "alice/net", models=True)
