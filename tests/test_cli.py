@@ -23,7 +23,7 @@ from lottery_hub.masks import prunable_names
 from lottery_hub.storage.folder import load_backbone_folder, load_ladder, load_ticket, save_backbone
 from lottery_hub.tickets import Ladder
 
-COMMANDS = ["find", "draw", "pretrain", "finetune", "evaluate", "show", "export", "backbones"]
+COMMANDS = ["find", "draw", "pretrain", "finetune", "evaluate", "verify", "show", "export", "backbones"]
 RUN = [sys.executable, "-c", "from lottery_hub.cli import main; main()"]
 
 
@@ -263,6 +263,31 @@ def test_find_for_people_prints_a_table_and_the_ticket(chain: dict[str, tuple[li
     assert done.code == 0
     assert "ouble win" in done.out
     assert done.out.endswith(f"ticket: {output / 'ticket'}\n")
+
+
+def test_find_gives_a_verdict_for_every_fraction(
+    chain: dict[str, tuple[list[str], Path]], call: Any, tmp_path: Path
+) -> None:
+    whole, _ = chain["find"]
+    place = whole.index("--output")
+    words = [*whole[:place], "--fraction", "0.05", "--output", str(tmp_path / "both")]
+    done = call(*words)
+    assert done.code == 0
+    assert [summary["fraction"] for summary in done.object["fractions"]] == [0.1, 0.05]
+    for summary in done.object["fractions"]:
+        folder = tmp_path / "both" / f"fraction-{summary['fraction']:g}"
+        assert summary["ticket"] == str(folder / "ticket")
+        assert load_ticket(folder).records["data"]["fraction"] == summary["fraction"]
+    shown = call(*(word for word in words if word != "--json")).out
+    table = [line.split() for line in shown[shown.index(" fraction") :].splitlines()]
+    assert [row[0] for row in table if row and row[0] in ("0.1", "0.05")] == ["0.1", "0.05"]
+
+
+def test_a_fraction_that_is_none_is_refused_before_any_is_tried(call: Any, tmp_path: Path) -> None:
+    done = call("find", "--fraction", "0.1", "--fraction", "0", "--output", str(tmp_path / "run"))
+    assert (done.code, done.out) == (1, "")
+    assert "fraction" in done.err
+    assert not (tmp_path / "run").exists()
 
 
 def test_find_with_other_settings_is_one_line(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
