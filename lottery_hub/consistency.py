@@ -13,7 +13,17 @@ from lottery_hub.config import Attack, FindPlan
 from lottery_hub.errors import LotteryHubError, TicketError, printable
 from lottery_hub.outcomes import Outcomes, interval
 from lottery_hub.tickets import Ticket
-from lottery_hub.verdict import Splits, Tolerance, caveats, compare, level_name, pick, splits_of, summarise
+from lottery_hub.verdict import (
+    Splits,
+    Tolerance,
+    caveats,
+    compare,
+    control_name,
+    level_name,
+    pick,
+    splits_of,
+    summarise,
+)
 
 ROUNDING = 1e-9
 
@@ -36,26 +46,27 @@ def _of_verdict(ticket: Ticket) -> Iterable[str]:
     records = ticket.records
     plan = FindPlan.parse(records["plan"])
     attack = plan.transfer.test_attack
+    sparsities = {level_name(0): 0.0} | {level_name(row["level"]): row["sparsity"] for row in records["levels"]}
+    sparsities |= {control_name(row["method"], records["level"]): ticket.sparsity for row in records["controls"]}
     for transfer in records["transfers"]:
-        name = f"{transfer['ticket']}, {transfer['regime']} transfer, seed {transfer['seed']}"
-        yield from _of_transfer(transfer, records["data"], printable(name))
-        yield from _compared(
-            {
-                "attack": transfer["attack"],
-                "provenance.attack": transfer["provenance"]["attack"],
-                "provenance.data": transfer["provenance"]["data"]["fingerprint"],
-                "provenance.backbone": transfer["provenance"]["backbone"]["fingerprint"],
-                "seeds": transfer["seeds"],
-            },
-            {
-                "attack": attack.describe(),
-                "provenance.attack": attack.record(),
-                "provenance.data": records["data"]["fingerprint"],
-                "provenance.backbone": ticket.provenance.get("backbone", {}).get("fingerprint"),
-                "seeds": dict.fromkeys(("head", "order", "attack"), transfer["seed"]),
-            },
-            printable(name),
-        )
+        name = printable(f"{transfer['ticket']}, {transfer['regime']} transfer, seed {transfer['seed']}")
+        yield from _of_transfer(transfer, records["data"], name)
+        about = transfer["provenance"]
+        said = {
+            "sparsity": transfer["sparsity"],
+            "seeds": transfer["seeds"],
+            "attack": [transfer["attack"], about["attack"]],
+            "data": about["data"]["fingerprint"],
+            "backbone": about["backbone"]["fingerprint"],
+        }
+        computed = {
+            "sparsity": sparsities[transfer["ticket"]],
+            "seeds": dict.fromkeys(("head", "order", "attack"), transfer["seed"]),
+            "attack": [attack.describe(), attack.record()],
+            "data": records["data"]["fingerprint"],
+            "backbone": ticket.provenance.get("backbone", {}).get("fingerprint"),
+        }
+        yield from _compared(said, computed, name)
 
     tolerance = Tolerance.parse(plan.tolerance, plan.seeds)
 
@@ -63,15 +74,17 @@ def _of_verdict(ticket: Ticket) -> Iterable[str]:
         return splits_of(transfer for transfer in records["transfers"] if transfer["ticket"] == name)
 
     dense = measured(level_name(0))
-    rows = []
-    for level in (row["level"] for row in records["levels"]):
-        about = {"level": level, "sparsity": _sparsity(records, level_name(level))}
-        rows.append(about | compare(dense, measured(level_name(level)), tolerance))
+    rows = [
+        {"level": row["level"], "sparsity": row["sparsity"]}
+        | compare(dense, measured(level_name(row["level"])), tolerance)
+        for row in records["levels"]
+    ]
     chosen = pick(rows)
-    controls = []
-    for method in (row["method"] for row in records["controls"]):
-        control = measured(f"{method}-{level_name(chosen['level'])}")
-        controls.append({"method": method, "sparsity": ticket.sparsity} | compare(dense, control, tolerance))
+    controls = [
+        {"method": row["method"], "sparsity": ticket.sparsity}
+        | compare(dense, measured(control_name(row["method"], chosen["level"])), tolerance)
+        for row in records["controls"]
+    ]
     computed = {
         "fingerprint": ticket.fingerprint(),
         "double_win": chosen["double_win"],
@@ -144,12 +157,6 @@ def _counted(seen: Outcomes) -> dict[str, Any]:
         "SA": correct / samples,
         "RA": None if robust is None else robust / samples,
     }
-
-
-def _sparsity(records: Mapping[str, Any], name: str) -> float:
-    """Return the one sparsity of all transfers of a unit."""
-    (sparsity,) = {float(transfer["sparsity"]) for transfer in records["transfers"] if transfer["ticket"] == name}
-    return sparsity
 
 
 def _compared(recorded: Any, computed: Any, where: str) -> list[str]:

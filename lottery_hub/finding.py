@@ -34,7 +34,17 @@ from lottery_hub.storage.folder import (
 )
 from lottery_hub.tickets import Ladder, Ticket, ticket_of
 from lottery_hub.transferring import transfer
-from lottery_hub.verdict import Splits, Tolerance, caveats, compare, level_name, pick, splits_of, summarise
+from lottery_hub.verdict import (
+    Splits,
+    Tolerance,
+    caveats,
+    compare,
+    control_name,
+    level_name,
+    pick,
+    splits_of,
+    summarise,
+)
 
 
 def find(
@@ -272,7 +282,7 @@ def _controls(bench: _Bench, ladder: Ladder, level: int, dense: Splits, toleranc
     for method, scored in scores.items():
         ticket = ticket_of(backbone, keep_highest(scored, backbone.dense_mask(), kept), level, method, {})
         row = {"method": method, "sparsity": ticket.sparsity}
-        rows.append(row | compare(dense, bench.measure(ticket, f"{method}-{level_name(level)}"), tolerance))
+        rows.append(row | compare(dense, bench.measure(ticket, control_name(method, level)), tolerance))
         bench.report("control", rows[-1])
     return rows
 

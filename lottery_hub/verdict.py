@@ -241,3 +241,8 @@ def pick(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def level_name(level: int) -> str:
     """Return the name that a level's transfers have in records."""
     return f"level-{level:02d}"
+
+
+def control_name(method: str, level: int) -> str:
+    """Return the name that the transfers of a control have in records."""
+    return f"{method}-{level_name(level)}"

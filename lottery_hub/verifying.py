@@ -158,14 +158,17 @@ def _card(ticket: Ticket, pulled: Pulled) -> Finding:
         return Finding("card", "not verified", str(problem))
     if card in rendered:
         return Finding("card", "verified", "it says what the records say, to the letter")
-    figures = {line for line in rendered[0].splitlines() if line.startswith(("|", "- name:", "    value:"))}
-    missing = sorted(figures - set(card.splitlines()))
-    if not missing:
-        return Finding("card", "verified", "its figures are those of the records; its words were changed")
-    other = folder.read_about(pulled.folder).library
-    if is_untouched(card) and other != __version__:
-        return Finding("card", "cannot tell", f"lottery_hub {printable(other)} rendered it, this is {__version__}")
-    return Finding("card", "not verified", f"it does not say what the records say: {printable(missing[0], 120)}")
+    if is_untouched(card):
+        other = folder.read_about(pulled.folder).library
+        if other != __version__:
+            return Finding("card", "cannot tell", f"lottery_hub {printable(other)} rendered it, this is {__version__}")
+        return Finding("card", "not verified", "it was rendered from other records than these")
+    metadata, _, text = rendered[0].removeprefix("---\n").partition("\n---\n")
+    figures = [metadata[metadata.index("model-index:") :]] + [line for line in text.splitlines() if line[:1] == "|"]
+    missing = [line for line in figures if line not in card]
+    if missing:
+        return Finding("card", "not verified", f"it does not say what the records say: {printable(missing[0], 120)}")
+    return Finding("card", "verified", "its figures are those of the records; its words were changed")
 
 
 def _ladder(ticket: Ticket, ladder: Path | None) -> Ladder | None:
@@ -197,11 +200,9 @@ def _drawing(ticket: Ticket, ladder: Ladder | None) -> Finding:
 def _networks(ticket: Ticket, place: Path) -> tuple[dict[str, Ticket], Finding]:
     """Return the trained networks by name, and whether they are those of the records."""
     if "transfer" in ticket.records:
-        same = ticket.fingerprint() == ticket.records["transfer"]["trained"]
-        found = Finding("networks", "verified" if same else "not verified", "the ticket is the trained network")
-        if not same:
-            found = Finding("networks", "not verified", "its weights are not those that its record names")
-        return {"ticket": ticket}, found
+        if ticket.fingerprint() != ticket.records["transfer"]["trained"]:
+            return {}, Finding("networks", "not verified", "its weights are not those that its record names")
+        return {"ticket": ticket}, Finding("networks", "verified", "it is itself the trained network of its record")
     networks = {}
     for name, path in folder.trained_folders(place).items():
         try:
@@ -297,11 +298,11 @@ def _trained_again(
             for figure in FIGURES:
                 moved = abs(done[figure] - record[figure])
                 spread = summary["deviation"][figure]
-                share = record[figure]
+                share = (done[figure] + record[figure]) / 2
                 error = (2 * share * (1 - share) / record["samples"]) ** 0.5
                 allowed = DEVIATIONS * ((ONE_POINT if spread is None else spread) ** 2 + error**2) ** 0.5
                 if moved > allowed:
-                    shares = f"{share:.2%} recorded, {done[figure]:.2%} now, {allowed:.2%} allowed"
+                    shares = f"{record[figure]:.2%} recorded, {done[figure]:.2%} now, {allowed:.2%} allowed"
                     return Finding("figures", "not verified", f"{figure} of {which}, {regime} transfer: {shares}")
                 shown.append(moved)
     why = f"{len(shown)} figures of seed 0 trained again; the largest difference is {max(shown):.2%}"

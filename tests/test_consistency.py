@@ -1,0 +1,164 @@
+"""Records that hold together do, and whoever changes one figure in them contradicts the others."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import json
+import random
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lottery_hub.backbones import Backbone
+from lottery_hub.cards import render_card
+from lottery_hub.consistency import contradictions
+from lottery_hub.data import Dataset
+from lottery_hub.errors import TicketError
+from lottery_hub.storage.folder import load_ticket
+from lottery_hub.tickets import Ticket
+from tests.judged import at, judged, leaves, put
+
+# What no figure follows from: how it went, on which machine, what things are called.
+FREE = re.compile(
+    r"transfers\.\d+\.(history\.\d+\.(?!epoch$).*|trained|epoch"
+    r"|provenance\.(environment\..*|seconds|precision|batch_norm|data\.(name|revision)|backbone\.(source|revision)))"
+    r"|(environment|data|plan)\..*"
+)
+
+
+@pytest.fixture(scope="module")
+def ticket(backbone: Backbone, tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Ticket:
+    return load_ticket(judged(backbone, tiny_data, tmp_path_factory.mktemp("judged")))
+
+
+def edited(ticket: Ticket, path: tuple[Any, ...], new: Any) -> Ticket:
+    records = copy.deepcopy(ticket.records)
+    put(records, path, new)
+    return replace(ticket, records=records)
+
+
+def test_the_records_of_a_find_hold_together(ticket: Ticket) -> None:
+    assert contradictions(ticket) == []
+    assert contradictions(replace(ticket, records=json.loads(json.dumps(ticket.records)))) == []
+
+
+def changed(value: Any) -> Any:
+    """A figure by a little; a word, a truth value or null by something else of its kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + (1 if isinstance(value, int) else 1e-4)
+    return 0.5 if value is None else f"{value}x"
+
+
+@pytest.mark.parametrize("share", [150, pytest.param(None, marks=pytest.mark.slow)], ids=["some", "all"])
+def test_every_figure_that_follows_from_others_contradicts_them_once_it_is_changed(
+    ticket: Ticket, share: int | None
+) -> None:
+    paths = [path for path in leaves(ticket.records) if not FREE.fullmatch(".".join(map(str, path)))]
+    assert len(paths) > 500
+    tried = paths if share is None else random.Random(0).sample(paths, share)
+    unnoticed = [
+        ".".join(map(str, path))
+        for path in tried
+        if not contradictions(edited(ticket, path, changed(at(ticket.records, path))))
+    ]
+    assert unnoticed == []
+
+
+def test_what_no_figure_follows_from_is_still_on_the_card_by_the_digest_of_the_records(ticket: Ticket) -> None:
+    card = render_card(ticket)
+    free = [path for path in leaves(ticket.records) if FREE.fullmatch(".".join(map(str, path)))]
+    for path in random.Random(0).sample(free, 60):
+        with contextlib.suppress(TicketError):  # no card at all
+            assert render_card(edited(ticket, path, changed(at(ticket.records, path)))) != card
+
+
+@pytest.mark.parametrize(
+    ("path", "new", "line"),
+    [
+        (("double_win",), None, "double_win"),
+        (("tolerance",), "1 percentage point", "tolerance: 1 percentage point, not one standard deviation"),
+        (("plan", "seeds"), 3, "seeds"),
+        (("plan", "transfer", "test_attack", "eps"), 0.2, "attack"),
+        (("data", "test"), 13, "level-00, standard transfer, seed 0, test.samples: 12, not 13"),
+        (("data", "test"), 99, "cannot be read: the outcomes of a transfer are not of 99 images"),
+        (("data", "fingerprint"), "sha256:0", "level-00, standard transfer, seed 0.data: sha256:stripes, not sha256:0"),
+        (("controls", 0, "standard", "SA"), 0.99, "controls.0.standard.SA"),
+        (("transfers", 0, "seeds", "attack"), 5, "level-00, standard transfer, seed 0.seeds.attack: 5, not 0"),
+        (("transfers", 3, "seed"), 7, "seed"),
+    ],
+    ids=str,
+)
+def test_the_line_names_what_does_not_fit(ticket: Ticket, path: tuple[Any, ...], new: Any, line: str) -> None:
+    found = contradictions(edited(ticket, path, new))
+    assert any(line in each for each in found), found
+
+
+def flipped(text: str, bit: int) -> str:
+    data = bytearray(base64.b64decode(text))
+    data[bit // 8] ^= 128 >> bit % 8
+    return base64.b64encode(data).decode("ascii")
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+@pytest.mark.parametrize("figure", ["SA", "RA"])
+def test_one_image_that_came_out_otherwise_is_noticed_even_where_its_transfer_was_counted_again(
+    ticket: Ticket, split: str, figure: str
+) -> None:
+    records = copy.deepcopy(ticket.records)
+    for place in range(len(records["transfers"])):
+        transfer = copy.deepcopy(records["transfers"][place])
+        measured = transfer if split == "test" else transfer["validation"]
+        measured["outcomes"][figure] = flipped(measured["outcomes"][figure], 4)
+        alone = edited(ticket, ("transfers", place), copy.deepcopy(transfer))
+        assert contradictions(alone)
+        seen = base64.b64decode(measured["outcomes"][figure])
+        count = sum(byte.bit_count() for byte in seen)
+        measured["correct" if figure == "SA" else "robust"] = count
+        measured[figure] = count / measured["samples"]
+        assert contradictions(edited(ticket, ("transfers", place), transfer))
+
+
+@pytest.mark.parametrize(
+    "change", [list.pop, lambda rows: rows.append(rows[0]), list.reverse], ids=["gone", "twice", "turned"]
+)
+def test_transfers_are_all_there_once_and_in_order(ticket: Ticket, change: Callable[[list[Any]], Any]) -> None:
+    records = copy.deepcopy(ticket.records)
+    change(records["transfers"])
+    assert contradictions(replace(ticket, records=records))
+
+
+def test_another_level_than_the_rule_picks_is_noticed(ticket: Ticket) -> None:
+    other = 3 - ticket.level
+    records = ticket.records | {"level": other, "sparsity": 1 - 0.8**other}
+    assert contradictions(replace(ticket, records=records, level=other))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_records_of_any_shape_give_lines_and_no_traceback(ticket: Ticket, data: st.DataObject) -> None:
+    paths = list(leaves(ticket.records))
+    path = data.draw(st.sampled_from(paths))
+    path = path[: data.draw(st.integers(1, len(path)))]
+    new = data.draw(st.sampled_from([None, True, -1, 1e308, "", "\x1b[31m", [], {}, [[]], {"SA": None}]))
+    for line in contradictions(edited(ticket, path, new)):
+        assert "\x1b" not in line
+        assert "\n" not in line
+
+
+def test_a_ticket_of_one_transfer_is_held_to_its_own_outcomes(ticket: Ticket, tmp_path: Path) -> None:
+    transfer = {
+        key: value for key, value in ticket.records["transfers"][0].items() if key not in ("ticket", "sparsity")
+    }
+    tuned = replace(ticket, records={"transfer": transfer, "data": ticket.records["data"], "recipe": {}})
+    assert contradictions(tuned) == []
+    assert contradictions(edited(tuned, ("transfer", "correct"), 3))

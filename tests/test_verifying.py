@@ -1,0 +1,370 @@
+"""Verify: an honest ticket is verified, an edited one is not, and what cannot be told is said to be so."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lottery_hub import verifying
+from lottery_hub.backbones import Backbone
+from lottery_hub.cards import render_card
+from lottery_hub.consistency import contradictions
+from lottery_hub.data import Dataset
+from lottery_hub.errors import DataError
+from lottery_hub.outcomes import Outcomes
+from lottery_hub.pulling import Pulled
+from lottery_hub.storage import files
+from lottery_hub.storage.folder import load_ticket, save_ladder, save_ticket, trained_folders
+from lottery_hub.tickets import Ladder, Ticket
+from lottery_hub.transferring import transfer
+from lottery_hub.verdict import Tolerance, compare, level_name, pick, splits_of, summarise
+from lottery_hub.verifying import Finding, verdict_of, verify
+from tests.judged import ATTACK, STANDARD, judged
+
+Answers = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def run(backbone: Backbone, tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return judged(backbone, tiny_data, tmp_path_factory.mktemp("judged"))
+
+
+@pytest.fixture
+def place(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run / "ticket", tmp_path / "ticket"))
+
+
+@pytest.fixture(autouse=True)
+def images(tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifying, "images_of", lambda ticket, dataset: tiny_data)
+
+
+def answers(place: Path, **settings: Any) -> Answers:
+    return {finding.question: finding.answer for finding in verify(Pulled(place), **settings)}
+
+
+def why(place: Path, question: str, **settings: Any) -> str:
+    return next(finding.why for finding in verify(Pulled(place), **settings) if finding.question == question)
+
+
+HONEST = dict.fromkeys(["files", "records", "card", "drawing", "networks", "figures"], "verified")
+
+
+# Honest ones
+
+
+def test_a_find_is_verified_with_its_ladder(run: Path, place: Path) -> None:
+    assert answers(place, ladder=run / "ladder") == HONEST
+    assert "at most 0 images came out otherwise" in why(place, "figures")
+
+
+def test_without_its_ladder_the_drawing_cannot_be_told(place: Path) -> None:
+    assert answers(place) == HONEST | {"drawing": "cannot tell"}
+
+
+def test_without_the_trained_networks_the_figures_cannot_be_told_unless_it_is_trained_again(
+    run: Path, place: Path
+) -> None:
+    shutil.rmtree(place / "trained")
+    assert answers(place)["figures"] == "cannot tell"
+    assert "--rerun" in why(place, "figures")
+    again = answers(place, ladder=run / "ladder", rerun=True)
+    assert (again["networks"], again["figures"]) == ("cannot tell", "verified")
+    assert "largest difference is 0.00%" in why(place, "figures", ladder=run / "ladder", rerun=True)
+    assert answers(place, rerun=True)["figures"] == "cannot tell", "dense cannot be trained without its weights"
+
+
+def test_some_networks_are_better_than_none(place: Path) -> None:
+    shutil.rmtree(place / "trained" / "dense-standard-seed-1")
+    assert answers(place)["networks"] == "cannot tell"
+    assert "1 of 8 trained networks are not there" in why(place, "networks")
+    assert answers(place)["figures"] == "verified"
+
+
+def test_a_sample_is_measured_on_the_same_images_as_recorded(place: Path) -> None:
+    assert "on 5 of 12 test images" in why(place, "figures", sample=5)
+    with pytest.raises(DataError, match="there are 12 test images, not 13"):
+        verify(Pulled(place), sample=13)
+
+
+def test_a_ticket_without_records_and_a_ladder_have_no_figures_to_verify(ladder: Ladder, tmp_path: Path) -> None:
+    bare = save_ticket(ladder.ticket(2), tmp_path / "bare")
+    assert answers(bare) == {"files": "verified", "figures": "cannot tell"}
+    whole = save_ladder(ladder, tmp_path / "ladder")
+    assert answers(whole) == {"files": "verified", "drawing": "verified", "figures": "cannot tell"}
+
+
+def test_a_fine_tuned_ticket_is_measured_itself(ladder: Ladder, tiny_data: Dataset, tmp_path: Path) -> None:
+    start = ladder.ticket(2)
+    tuned = transfer(start, tiny_data, STANDARD, test_attack=ATTACK, seed=4).ticket(start, tiny_data, STANDARD)
+    place = save_ticket(tuned, tmp_path / "tuned", render_card(tuned))
+    ladder_folder = save_ladder(ladder, tmp_path / "ladder")
+    assert answers(place, ladder=ladder_folder) == HONEST
+    forged = copy.deepcopy(tuned.records)
+    bits = np.ones(12, bool)
+    forged["transfer"] |= counted(bits, bits)
+    save_ticket(replace(tuned, records=forged), place, render_card(replace(tuned, records=forged)))
+    assert answers(place, ladder=ladder_folder) == HONEST | {"figures": "not verified"}
+
+
+# One bit or one figure, and the hashes left as they were
+
+
+@pytest.mark.parametrize("name", ["results.json", "ticket.safetensors", "trained/ticket-standard-seed-0/results.json"])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_one_bit_of_a_file_is_noticed(run: Path, place: Path, name: str, share: float) -> None:
+    data = bytearray((place / name).read_bytes())
+    data[int(share * len(data))] ^= 1
+    (place / name).write_bytes(data)
+    assert verdict_of(verify(Pulled(place), ladder=run / "ladder")) == "not verified"
+
+
+# The same, with hashes that fit again
+
+
+def forge(place: Path, change: Callable[[Ticket], Ticket], card: str | None = None) -> None:
+    """Save a changed ticket in place of the old one: all hashes fit, the card and the networks are the old ones."""
+    ticket = change(load_ticket(place))
+    old = (place / "README.md").read_text(encoding="utf-8")
+    save_ticket(ticket, place, card or old, trained=trained_folders(place))
+
+
+def with_figure(path: tuple[Any, ...], new: Any) -> Callable[[Ticket], Ticket]:
+    def change(ticket: Ticket) -> Ticket:
+        records = copy.deepcopy(ticket.records)
+        inside = records
+        for key in path[:-1]:
+            inside = inside[key]
+        inside[path[-1]] = new
+        return replace(ticket, records=records)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [
+        (("levels", 0, "adversarial", "RA"), 0.99),
+        (("levels", 0, "figures", 3, "ticket"), 0.99),
+        (("dense", "adversarial", "RA"), 0.01),
+        (("transfers", 2, "RA"), 0.25),
+        (("transfers", 2, "robust"), 3),
+        (("samples",), 10_000),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else str(value),
+)
+def test_one_figure_of_the_records_is_noticed_though_the_hashes_fit(
+    place: Path, path: tuple[Any, ...], new: Any
+) -> None:
+    forge(place, with_figure(path, new))
+    found = answers(place)
+    assert found["files"] == "verified"
+    assert found["records"] == "not verified"
+    assert "figures" not in found, "there is nothing left to compare with"
+
+
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [
+        (("transfers", 0, "history", 0, "loss"), 0.001),
+        (("environment", "hardware"), "a bigger machine"),
+        (("transfers", 1, "provenance", "seconds"), 1.0),
+    ],
+    ids=str,
+)
+def test_what_no_figure_follows_from_is_noticed_by_the_card(place: Path, path: tuple[Any, ...], new: Any) -> None:
+    forge(place, with_figure(path, new))
+    found = answers(place)
+    assert (found["records"], found["card"]) == ("verified", "not verified")
+
+
+def last_bit(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor whose first kept value has another last bit."""
+    bits = tensor.clone().view(torch.int32).flatten()
+    place = int(bits.nonzero()[0])
+    bits[place] ^= 1
+    return bits.view(torch.float32).view(tensor.shape)
+
+
+def test_one_bit_of_a_weight_is_noticed_though_the_hashes_fit(run: Path, place: Path) -> None:
+    name = "layer2.0.conv1.weight"
+    forge(place, lambda ticket: replace(ticket, weights=ticket.weights | {name: last_bit(ticket.weights[name])}))
+    found = answers(place, ladder=run / "ladder")
+    assert (found["files"], found["records"], found["drawing"]) == ("verified", "not verified", "not verified")
+
+
+def test_a_mask_that_was_moved_by_one_weight_is_noticed_though_the_hashes_fit(run: Path, place: Path) -> None:
+    def change(ticket: Ticket) -> Ticket:
+        name = "layer2.0.conv1.weight"
+        kept, values = ticket.mask[name].clone().flatten(), ticket.weights[name].clone().flatten()
+        here, there = int(kept.nonzero()[0]), int((~kept).nonzero()[0])
+        kept[here], kept[there] = False, True
+        values[there], values[here] = values[here].clone(), 0.0
+        shape = ticket.mask[name].shape
+        return replace(
+            ticket,
+            mask=ticket.mask | {name: kept.view(shape)},
+            weights=ticket.weights | {name: values.view(shape)},
+        )
+
+    forge(place, change)
+    assert answers(place, ladder=run / "ladder")["drawing"] == "not verified"
+    assert answers(place)["records"] == "not verified"
+
+
+def test_one_bit_of_a_trained_network_is_noticed_though_the_hashes_fit(place: Path) -> None:
+    folder = place / "trained" / "ticket-adversarial-seed-0"
+    network = load_ticket(folder)
+    save_ticket(
+        replace(network, weights=network.weights | {"fc.weight": last_bit(network.weights["fc.weight"])}), folder
+    )
+    assert answers(place)["networks"] == "not verified"
+    assert "ticket-adversarial-seed-0" in why(place, "networks")
+
+
+def test_networks_in_each_others_place_are_noticed(place: Path) -> None:
+    one, other = (place / "trained" / f"ticket-standard-seed-{seed}" for seed in (0, 1))
+    one.rename(place / "passing")
+    other.rename(one)
+    (place / "passing").rename(other)
+    assert answers(place)["networks"] == "not verified"
+
+
+def test_a_network_under_another_mask_is_noticed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = trained_folders(place)["dense-standard-seed-0"]
+    shutil.rmtree(place / "trained" / "ticket-standard-seed-0")
+    shutil.copytree(dense, place / "trained" / "ticket-standard-seed-0")
+    named = load_ticket(dense).fingerprint()
+    records = copy.deepcopy(load_ticket(place).records)
+    for record in records["transfers"]:
+        if (record["regime"], record["seed"]) == ("standard", 0):
+            record["trained"] = named
+    forge(place, lambda ticket: replace(ticket, records=records))
+    assert "the mask of ticket-standard-seed-0 is not that of the ticket" in why(place, "networks")
+
+
+# A lie that is told everywhere
+
+
+def counted(right: Any, withstood: Any) -> dict[str, Any]:
+    count, robust = int(right.sum()), int(withstood.sum())
+    return {
+        "correct": count,
+        "robust": robust,
+        "SA": count / len(right),
+        "RA": robust / len(right),
+        "outcomes": Outcomes(right, withstood).record(),
+    }
+
+
+def raised(ticket: Ticket) -> Ticket:
+    """Return a ticket whose adversarial RA is 1 in every place where that can be said."""
+    records = copy.deepcopy(ticket.records)
+    everything = np.ones(records["samples"], bool)
+    for record in records["transfers"]:
+        if record["ticket"] == level_name(ticket.level) and record["regime"] == "adversarial":
+            record.update(counted(everything, everything))
+
+    def measured(name: str) -> Any:
+        return splits_of(record for record in records["transfers"] if record["ticket"] == name)
+
+    dense = measured(level_name(0))
+    tolerance = Tolerance.parse(records["plan"]["tolerance"], records["seeds"])
+    for row in records["levels"]:
+        row.update(compare(dense, measured(level_name(row["level"])), tolerance))
+    records["double_win"] = pick(records["levels"])["double_win"]
+    assert summarise(dense["test"]).items() <= records["dense"].items()
+    return replace(ticket, records=records)
+
+
+def test_figures_that_are_forged_consistently_are_caught_by_measuring_again(place: Path, run: Path) -> None:
+    lie = raised(load_ticket(place))
+    assert contradictions(lie) == []
+    forge(place, lambda ticket: lie, render_card(lie))
+    assert answers(place, ladder=run / "ladder") == HONEST | {"figures": "not verified"}
+    assert "100.00% recorded" in why(place, "figures")
+
+
+def test_figures_that_are_forged_consistently_are_caught_by_training_again(place: Path, run: Path) -> None:
+    lie = raised(load_ticket(place))
+    forge(place, lambda ticket: lie, render_card(lie))
+    shutil.rmtree(place / "trained")
+    found = verify(Pulled(place), ladder=run / "ladder", rerun=True)[-1]
+    assert found.answer == "not verified"
+    assert found.why.startswith("SA of ticket, adversarial transfer: 100.00% recorded")
+
+
+# Cards
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "answer"),
+    [
+        ("| adversarial | RA |", "| adversarial | RA | 99.00 % |", "not verified"),
+        ("    value: ", "    value: 1", "not verified"),
+        ("## Limits", "## Limits\n\nNone, trust us.", "verified"),
+    ],
+    ids=["a table", "the metadata", "words"],
+)
+def test_a_card_may_say_more_than_the_records_and_not_otherwise(place: Path, old: str, new: str, answer: str) -> None:
+    card = (place / "README.md").read_text(encoding="utf-8")
+    assert old in card
+    (place / "README.md").write_text(card.replace(old, new, 1), encoding="utf-8")
+    assert answers(place)["card"] == answer
+
+
+def test_without_a_card_there_is_nothing_to_compare(place: Path) -> None:
+    (place / "README.md").unlink()
+    assert answers(place)["card"] == "cannot tell"
+
+
+def test_the_card_of_a_repository_is_that_of_its_records(place: Path) -> None:
+    card = render_card(load_ticket(place), "alice/net", timm=True)
+    (place / "README.md").write_text(card, encoding="utf-8")
+    found = verify(Pulled(place, "alice/net", "0" * 40))
+    assert next(each.why for each in found if each.question == "card") == "it says what the records say, to the letter"
+
+
+# What cannot be told
+
+
+def test_other_images_cannot_tell_anything(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(ticket: Ticket, dataset: str | None) -> Dataset:
+        raise DataError("stripes is not a dataset")
+
+    monkeypatch.setattr(verifying, "images_of", gone)
+    assert answers(place)["figures"] == "cannot tell"
+    assert "say where the images are with --dataset" in why(place, "figures")
+
+
+def test_the_worst_answer_is_the_verdict() -> None:
+    def of(*given: Any) -> str:
+        return verdict_of([Finding("files", answer, "") for answer in given])
+
+    assert of("verified", "verified") == "verified"
+    assert of("verified", "cannot tell") == "cannot tell"
+    assert of("cannot tell", "not verified", "verified") == "not verified"
+
+
+def test_names_of_strangers_do_not_reach_the_terminal(place: Path) -> None:
+    config = files.read_json(place / "config.json")
+    config["lottery_hub"]["library"] = "0.0.1\x1b[31m"
+    (place / "config.json").write_text(json.dumps(config))
+    for finding in verify(Pulled(place)):
+        assert "\x1b" not in finding.why
+
+
+def test_outcomes_of_another_length_are_one_line(place: Path) -> None:
+    text = base64.b64encode(b"\xff" * 40).decode()
+    forge(place, with_figure(("transfers", 0, "outcomes", "SA"), text))
+    assert "the outcomes of a transfer are not of 12 images" in why(place, "records")
