@@ -28,6 +28,7 @@ Norm = Literal["linf", "l2"]
 Preset = Literal["quick", "paper"]
 
 DRAW_IMAGES = 22_500  # images a laptop's round of imp is trained on
+CHOICES = 20  # epochs that a laptop's transfer is validated at, about
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def source_attack(kind: Kind, eps: float) -> Attack | None:
 def quick_transfer(dataset: str, train_images: int, precision: Precision, eps: float | None = None) -> TransferPlan:
     """Return the laptop recipes; the number of epochs follows the number of images, eps is the dataset's unless given.
 
-    How many images the transfers see is one of the dataset's habits; they take 4 to 60 epochs.
+    How many images the transfers see is one of the dataset's habits; they take 4 to 60 epochs, and choose among
+    about 20 of them at most: where training images are few, validation would cost more than training.
     """
     used_to = habits(dataset)
     eps = used_to.eps if eps is None else eps
@@ -103,15 +105,22 @@ def quick_transfer(dataset: str, train_images: int, precision: Precision, eps: f
     def epochs(images: int) -> int:
         return max(4, min(60, round(images / train_images)))
 
+    def every(count: int) -> int:
+        return max(1, count // CHOICES)
+
+    counts = [epochs(images) for images in used_to.images]
     standard = Recipe(
-        epochs=epochs(used_to.images[0]),
+        epochs=counts[0],
         batch_size=64,
         lr=0.02,
         schedule="one-cycle",
         augment=augment,
+        validate_every=every(counts[0]),
         precision=precision,
     )
-    adversarial = standard.changed(epochs=epochs(used_to.images[1]), attack=pgd(3, eps), selection_attack=pgd(5, eps))
+    adversarial = standard.changed(
+        epochs=counts[1], validate_every=every(counts[1]), attack=pgd(3, eps), selection_attack=pgd(5, eps)
+    )
     return TransferPlan(standard=standard, adversarial=adversarial, test_attack=pgd(20, eps))
 
 

@@ -71,6 +71,12 @@ def test_a_quick_transfer_sees_about_as_many_images_whatever_the_dataset():
     assert quick_transfer("cifar10", 54, "float32").standard.epochs == 60
 
 
+def test_a_quick_transfer_of_few_images_is_not_validated_at_every_epoch():
+    few, subset = quick_transfer("cifar10", 54, "float32"), quick_transfer("cifar10", 5_400, "float32")
+    assert (few.standard.validate_every, few.adversarial.validate_every) == (3, 3)
+    assert (subset.standard.validate_every, subset.adversarial.validate_every) == (1, 1)
+
+
 def test_digits_are_neither_mirrored_nor_attacked_like_photographs():
     plan = quick_transfer("digits", 1_295, "float32")
     assert plan.standard.augment == "crop"
