@@ -52,6 +52,42 @@ def fractions_table(summaries: list[dict[str, Any]]) -> Table:
     return table
 
 
+def corruptions_table(correct: dict[str, list[int]], samples: int) -> Table:
+    """Return the accuracies under common corruptions: a row each, a column for each severity."""
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, caption=f"accuracy %, {samples} test images")
+    table.add_column("corruption")
+    for severity in range(1, 6):
+        table.add_column(f"severity {severity}" if severity == 1 else str(severity), justify="right")
+    table.add_column("mean", justify="right")
+    for kind, counts in correct.items():
+        shares = [count / samples for count in counts]
+        table.add_row(kind.replace("_", " "), *map(percent, [*shares, sum(shares) / len(shares)]))
+    return table
+
+
+def looks_lines(scrutiny: dict[str, Any]) -> list[str]:
+    """Return what closer looks at ticket and dense found, a line each: corruptions, and attacks in other norms."""
+    lines = []
+    if "corruptions" in scrutiny:
+        look = scrutiny["corruptions"]
+        means = {name: network["mean"] for name, network in look["networks"].items()}
+        lines.append(f"under corruptions, mean SA {_side_by_side(means)} ({look['samples']} test images)")
+    if "unseen" in scrutiny:
+        look = scrutiny["unseen"]
+        for rows in zip(*look["networks"].values(), strict=True):
+            shares = {name: row["RA"] for name, row in zip(look["networks"], rows, strict=True)}
+            lines.append(f"RA by {rows[0]['attack']} {_side_by_side(shares)} ({look['samples']} test images)")
+    return lines
+
+
+def _side_by_side(shares: dict[str, float]) -> str:
+    return ", ".join(
+        f"{percent(shares[f'ticket-{regime}-seed-0'])} % after {regime} transfer "
+        f"(dense {percent(shares[f'dense-{regime}-seed-0'])} %)"
+        for regime in SHORT
+    )
+
+
 def _figures_table(caption: str, first: str) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, caption=caption, caption_justify="left")
     table.add_column(first, justify="right")

@@ -10,8 +10,7 @@ import typer
 from . import options
 
 if TYPE_CHECKING:
-    from lottery_hub.config import DrawPlan, Kind, Method, Precision
-    from lottery_hub.scrutiny import Look
+    from lottery_hub.config import DrawPlan, Kind, Look, Method, Precision
 
 
 def find_command(
@@ -40,6 +39,10 @@ def find_command(
         bool,
         typer.Option("--checks", help="Also AutoAttack, and checks that robustness is no masked gradient (minutes)."),
     ] = False,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Also accuracy under 15 common corruptions (32x32 images).")
+    ] = False,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Also RA under attacks in L2 and L1.")] = False,
     ladder: Annotated[str, typer.Option(help="A ladder folder; auto: the packaged one; draw: a new one.")] = "auto",
     method: Annotated[Literal["imp", "omp", "random"] | None, typer.Option(help="Draw by this method.")] = None,
     source: Annotated[str, typer.Option(help="Source task of imp: a dataset, as for --dataset.")] = "cifar100",
@@ -66,6 +69,8 @@ def find_command(
     drawn = draw_plan(backbone.kind, source, method or "imp", preset, exact)
     radius = parse_number(eps) if eps else None
     data_plans = [DataPlan.parse({"dataset": dataset, "fraction": share}) for share in fraction or [1.0]]
+    asked: dict[Look, bool] = {"checks": checks, "corruptions": corruptions, "unseen": unseen}
+    looks = [name for name, wanted in asked.items() if wanted]
     summaries = []
     for data_plan in data_plans:
         data = load_planned(data_plan)
@@ -97,7 +102,6 @@ def find_command(
             directory = Path("tickets") / f"{backbone.arch}-{backbone.kind}-{data.name.replace('/', '-')}"
             directory = directory if data_plan.fraction == 1 else directory.with_name(f"{directory.name}-{suffix}")
         with Progress() as progress:
-            looks: list[Look] = ["checks"] if checks else []
             summaries.append(find(plan, directory, data=data, looks=looks, device=chosen, report=progress.report))
         if not as_json:
             _print_summary(summaries[-1], backbone.arch, backbone.kind, data.name)
@@ -126,7 +130,7 @@ def _print_summary(summary: dict[str, Any], arch: str, kind: str, dataset: str) 
 
     from lottery_hub.errors import printable
 
-    from .display import levels_table, percent
+    from .display import levels_table, looks_lines, percent
 
     console = Console()
     console.print(levels_table(summary["dense"], summary["levels"], summary["controls"]))
@@ -144,6 +148,8 @@ def _print_summary(summary: dict[str, Any], arch: str, kind: str, dataset: str) 
         console.print(
             f"{about}; {words}", style=None if seen["passed"] else "bold red", highlight=False, soft_wrap=True
         )
+    for line in looks_lines(summary["scrutiny"]):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for caveat in summary["caveats"]:
         console.print(f"caveat: {caveat}", style="yellow", highlight=False, soft_wrap=True)
     level = f"level {summary['level']}, picked on {summary['validation_samples']} validation images"

@@ -89,11 +89,17 @@ def evaluate_command(
         ),
     ] = "pgd-20",
     eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")] = None,
-    norm: Annotated[Literal["linf", "l2"], typer.Option(help="Of the attack.")] = "linf",
+    norm: Annotated[
+        Literal["linf", "l2", "l1"], typer.Option(help="Of the attack; l1 for autoattack and its parts.")
+    ] = "linf",
     restarts: Annotated[int, typer.Option(help="Random starts; one that breaks an image counts.")] = 1,
     checks: Annotated[
         bool, typer.Option("--checks", help="Also check that robustness is no masked gradient (Linf; minutes).")
     ] = False,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Also accuracy under 15 common corruptions (32x32 images).")
+    ] = False,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Also RA under attacks in L2 and L1.")] = False,
     samples: Annotated[
         int | None,
         typer.Option(min=1, help="So many test images, drawn with --seed; all unless given.", show_default=False),
@@ -103,6 +109,8 @@ def evaluate_command(
     as_json: options.Json = False,
 ) -> None:
     """Measure SA and RA of a fine-tuned ticket or a backbone, with the head it has, on a dataset's test split."""
+    from rich.console import Console
+
     from lottery_hub.config import parse_number
     from lottery_hub.data import load_dataset, sample
     from lottery_hub.errors import ConfigError, TicketError
@@ -111,13 +119,15 @@ def evaluate_command(
     from lottery_hub.presets import habits, named_attack
     from lottery_hub.pulling import pull
     from lottery_hub.storage.folder import load_backbone_folder, load_ticket, read_about
+    from lottery_hub.unseen import measure_corruptions, measure_unseen
 
-    from .display import percent
+    from .display import corruptions_table, percent
 
-    if norm == "l2" and checks:
-        raise ConfigError("the checks of masked gradients are for Linf; leave out --checks or --norm l2")
-    if norm == "l2" and attack != "none" and not eps:
-        raise ConfigError("a dataset's default radius is for Linf; give the L2 one with --eps, e.g. --eps 0.5")
+    if norm != "linf" and checks:
+        raise ConfigError(f"the checks of masked gradients are for Linf; leave out --checks or --norm {norm}")
+    if norm != "linf" and attack != "none" and not eps:
+        example = {"l2": "0.5", "l1": "12"}[norm]
+        raise ConfigError(f"a dataset's default radius is for Linf; give one with --eps, e.g. --eps {example}")
     chosen, _ = options.choose(device, "float32")
     data = load_dataset(dataset)
     image_size = 32
@@ -140,12 +150,16 @@ def evaluate_command(
     split = data.test if samples is None else sample(data.test, samples, seed)
     accuracy = evaluate(model.to(chosen), split, attack=test_attack, image_size=image_size, seed=seed, device=chosen)
     shown = test_attack.describe() if test_attack else None
-    checked = []
-    if checks:
-        checked = check_masking(model, split, radius, image_size=image_size, seed=seed, device=chosen)
+    how: dict[str, Any] = {"image_size": image_size, "seed": seed, "device": chosen}
+    checked = check_masking(model, split, radius, **how) if checks else []
+    corrupted = measure_corruptions({"": model}, split, **how)[""] if corruptions else None
+    others = measure_unseen({"": model}, split, **how)[""] if unseen else []
     if as_json:
         told = {"dataset": data.name, "attack": shown, "seed": seed, "of": len(data.test), **accuracy.record()}
-        options.emit(told | ({"checks": [check.record() for check in checked]} if checks else {}))
+        told |= {"checks": [check.record() for check in checked]} if checks else {}
+        told |= {"corruptions": corrupted} if corruptions else {}
+        told |= {"unseen": others} if unseen else {}
+        options.emit(told)
     else:
         robust = f", RA {percent(accuracy.RA)} % ({shown})" if test_attack else ""
         of = f" of {len(data.test)}, drawn with seed {seed}" if samples is not None else ""
@@ -153,3 +167,8 @@ def evaluate_command(
         for check in checked:
             figures = ", ".join(f"{name} {percent(share)}" for name, share in check.figures.items())
             print(f"{'passed' if check.passed else 'FAILED'}: {check.name} (RA %: {figures})")
+        for row in others:
+            print(f"RA {percent(row['RA'])} % ({row['attack']})")
+        if corrupted:
+            Console().print(corruptions_table(corrupted["correct"], len(split)))
+            print(f"mean over corruptions: {percent(corrupted['mean'])} %; frost is a procedural stand-in")

@@ -12,7 +12,8 @@ import shlex
 from typing import Any
 
 from lottery_hub import presets
-from lottery_hub.config import REGIMES, parse_number, pixel_units
+from lottery_hub.config import LOOKS, REGIMES, parse_number, pixel_units
+from lottery_hub.corruptions import CORRUPTIONS
 from lottery_hub.data import NAMED
 from lottery_hub.errors import printable
 from lottery_hub.rendering import (
@@ -29,6 +30,7 @@ from lottery_hub.rendering import (
 )
 from lottery_hub.storage.atomic import json_text
 from lottery_hub.tickets import Ticket
+from lottery_hub.unseen import mean_share
 from lottery_hub.verdict import FIGURES
 
 METHODS = {
@@ -39,6 +41,9 @@ METHODS = {
 
 # What search asks the Hub for.
 LIBRARY, TICKET_TAG, WINNER_TAG = "lottery-hub", "lottery-ticket", "double-win-lottery-ticket"
+
+# Columns of the tables that set trained networks side by side.
+_COMPARED = [(which, regime) for regime in REGIMES for which in ("dense", "ticket")]
 
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:/[\w./-]+)?", re.ASCII)
 
@@ -123,6 +128,9 @@ def _context(ticket: Ticket) -> dict[str, Any]:
         recipe = _preset(records)
         context |= {
             "figures": _figures(records),
+            "compared": [Safe(f"{which}, {regime} transfer") for which, regime in _COMPARED],
+            "corruptions": _corruptions(records["scrutiny"].get("corruptions")),
+            "unseen": _unseen(records["scrutiny"].get("unseen")),
             "digest": Safe(hashlib.sha256(json_text(records).encode()).hexdigest()),
             "preset": recipe.get("preset"),
             "command": _command(records, recipe),
@@ -140,6 +148,32 @@ def _figures(records: dict[str, Any]) -> list[dict[str, Any]]:
             "ticket_deviation": chosen[row["regime"]]["deviation"][row["figure"]],
         }
         for row in chosen["figures"]
+    ]
+
+
+def _corruptions(look: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the rows of the table of corruptions: accuracies over severities, of each network that is compared."""
+    if look is None:
+        return []
+    networks = [look["networks"][f"{which}-{regime}-seed-0"] for which, regime in _COMPARED]
+    rows = [
+        {
+            "name": kind.replace("_", " "),
+            "shares": [mean_share({kind: one["correct"][kind]}, whole(look["samples"])) for one in networks],
+        }
+        for kind in CORRUPTIONS
+    ]
+    return [*rows, {"name": "mean", "shares": [one["mean"] for one in networks]}]
+
+
+def _unseen(look: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the rows of the table of unseen attacks: RA under each, of each network that is compared."""
+    if look is None:
+        return []
+    networks = [look["networks"][f"{which}-{regime}-seed-0"] for which, regime in _COMPARED]
+    return [
+        {"name": attack, "shares": [rows[place]["RA"] for rows in networks]}
+        for place, attack in enumerate(row["attack"] for row in networks[0])
     ]
 
 
@@ -305,4 +339,5 @@ def _command(records: dict[str, Any], recipe: dict[str, str]) -> Safe:
     words = [f"--{name} {shlex.quote(printable(value))}" for name, value in options.items() if value is not None]
     if boolean(plan["controls"]):
         words.append("--controls")
+    words += [f"--{look}" for look in LOOKS if look in records["scrutiny"]]
     return Safe(" \\\n    ".join(["lottery-hub find", *words]))

@@ -19,6 +19,7 @@ Kind = Literal["std", "fast-adv", "adv"]
 Regime = Literal["standard", "adversarial"]
 Method = Literal["imp", "omp", "random"]
 Precision = Literal["float32", "bfloat16"]
+Look = Literal["checks", "corruptions", "unseen"]
 Augment = Literal["none", "crop", "crop-flip", "random-resized-crop"]
 Schedule = Literal["constant", "cosine", "steps", "one-cycle"]
 
@@ -26,6 +27,7 @@ Schedule = Literal["constant", "cosine", "steps", "one-cycle"]
 STRONG = ("apgd-ce", "apgd-dlr", "square", "autoattack")
 
 REGIMES: tuple[Regime, ...] = ("standard", "adversarial")
+LOOKS: tuple[Look, ...] = ("checks", "corruptions", "unseen")
 MAX_SEEDS = 100  # of one find
 SEEDS = 2**32  # training spreads a seed over the generator's 64 bits, which larger ones would overflow
 
@@ -142,7 +144,7 @@ class Attack(Frozen):
         method: `pgd` (Madry et al. 2018), `fgsm` (Goodfellow et al. 2015), or `n-fgsm` (de Jorge et al. 2022); for
             measuring only, one of `STRONG`: `autoattack` (its standard version), or the parts `apgd-ce`, `apgd-dlr`
             and `square` (Croce & Hein 2020).
-        norm: `linf` or `l2`. N-FGSM is defined for Linf only.
+        norm: `linf`, `l2`, or `l1` for the attacks of `STRONG`. N-FGSM is defined for Linf only.
         eps: radius of the ball around the clean image.
         step_size: length of a step of PGD. FGSM's and N-FGSM's one step is eps long, APGD finds its own.
         steps: gradient steps, or queries of Square. FGSM and N-FGSM take exactly one; AutoAttack has its own.
@@ -154,7 +156,7 @@ class Attack(Frozen):
     """
 
     method: Literal["pgd", "fgsm", "n-fgsm", "apgd-ce", "apgd-dlr", "square", "autoattack"] = "pgd"
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Literal["linf", "l2", "l1"] = "linf"
     eps: float = Field(ge=0, le=1000)
     step_size: float = Field(default=0.0, ge=0, le=1000)
     steps: int = Field(default=1, ge=1, le=100_000)
@@ -173,6 +175,8 @@ class Attack(Frozen):
             raise ValueError("autoattack has steps and restarts of its own; leave both at 1")
         if self.method == "n-fgsm" and self.norm != "linf":
             raise ValueError("n-fgsm is defined for Linf only; use fgsm or pgd for L2")
+        if self.norm == "l1" and self.method not in STRONG:
+            raise ValueError(f"{self.method} is not for L1; use one of {', '.join(STRONG)}")
         if self.method == "pgd" and self.step_size == 0 and self.eps > 0:
             raise ValueError("pgd needs a step_size above 0, for instance 2/255")
         return self
@@ -182,7 +186,7 @@ class Attack(Frozen):
         name = "AutoAttack" if self.method == "autoattack" else self.method.upper()
         if self.method not in ("fgsm", "n-fgsm", "autoattack"):
             name += f"-{self.steps}"
-        norm = {"linf": "Linf", "l2": "L2"}[self.norm]
+        norm = {"linf": "Linf", "l2": "L2", "l1": "L1"}[self.norm]
         step = f" step {pixel_units(self.step_size)}" if self.method == "pgd" else ""
         restarts = f" x{self.restarts} restarts" if self.restarts > 1 else ""
         return f"{name} {norm} eps {pixel_units(self.eps)}{step}{restarts}"

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lottery_hub.config import Attack, FindPlan
+from lottery_hub.corruptions import CORRUPTIONS, SEVERITIES
 from lottery_hub.errors import LotteryHubError, TicketError, printable
 from lottery_hub.outcomes import Outcomes, interval
 from lottery_hub.tickets import Ticket
+from lottery_hub.unseen import ATTACKS, mean_share
 from lottery_hub.verdict import (
     Splits,
     Tolerance,
@@ -111,6 +113,10 @@ def _of_verdict(ticket: Ticket) -> Iterable[str]:
                 yield f"{name}: not every seed of the {regime} transfers is recorded once"
     if "checks" in records["scrutiny"]:
         yield from _of_checks(records["scrutiny"]["checks"], attack)
+    if "corruptions" in records["scrutiny"]:
+        yield from _of_corruptions(records["scrutiny"]["corruptions"])
+    if "unseen" in records["scrutiny"]:
+        yield from _of_unseen(records["scrutiny"]["unseen"])
 
 
 def _of_transfer(transfer: Mapping[str, Any], data: Mapping[str, Any], name: str) -> list[str]:
@@ -134,8 +140,7 @@ def _of_transfer(transfer: Mapping[str, Any], data: Mapping[str, Any], name: str
 def _of_checks(checks: Mapping[str, Any], attack: Attack) -> Iterable[str]:
     seen = [Outcomes.parse(row["outcomes"], checks["samples"]) for row in checks["attacks"]]
     for row, outcomes in zip(checks["attacks"], seen, strict=True):
-        computed = _counted(outcomes)
-        yield from _compared({key: row[key] for key in computed}, computed, f"checks, {printable(row['attack'])}")
+        yield from _of_attack(row, outcomes, "checks")
     ours, strong = (outcomes.RA for outcomes in seen)
     if ours is None or strong is None or checks["attacks"][0]["attack"] != attack.describe():
         raise TicketError("the closer look is not at the verdict's attack and a stronger one")
@@ -145,6 +150,33 @@ def _of_checks(checks: Mapping[str, Any], attack: Attack) -> Iterable[str]:
         "passed": all(check["passed"] for check in checks["checks"]),
     }
     yield from _compared({key: checks[key] for key in computed}, computed, "checks")
+
+
+def _of_corruptions(look: Mapping[str, Any]) -> Iterable[str]:
+    samples = look["samples"]
+    for name, measured in look["networks"].items():
+        where = f"corruptions, {printable(name)}"
+        correct = measured["correct"]
+        if correct.keys() != CORRUPTIONS.keys() or any(len(counts) != len(SEVERITIES) for counts in correct.values()):
+            yield f"{where}: they are not {len(CORRUPTIONS)} corruptions at {len(SEVERITIES)} severities"
+        elif not all(type(count) is int and 0 <= count <= samples for counts in correct.values() for count in counts):
+            yield f"{where}: a count is not one of {samples} images"
+        else:
+            yield from _compared(measured["mean"], mean_share(correct, samples), f"{where}, mean")
+
+
+def _of_unseen(look: Mapping[str, Any]) -> Iterable[str]:
+    for name, rows in look["networks"].items():
+        where = f"unseen, {printable(name)}"
+        yield from _compared([row["attack"] for row in rows], [attack.describe() for attack in ATTACKS], where)
+        for row in rows:
+            yield from _of_attack(row, Outcomes.parse(row["outcomes"], look["samples"]), where)
+
+
+def _of_attack(row: Mapping[str, Any], seen: Outcomes, where: str) -> list[str]:
+    """Compare the counts and accuracies of one attack with its outcomes."""
+    computed = _counted(seen)
+    return _compared({key: row[key] for key in computed}, computed, f"{where}, {printable(row['attack'])}")
 
 
 def _counted(seen: Outcomes) -> dict[str, Any]:

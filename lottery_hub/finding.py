@@ -13,7 +13,7 @@ import torch
 
 from lottery_hub.backbones import Backbone, fingerprint
 from lottery_hub.cards import render_card
-from lottery_hub.config import REGIMES, DrawPlan, FindPlan, Method, Regime
+from lottery_hub.config import REGIMES, DrawPlan, FindPlan, Look, Method, Regime
 from lottery_hub.data import Dataset, load_planned
 from lottery_hub.drawing import Report, draw
 from lottery_hub.environment import describe_environment
@@ -21,7 +21,7 @@ from lottery_hub.errors import ConfigError
 from lottery_hub.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.pulling import pull
 from lottery_hub.runs import CHECKPOINT, Run, open_run
-from lottery_hub.scrutiny import Look, check_possible, look
+from lottery_hub.scrutiny import check_possible, look
 from lottery_hub.sources import load_backbone, packaged_name
 from lottery_hub.storage.folder import (
     TRAINED,

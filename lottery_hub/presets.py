@@ -24,7 +24,7 @@ from lottery_hub.config import (
 )
 from lottery_hub.errors import ConfigError, printable
 
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l1"]
 Preset = Literal["quick", "paper"]
 
 DRAW_IMAGES = 22_500  # images a laptop's round of imp is trained on

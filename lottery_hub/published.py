@@ -14,11 +14,11 @@ from lottery_hub.config import Kind
 Norm = Literal["linf", "l2"]
 
 
-def threat(norm: Norm | None, eps: float | None) -> str:
+def threat(norm: str | None, eps: float | None) -> str:
     """Return what weights were trained against as `--pretrain` spells it, `linf-8/255` or `l2-3`; "" for nothing."""
     if norm is None or eps is None:
         return ""
-    return f"linf-{eps * 255:g}/255" if norm == "linf" else f"l2-{eps:g}"
+    return f"linf-{eps * 255:g}/255" if norm == "linf" else f"{norm}-{eps:g}"
 
 
 @dataclass(frozen=True)

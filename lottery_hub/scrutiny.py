@@ -1,6 +1,8 @@
-"""A closer look at the networks behind a verdict: does their robustness stand up to more than the verdict's attack?
+"""A closer look at the networks behind a verdict: what do they withstand besides the verdict's attack?
 
     checks        AutoAttack beside the verdict's own attack, and the checks of masked gradients (`masking`)
+    corruptions   noise, blur, weather and compression, of ticket and dense side by side (`unseen`)
+    unseen        attacks in the norms L2 and L1, of ticket and dense side by side (`unseen`)
 
 What is found stands in the records under `scrutiny`, and on the card.
 """
@@ -11,12 +13,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from lottery_hub.cards import render_card
-from lottery_hub.config import Attack, DataPlan
+from lottery_hub.config import REGIMES, Attack, DataPlan, Look
+from lottery_hub.corruptions import SIDE
 from lottery_hub.data import Dataset, Split, load_planned, sample
 from lottery_hub.environment import describe_environment
 from lottery_hub.errors import ConfigError, TicketError, printable
@@ -26,11 +29,14 @@ from lottery_hub.outcomes import interval
 from lottery_hub.rendering import is_untouched
 from lottery_hub.storage import folder
 from lottery_hub.storage.manifest import TicketManifest
+from lottery_hub.strong_attacks import load_pyautoattack
 from lottery_hub.tickets import Ticket
+from lottery_hub.unseen import measure_corruptions, measure_unseen
 
-Look = Literal["checks"]
 SAMPLES = 500  # test images of a look; all where there are fewer
 SEED = 0
+# Which trained networks are set side by side.
+COMPARED = tuple(f"{which}-{regime}-seed-0" for regime in REGIMES for which in ("dense", "ticket"))
 
 
 def look(
@@ -53,11 +59,17 @@ def look(
         The JSON-able record; it says which network, how many images, and what it was measured with.
 
     Raises:
-        ConfigError: the attack is not in Linf, or there are too few classes for AutoAttack.
+        ConfigError: it cannot be taken, see `check_possible`.
     """
     began = time.monotonic()
     split = sample(data.test, min(SAMPLES, len(data.test)), SEED)
-    found = _checks(networks["ticket-adversarial-seed-0"], split, attack, device)
+    if wanted == "checks":
+        found = _checks(networks["ticket-adversarial-seed-0"], split, attack, device)
+    else:
+        measure = measure_corruptions if wanted == "corruptions" else measure_unseen
+        models = {name: networks[name].to_normalised().to(device) for name in COMPARED}
+        image_size = networks[COMPARED[0]].records["recipe"]["image_size"]
+        found = {"networks": measure(models, split, image_size=image_size, seed=SEED, device=device)}
     return {
         "samples": len(split),
         "seed": SEED,
@@ -69,8 +81,13 @@ def look(
 
 def check_possible(wanted: Sequence[Look], data: Dataset, attack: Attack) -> None:
     """Raise ConfigError where a look cannot be taken, before hours are spent on what it would look at."""
+    if "checks" in wanted or "unseen" in wanted:
+        load_pyautoattack()
     if "checks" in wanted and (attack.norm != "linf" or len(data.classes) < 4):
         raise ConfigError("the checks are for attacks in Linf and four classes or more; leave out --checks")
+    height, width = data.test.images.shape[2:]
+    if "corruptions" in wanted and (height, width) != (SIDE, SIDE):
+        raise ConfigError(f"corruptions are for {SIDE}x{SIDE} images, not {height}x{width}; leave out --corruptions")
 
 
 def look_at_folder(
@@ -93,7 +110,7 @@ def look_at_folder(
     check_images(ticket, data)
     trained = folder.trained_folders(place)
     networks = {name: folder.load_ticket(path) for name, path in trained.items()}
-    if "ticket-adversarial-seed-0" not in networks:
+    if not networks.keys() >= set(COMPARED):
         raise TicketError(f"{printable(place)} does not hold the trained networks behind its verdict; run find again")
     attack = Attack.parse(ticket.records["plan"]["transfer"]["test_attack"])
     check_possible(missing, data, attack)

@@ -32,7 +32,7 @@ from lottery_hub.backbones import (
 )
 from lottery_hub.config import Attack, Kind, parse_number
 from lottery_hub.errors import BackboneError, TicketError, printable
-from lottery_hub.published import SOURCES, Norm, threat
+from lottery_hub.published import SOURCES, threat
 from lottery_hub.pulling import is_remote, pull
 from lottery_hub.storage import files
 from lottery_hub.storage.folder import RESULTS, load_backbone_folder, packaged_folder, packaged_names, read_about
@@ -168,7 +168,7 @@ def _of_kind(kind: Kind, arch: str, against: str | None = None) -> Backbone:
 def _known_threat(kind: Kind, arch: str, against: str, known: list[str]) -> str:
     """Return which of the known threats is meant by `against`, as a user may spell it; the error lists them."""
     norm, _, eps = against.lower().partition("-")
-    meant = threat(cast(Norm, norm), parse_number(eps))
+    meant = threat(norm, parse_number(eps))
     if meant not in known:
         choices = ", ".join(f"{kind}:{name}" if name else kind for name in known)
         raise BackboneError(

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from lottery_hub.config import Attack
 from lottery_hub.errors import ConfigError
 
-_NORMS = {"linf": "Linf", "l2": "L2"}
+_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 # The standard version, in the order in which each attacks what the ones before could not break.
 STANDARD = ["apgd-ce", "apgd-t", "fab-t", "square"]
 TARGETS = 9  # the targeted ones try the classes of the next-largest logits
+L1_TARGETS, L1_RESTARTS = 5, 5  # of the standard version's APGD in L1
 
 
 def perturb_strongly(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, seed: int) -> Tensor:
@@ -38,7 +39,7 @@ def perturb_strongly(model: nn.Module, images: Tensor, labels: Tensor, attack: A
     Raises:
         ConfigError: pyautoattack is not installed, or there are too few classes for the attack.
     """
-    run = _import()
+    run = load_pyautoattack()
     with torch.no_grad():
         classes = model(images[:1]).shape[1]
     parts = STANDARD if attack.method == "autoattack" else [attack.method]
@@ -61,6 +62,12 @@ def perturb_strongly(model: nn.Module, images: Tensor, labels: Tensor, attack: A
         for part in (suite.apgd, suite.apgd_targeted, suite.fab, suite.square):
             part.n_restarts = attack.restarts
         suite.apgd_targeted.n_target_classes = suite.fab.n_target_classes = targets
+        if attack.norm == "l1":
+            # Croce & Hein 2021: a ball this spiky is approached from larger ones.
+            suite.apgd.use_largereps = suite.apgd_targeted.use_largereps = True
+            suite.apgd_targeted.n_target_classes = min(L1_TARGETS, targets)
+            if attack.method == "autoattack":
+                suite.apgd.n_restarts = L1_RESTARTS
         if attack.method in ("apgd-ce", "apgd-dlr"):
             suite.apgd.n_iter = attack.steps
         if attack.method == "square":
@@ -70,7 +77,12 @@ def perturb_strongly(model: nn.Module, images: Tensor, labels: Tensor, attack: A
     return found
 
 
-def _import() -> Any:
+def load_pyautoattack() -> Any:
+    """Return the class that attacks.
+
+    Raises:
+        ConfigError: pyautoattack is not installed.
+    """
     try:
         from pyautoattack import AutoAttack
     except ImportError as problem:

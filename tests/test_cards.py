@@ -14,6 +14,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from lottery_hub import presets
 from lottery_hub.cards import render_card
 from lottery_hub.config import DataPlan, DrawPlan, FindPlan
+from lottery_hub.corruptions import CORRUPTIONS
 from lottery_hub.errors import TicketError
 from lottery_hub.tickets import Ticket
 from lottery_hub.verdict import Measured, Runs, Tolerance, judge, summarise
@@ -217,6 +218,25 @@ def test_the_gap_to_autoattack_and_the_checks_are_shown(passed: bool) -> None:
     assert f"| queries alone | {'yes' if passed else 'no'} | PGD-20 31.40, Square-1000 35.00 |" in card
     assert ("**Warning: a check of masked gradients failed" in card) is not passed
     assert "not with AutoAttack" not in card
+    check_tables(card)
+
+
+def test_corruptions_and_attacks_of_other_norms_stand_side_by_side() -> None:
+    names = [f"{which}-{regime}-seed-0" for regime in ("standard", "adversarial") for which in ("dense", "ticket")]
+    counts = {name: {kind: [place] * 5 for kind in CORRUPTIONS} for place, name in enumerate(names)}
+    networks = {name: {"correct": counts[name], "mean": 0.01 * place} for place, name in enumerate(names)}
+    attacked = {name: [{"attack": "PGD-20 L2 | eps 0.5", "RA": 0.1 * place}] for place, name in enumerate(names)}
+    look = {
+        "corruptions": {"samples": 100, "networks": networks},
+        "unseen": {"samples": 1000, "networks": attacked},
+    }
+    card = render_card(make_ticket(make_records() | {"scrutiny": look}))
+    header = "dense, standard transfer | ticket, standard transfer | dense, adversarial transfer | ticket, adv"
+    assert f"| corruption | {header}" in card
+    assert "| gaussian noise | 0.00 % | 1.00 % | 2.00 % | 3.00 % |" in card
+    assert "| mean | 0.00 % | 1.00 % | 2.00 % | 3.00 % |" in card
+    assert "| PGD-20 L2 \\| eps 0.5 | 0.00 % | 10.00 % | 20.00 % | 30.00 % |" in card
+    assert "RA on 1,000 test images" in card
     check_tables(card)
 
 

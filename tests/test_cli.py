@@ -324,6 +324,22 @@ def test_evaluate_measures_it(chain: dict[str, tuple[list[str], Path]], call: An
     assert [set(check) for check in checked["checks"]] == [{"name", "passed", "figures"}] * 6
 
 
+def test_evaluate_measures_corruptions_and_other_norms(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+    folder = str(chain["finetune"][1] / "units" / "finetune" / "ticket")
+    options = ["--dataset", "digits", "--device", "cpu", "--attack", "none", "--samples", "5"]
+    told = call("evaluate", folder, *options, "--unseen", "--json").object
+    assert [row["attack"] for row in told["unseen"]] == ["PGD-20 L2 eps 0.5 step 0.125", "APGD-CE-100 L1 eps 12"]
+    assert "RA " in call("evaluate", folder, *options, "--unseen").out
+    corrupted = call("evaluate", folder, *options, "--corruptions", "--json").object["corruptions"]
+    assert len(corrupted["correct"]) == 15
+    shown = call("evaluate", folder, *options, "--corruptions").out
+    assert "jpeg compression" in shown
+    assert f"mean over corruptions: {corrupted['mean'] * 100:.2f} %" in shown
+    l1 = call("evaluate", folder, "--dataset", "digits", "--attack", "apgd-ce", "--norm", "l1")
+    assert (l1.code, l1.err.count("\n")) == (1, 1)
+    assert "give one with --eps, e.g. --eps 12" in l1.err
+
+
 def test_evaluate_refuses_a_head_of_other_classes(tmp_path: Path, ladder: Any, call: Any) -> None:
     lottery_hub.save_ticket(ladder.ticket(1), tmp_path / "ticket")
     done = call("evaluate", str(tmp_path / "ticket"), "--dataset", "digits")

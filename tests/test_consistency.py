@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,10 +21,13 @@ from hypothesis import strategies as st
 from lottery_hub.backbones import Backbone
 from lottery_hub.cards import render_card
 from lottery_hub.consistency import contradictions
+from lottery_hub.corruptions import CORRUPTIONS
 from lottery_hub.data import Dataset
 from lottery_hub.errors import TicketError
+from lottery_hub.outcomes import Outcomes
 from lottery_hub.storage.folder import load_ticket
 from lottery_hub.tickets import Ticket
+from lottery_hub.unseen import ATTACKS
 from tests.judged import at, judged, leaves, put
 
 # What no figure follows from: how it went, on which machine, what things are called.
@@ -101,6 +105,32 @@ def test_what_no_figure_follows_from_is_still_on_the_card_by_the_digest_of_the_r
 def test_the_line_names_what_does_not_fit(ticket: Ticket, path: tuple[Any, ...], new: Any, line: str) -> None:
     found = contradictions(edited(ticket, path, new))
     assert any(line in each for each in found), found
+
+
+def looked(ticket: Ticket) -> Ticket:
+    """A ticket with looks at four images, worked by hand."""
+    attacks = [
+        {"attack": attack.describe(), "SA": 0.5, "RA": 0.25, "correct": 2, "robust": 1, "samples": 4}
+        | {"outcomes": Outcomes(np.array([1, 1, 0, 0], bool), np.array([1, 0, 0, 0], bool)).record()}
+        for attack in ATTACKS
+    ]
+    networks = {"dense-standard-seed-0": {"correct": {kind: [4, 3, 2, 1, 0] for kind in CORRUPTIONS}, "mean": 0.5}}
+    scrutiny = {
+        "corruptions": {"samples": 4, "networks": networks},
+        "unseen": {"samples": 4, "networks": {"dense-standard-seed-0": attacks}},
+    }
+    return replace(ticket, records=ticket.records | {"scrutiny": scrutiny})
+
+
+def test_every_figure_of_a_closer_look_is_held_against_its_counts(ticket: Ticket) -> None:
+    seen = looked(ticket)
+    assert contradictions(seen) == []
+    for path in leaves(seen.records["scrutiny"]):
+        path = ("scrutiny", *path)
+        assert contradictions(edited(seen, path, changed(at(seen.records, path)))), path
+    fog = ("scrutiny", "corruptions", "networks", "dense-standard-seed-0", "correct", "fog")
+    assert "not 15 corruptions at 5 severities" in contradictions(edited(seen, fog, [4, 3, 3]))[0]
+    assert "a count is not one of 4 images" in contradictions(edited(seen, fog, [9, 1, 0, 0, 0]))[0]
 
 
 def flipped(text: str, bit: int) -> str:

@@ -45,18 +45,23 @@ def withstood(model: nn.Module, attack: Attack) -> Tensor:
     if attack.norm == "linf":
         assert (moved - images).abs().max() <= attack.eps + 1e-6
     else:
-        assert (moved - images).flatten(1).norm(dim=1).max() <= attack.eps + 1e-5
+        order = {"l2": 2, "l1": 1}[attack.norm]
+        assert (moved - images).flatten(1).norm(order, dim=1).max() <= attack.eps + 1e-4
     assert 0 <= moved.min() <= moved.max() <= 1
     with torch.no_grad():
         return model(moved).argmax(1) == labels
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.02), ("l2", 0.12)])
+@pytest.mark.parametrize(
+    ("norm", "eps"), [("linf", 0.02), ("l2", 0.12), pytest.param("l1", 0.75, marks=pytest.mark.slow)]
+)
 def test_autoattack_breaks_what_the_standard_version_breaks(norm: str, eps: float) -> None:
     model = network()
     images, labels = images_of(model)
     ours = withstood(model, Attack.parse({"method": "autoattack", "norm": norm, "eps": eps}))
-    original = AutoAttack(model, norm={"linf": "Linf", "l2": "L2"}[norm], eps=eps, seed=1, version="standard")
+    original = AutoAttack(
+        model, norm={"linf": "Linf", "l2": "L2", "l1": "L1"}[norm], eps=eps, seed=1, version="standard"
+    )
     broken, _ = original.run_standard_evaluation(images, labels, batch_size=len(images))
     with torch.no_grad():
         theirs = model(broken).argmax(1) == labels

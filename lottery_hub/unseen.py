@@ -1,0 +1,90 @@
+"""Accuracy under what no training here has seen: common corruptions, and attacks in other norms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from lottery_hub.config import Attack
+from lottery_hub.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from lottery_hub.data import Split
+from lottery_hub.evaluation import Accuracy, evaluate
+
+# The customary radii for 32x32 images of the world.
+ATTACKS = (
+    Attack(norm="l2", eps=0.5, step_size=0.125, steps=20),
+    Attack(method="apgd-ce", norm="l1", eps=12, steps=100),
+)
+
+
+def measure_corruptions(
+    models: Mapping[str, nn.Module],
+    split: Split,
+    *,
+    image_size: int = 32,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Measure standard accuracy under every corruption at every severity, of all models on the same images.
+
+    Args:
+        models: name -> maps float images in [0,1] to logits; on `device`.
+        split: its images are 32x32.
+        image_size: side of what the models see, in pixels.
+        seed: of the corruptions' draws.
+        device: where the models compute.
+
+    Returns:
+        For each model: `correct`, corruption -> images right at severities 1 to 5; and `mean`, in 0..1 over all of
+        them (the mean corruption error of the field is 1 minus that).
+
+    Raises:
+        ConfigError: the images are of another size.
+    """
+    correct: dict[str, dict[str, list[int]]] = {name: {kind: [] for kind in CORRUPTIONS} for name in models}
+    for kind in CORRUPTIONS:
+        for severity in SEVERITIES:
+            corrupted = Split(corrupt(split.images, kind, severity, seed), split.labels)
+            for name, model in models.items():
+                seen = evaluate(model, corrupted, image_size=image_size, device=device)
+                correct[name][kind].append(seen.correct)
+    return {name: {"correct": counts, "mean": mean_share(counts, len(split))} for name, counts in correct.items()}
+
+
+def mean_share(correct: Mapping[str, list[int]], samples: int) -> float:
+    """Return the share of images right, over all corruptions and severities."""
+    counts = [count for severities in correct.values() for count in severities]
+    return sum(counts) / (len(counts) * samples)
+
+
+def measure_unseen(
+    models: Mapping[str, nn.Module],
+    split: Split,
+    *,
+    image_size: int = 32,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Measure SA and RA under each of `ATTACKS`; arguments as above.
+
+    Returns:
+        For each model a list with, for each attack, its name, SA, RA, counts and the outcome of every image.
+
+    Raises:
+        ConfigError: pyautoattack is missing.
+    """
+    return {
+        name: [
+            _row(attack, evaluate(model, split, attack=attack, image_size=image_size, seed=seed, device=device))
+            for attack in ATTACKS
+        ]
+        for name, model in models.items()
+    }
+
+
+def _row(attack: Attack, measured: Accuracy) -> dict[str, Any]:
+    assert measured.outcomes is not None
+    return {"attack": attack.describe(), **measured.record(), "outcomes": measured.outcomes.record()}
