@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -296,6 +297,33 @@ def test_find_with_other_settings_is_one_line(chain: dict[str, tuple[list[str], 
     assert (done.code, done.out) == (1, "")
     assert "belongs to a run with other settings (plan.seeds: 1 → 2)" in done.err
     assert done.err.count("\n") == 1
+
+
+def test_verify_says_by_its_exit_code_what_it_found(
+    chain: dict[str, tuple[list[str], Path]], call: Any, tmp_path: Path
+) -> None:
+    ladder = str(chain["draw"][1] / "ladder")
+    place = shutil.copytree(chain["find"][1] / "ticket", tmp_path / "ticket")
+    command = ["verify", str(place), "--sample", "40", "--device", "cpu"]
+    done = call(*command, "--ladder", ladder)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1] == "verified"
+
+    told = call(*command, "--json")
+    assert (told.code, told.object["verdict"]) == (3, "cannot tell"), "nobody else has the ladder"
+
+    results = place / "results.json"
+    records = json.loads(results.read_text(encoding="utf-8"))
+    records["levels"][0]["standard"]["SA"] += 0.01
+    results.write_text(json.dumps(records), encoding="utf-8")
+    edited = call(*command, "--ladder", ladder)
+    assert (edited.code, edited.err) == (1, "")
+    assert edited.out.splitlines()[-1] == "not verified"
+
+
+def test_what_is_no_ticket_cannot_be_verified(call: Any, tmp_path: Path) -> None:
+    done = call("verify", str(tmp_path))
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
 
 
 def test_finetune_writes_a_trained_ticket(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:

@@ -125,8 +125,8 @@ def looked(ticket: Ticket) -> Ticket:
 def test_every_figure_of_a_closer_look_is_held_against_its_counts(ticket: Ticket) -> None:
     seen = looked(ticket)
     assert contradictions(seen) == []
-    for path in leaves(seen.records["scrutiny"]):
-        path = ("scrutiny", *path)
+    for inner in leaves(seen.records["scrutiny"]):
+        path = ("scrutiny", *inner)
         assert contradictions(edited(seen, path, changed(at(seen.records, path)))), path
     fog = ("scrutiny", "corruptions", "networks", "dense-standard-seed-0", "correct", "fog")
     assert "not 15 corruptions at 5 severities" in contradictions(edited(seen, fog, [4, 3, 3]))[0]

@@ -67,6 +67,9 @@ def test_autoattack_breaks_what_the_standard_version_breaks(norm: str, eps: floa
         theirs = model(broken).argmax(1) == labels
     assert ours.tolist() == theirs.tolist()
     assert 0 < int(ours.sum()) < len(ours), "some withstand and some do not"
+    if norm != "l1":
+        weaker = withstood(model, pgd(20, eps).changed(norm=norm))
+        assert int(weaker.sum()) >= int(ours.sum()), "PGD's RA is never the lower one"
 
 
 def test_a_part_alone_is_no_stronger_than_the_whole() -> None:
