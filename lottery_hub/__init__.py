@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Attack": "config",
     "Recipe": "config",
+    "Seeds": "config",
     "DownloadError": "errors",
     "LotteryHubError": "errors",
     "PublishError": "errors",
@@ -32,6 +33,7 @@ _HOME = {
     "push_ticket": "publishing",
     "search_tickets": "searching",
     "save_ticket": "storage.folder",
+    "verify": "verifying",
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "LotteryHubError",
     "PublishError",
     "Recipe",
+    "Seeds",
     "Ticket",
     "TicketError",
     "__version__",
@@ -57,11 +60,12 @@ __all__ = [
     "save_ticket",
     "search_tickets",
     "transfer",
+    "verify",
 ]
 
 if TYPE_CHECKING:
     from lottery_hub.attacks import perturb
-    from lottery_hub.config import Attack, Recipe
+    from lottery_hub.config import Attack, Recipe, Seeds
     from lottery_hub.data import load_dataset
     from lottery_hub.drawing import draw
     from lottery_hub.errors import DownloadError, LotteryHubError, PublishError, TicketError
@@ -74,6 +78,7 @@ if TYPE_CHECKING:
     from lottery_hub.storage.folder import save_ticket
     from lottery_hub.tickets import Ladder, Ticket
     from lottery_hub.transferring import transfer
+    from lottery_hub.verifying import verify
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from lottery_hub import __version__
 from lottery_hub.config import Precision
 from lottery_hub.errors import ConfigError
 
-_PACKAGES = ("torch", "timm", "numpy", "safetensors")
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "pyautoattack")
 
 
 def describe_environment(device: torch.device | str) -> dict[str, Any]:
