@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lottery_hub.attacks import perturb
 from lottery_hub.config import Attack, Precision
 from lottery_hub.data import Split
+from lottery_hub.folding import folded
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.views import plain_batches
 
@@ -74,6 +75,8 @@ def evaluate(
     robust: list[Tensor] = []
     training = [module for module in model.modules() if module.training]
     model.eval()
+    if attack is None or attack.batch_norm == "eval":
+        model = folded(model, precision)
     try:
         for images, labels in plain_batches(split, batch_size, image_size, device):
             with autocast(device, precision):

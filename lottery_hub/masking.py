@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lottery_hub.config import Attack
 from lottery_hub.data import Split
 from lottery_hub.evaluation import evaluate
+from lottery_hub.folding import folded
 
 SCALE = 1000.0
 STEPS, MORE_STEPS = 20, 100
@@ -87,8 +88,8 @@ def check_masking(
         ConfigError: pyautoattack is missing, or there are fewer than four classes.
     """
 
-    def robust(attack: Attack, of: nn.Module = model) -> float:
-        share = evaluate(of, split, attack=attack, image_size=image_size, seed=seed, device=device).RA
+    def robust(attack: Attack, of: nn.Module | None = None) -> float:
+        share = evaluate(of or model, split, attack=attack, image_size=image_size, seed=seed, device=device).RA
         assert share is not None
         return share
 
@@ -97,6 +98,7 @@ def check_masking(
             eps=radius, step_size=max(radius / 4, 2 * radius / (steps + 1)), steps=steps, random_start=random_start
         )
 
+    model = folded(model, "float32")  # once, and the same inside the scaled one
     base = robust(pgd(eps))
     slack = max(LEAST_SLACK, DEVIATIONS * (base * (1 - base) / len(split)) ** 0.5)
 

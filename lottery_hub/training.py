@@ -26,7 +26,9 @@ from lottery_hub.config import Recipe, Seeds
 from lottery_hub.data import Dataset
 from lottery_hub.errors import LotteryHubError
 from lottery_hub.evaluation import autocast, evaluate
+from lottery_hub.folding import Folded, folded
 from lottery_hub.masks import Mask, apply_
+from lottery_hub.speed import memory_format
 from lottery_hub.views import train_batches
 
 OnEpoch = Callable[[dict[str, Any]], None]
@@ -73,7 +75,7 @@ def train(
         LotteryHubError: the loss, or a weight that would be kept, is no longer finite.
     """
     device, seeds = torch.device(device), Seeds.of(seed)
-    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device=device, memory_format=memory_format())  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
@@ -136,13 +138,18 @@ def _one_epoch(
     seen = 0
     steps = math.ceil(len(data.train) / recipe.batch_size)
     model.train()
+    attacked = (
+        model if recipe.attack is None or recipe.attack.batch_norm == "train" else folded(model, recipe.precision)
+    )
     batches = train_batches(data.train, recipe.batch_size, recipe.augment, recipe.image_size, views, device)
     for step, (images, labels) in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, epoch + (step + 0.5) / steps if recipe.schedule != "steps" else epoch)
         with autocast(device, recipe.precision):
-            shown = images if recipe.attack is None else perturb(model, images, labels, recipe.attack, starts)
-            logits = model(shown.contiguous(memory_format=torch.channels_last))
+            if isinstance(attacked, Folded):
+                attacked.refresh()
+            shown = images if recipe.attack is None else perturb(attacked, images, labels, recipe.attack, starts)
+            logits = model(shown.contiguous(memory_format=memory_format()))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

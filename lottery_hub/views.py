@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lottery_hub.config import Augment
 from lottery_hub.data import Split
+from lottery_hub.speed import memory_format
 
 CROP_PADDING = 0.125  # of the side: 4 pixels at 32, the CIFAR habit
 EVALUATION_CROP = 224 / 256  # Resize 256 / CenterCrop 224, the ImageNet habit, where images are resampled at all
@@ -32,7 +33,7 @@ def train_batches(
             continue
         images = split.images[chosen].to(device, non_blocking=True)
         labels = split.labels[chosen].to(device, non_blocking=True)
-        yield _channels_last(augmented(images, augment, image_size, generator)), labels
+        yield _laid_out(augmented(images, augment, image_size, generator)), labels
 
 
 def plain_batches(
@@ -42,7 +43,7 @@ def plain_batches(
     for start in range(0, len(split), batch_size):
         images = split.images[start : start + batch_size].to(device, non_blocking=True)
         labels = split.labels[start : start + batch_size].to(device, non_blocking=True)
-        yield _channels_last(centred(images, image_size)), labels
+        yield _laid_out(centred(images, image_size)), labels
 
 
 def centred(images: Tensor, image_size: int) -> Tensor:
@@ -99,5 +100,5 @@ def _random_resized_crop(images: Tensor, image_size: int, generator: torch.Gener
     return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp(0, 1)
 
 
-def _channels_last(pixels: Tensor) -> Tensor:
-    return pixels.contiguous(memory_format=torch.channels_last)
+def _laid_out(pixels: Tensor) -> Tensor:
+    return pixels.contiguous(memory_format=memory_format())

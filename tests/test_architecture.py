@@ -12,11 +12,12 @@ PACKAGE = ROOT / "lottery_hub"
 
 # From the ground up; a module imports only from lower floors.
 FLOORS = [
-    {"errors"},
+    {"errors", "speed"},
     {"config", "connection", "decoding", "storage.rice", "storage.atomic", "storage.files"},
     {"downloads", "strong_attacks", "outcomes"},
     {"verdict", "masks", "data", "attacks", "corruptions", "storage.codec"},
     {"backbones", "views", "environment", "presets", "published", "compacting", "rendering"},
+    {"folding"},
     {"evaluation", "tickets"},
     {"training", "inspection", "masking", "unseen", "storage.manifest"},
     {"storage.folder"},

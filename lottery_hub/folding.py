@@ -1,0 +1,187 @@
+"""A network for passes in which nothing is learned: the same function, arranged for speed.
+
+An attack looks at frozen weights ten times over, so what can be computed once is:
+
+    BatchNorm     its scale and shift become part of the convolution before it
+    precision     weights are cast once, not in every pass
+    stem          a 7x7 convolution with stride 2 over 3 channels becomes a 4x4 one over 12, whose gradient is cheap
+    small maps    a convolution over fewer pixels than it has taps, most of them on padding, becomes a matrix, and so
+                  does one of a single tap over a few pixels
+    pooling       the first ReLU comes after the max pooling, which commutes with it, and sees a quarter of the values
+
+In exact arithmetic nothing changes; in float32 logits move in their last digits.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lottery_hub.backbones import Normalised
+from lottery_hub.config import Precision
+from lottery_hub.speed import memory_format, on
+
+FEW = 4  # pixels over which a product of matrices beats oneDNN's convolution of a single tap
+
+
+def folded(model: nn.Module, precision: Precision) -> nn.Module:
+    """Return a model's view for passes in which nothing is learned; the model itself where it is no ResNet of ours."""
+    return Folded(model, precision) if isinstance(model, Normalised) and on("folding") else model
+
+
+class Folded(nn.Module):
+    """An eval-mode view of a model as it was when `refresh` was last called; gradients are those of images only.
+
+    Args:
+        model: a timm ResNet behind its normalisation.
+        precision: of its passes.
+
+    Raises:
+        TypeError: a BatchNorm follows no convolution.
+    """
+
+    def __init__(self, model: Normalised, precision: Precision) -> None:
+        super().__init__()
+        self.dtype = torch.bfloat16 if precision == "bfloat16" else next(model.parameters()).dtype
+        inside = copy.deepcopy(model).eval().requires_grad_(False)
+        self.mean, self.std = cast(Tensor, inside.mean), cast(Tensor, inside.std)
+        self._head = (model.network.get_submodule("fc"),)  # in a tuple, lest it becomes a part of this module
+        # Each convolution here, and what it is made of.
+        self._folded: list[tuple[_Conv, nn.Conv2d, nn.BatchNorm2d]] = []
+        self._fold(model.network, inside.network)
+        if on("pooling"):
+            _pool_first(inside.network)
+        self.network = inside.network.to(self.dtype, memory_format=memory_format())  # type: ignore[call-overload]
+        self.refresh()
+
+    def _fold(self, source: nn.Module, target: nn.Module) -> None:
+        """Replace, in `target`, each BatchNorm by nothing and the convolution before it by one with a bias."""
+        before: tuple[str, nn.Conv2d] | None = None
+        for name, module in source.named_modules():
+            if isinstance(module, nn.Conv2d):
+                before = name, module
+            elif isinstance(module, nn.BatchNorm2d):
+                if before is None:
+                    raise TypeError(f"the BatchNorm {name} follows no convolution")
+                place, conv = before
+                folded = (_Stem if on("stem") and _Stem.fits(conv) else _Conv)(conv)
+                target.set_submodule(place, folded)
+                target.set_submodule(name, nn.Identity())
+                self._folded.append((folded, conv, module))
+                before = None
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take over the model's weights and BatchNorm statistics as they are now."""
+        for folded, conv, norm in self._folded:
+            variance, mean = norm.get_buffer("running_var"), norm.get_buffer("running_mean")
+            scale = norm.weight * (variance + norm.eps).rsqrt()
+            folded.take(conv.weight * scale.view(-1, 1, 1, 1), norm.bias - mean * scale)
+        for name, parameter in self._head[0].named_parameters():
+            self.network.get_submodule("fc").get_parameter(name).copy_(parameter)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map float images [n, 3, h, w] in [0,1] to logits [n, classes] of their type."""
+        normalised = ((images - self.mean) / self.std).to(self.dtype, memory_format=memory_format())
+        logits: Tensor = self.network(normalised)
+        return logits.to(images.dtype)
+
+
+class _Conv(nn.Module):
+    """A convolution whose weights are taken from elsewhere."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.stride, self.padding = conv.stride[0], cast(tuple[int, int], conv.padding)[0]
+        self.dilation, self.groups = conv.dilation[0], conv.groups
+        self.register_buffer("weight", self.arranged(conv.weight.detach()).clone())
+        self.register_buffer("bias", conv.weight.new_zeros(conv.out_channels).detach())
+        self._matrices: dict[torch.Size, Tensor] = {}
+
+    @staticmethod
+    def arranged(weight: Tensor) -> Tensor:
+        """Return weights [out, in, k, k] as they are kept here."""
+        return weight
+
+    def take(self, weight: Tensor, bias: Tensor) -> None:
+        """Take over weights [out, in, k, k] and biases [out]."""
+        self.weight.copy_(self.arranged(weight))
+        self.bias.copy_(bias)
+        self._matrices.clear()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [n, in, h, w] to [n, out, h', w']."""
+        height, width = images.shape[2:]
+        taps = self.weight[0, 0].numel()
+        small = self.groups == 1 and self.dilation == 1 and on("small-maps")
+        if small and taps == 1 and self.padding == 0 and -(-height // self.stride) * -(-width // self.stride) <= FEW:
+            seen = images[:, :, :: self.stride, :: self.stride].permute(0, 2, 3, 1).contiguous()
+            return F.linear(seen, self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
+        if not small or height * width >= taps:
+            return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        matrix = self._matrices.get(images.shape[2:])
+        if matrix is None:
+            matrix = self._matrices[images.shape[2:]] = self._matrix(height, width)
+        side = matrix.shape[:2]
+        flat = images.permute(0, 2, 3, 1).flatten(1)
+        mapped = F.linear(flat, matrix.flatten(3).flatten(0, 2), self.bias.repeat(side.numel()))
+        return mapped.view(-1, *side, len(self.bias)).permute(0, 3, 1, 2)
+
+    def _matrix(self, height: int, width: int) -> Tensor:
+        """Return [h', w', out, h, w, in]: the weight with which each value of the input enters each of the output."""
+        taps = self.weight.shape[2]
+        rows, columns = (
+            torch.arange(side)
+            - self.stride * torch.arange((side + 2 * self.padding - taps) // self.stride + 1)[:, None]
+            for side in (height, width)
+        )
+        # What no tap reaches takes the zero that is put behind the last one.
+        rows, columns = (
+            torch.where((places + self.padding >= 0) & (places + self.padding < taps), places + self.padding, taps)
+            for places in (rows, columns)
+        )
+        picked = F.pad(self.weight, (0, 1, 0, 1))[:, :, rows[:, None, :, None], columns[None, :, None, :]]
+        return picked.permute(2, 3, 0, 4, 5, 1).contiguous()
+
+
+class _Stem(_Conv):
+    """A 7x7 convolution with stride 2 as a 4x4 one on blocks of 2x2 pixels: output, weights and their sum are the same.
+
+    Row 2i + k - 3, which weight k of the 7 sees for output i, lies in block i + (k + 1) // 2 - 2, at (k + 1) % 2.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv)
+        self.stride, self.padding = 1, 0
+
+    @staticmethod
+    def fits(conv: nn.Conv2d) -> bool:
+        """Whether a convolution can be arranged so."""
+        shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
+        return shape == ((7, 7), (2, 2), (3, 3), (1, 1), 1)
+
+    @staticmethod
+    def arranged(weight: Tensor) -> Tensor:
+        """Return weights [out, in, 7, 7] as [out, 4 in, 4, 4]."""
+        return F.pixel_unshuffle(F.pad(weight, (1, 0, 1, 0)), 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [n, in, h, w] to [n, out, ⌈h / 2⌉, ⌈w / 2⌉]."""
+        height, width = images.shape[2:]
+        even = F.pad(images, (0, width % 2, 0, height % 2))
+        blocks = F.pad(F.pixel_unshuffle(even, 2), (2, 1, 2, 1))
+        return super().forward(blocks.contiguous(memory_format=memory_format()))
+
+
+def _pool_first(network: nn.Module) -> None:
+    """Move the ReLU before the first max pooling behind it: both are monotone, so they commute."""
+    pool, relu = getattr(network, "maxpool", None), getattr(network, "act1", None)
+    if isinstance(pool, nn.MaxPool2d) and isinstance(relu, nn.ReLU):
+        network.act1, network.maxpool = nn.Identity(), nn.Sequential(pool, relu)
