@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -74,25 +74,20 @@ def train(
     Raises:
         LotteryHubError: the loss, or a weight that would be kept, is no longer finite.
     """
-    device, seeds = torch.device(device), Seeds.of(seed)
-    model.to(device=device, memory_format=memory_format())  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
-    holders = _pruned_entries(model, mask)
-    averaged = _averaged(model, recipe)
+    loop = Loop.over(model, data, recipe, seed=seed, mask=mask, device=device)
+    optimizer, averaged = loop.optimizer, loop.averaged
     judged = model if averaged is None else cast(Normalised, averaged.module)
     start, history, best = _resume(checkpoint, model, averaged, optimizer)
     for epoch in range(start, recipe.epochs):
         if history and "stopped" in history[-1]:
             break
         began = time.monotonic()
-        loss, seen = _one_epoch(model, averaged, optimizer, data, recipe, epoch, seeds, holders, device)
+        loss, seen = loop.epoch(epoch)
         if not math.isfinite(loss):
             raise _diverged(epoch + 1, f"loss {loss}")
         record: dict[str, Any] = {"epoch": epoch + 1, "epochs": recipe.epochs, "loss": loss, "images": seen}
         if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
-            record |= _validate(judged, data, recipe, seeds.attack, device)
+            record |= _validate(judged, data, recipe, loop.seeds.attack, loop.device)
             score = (record["validation_RA"] or 0.0, record["validation_SA"])
             if best is not None and score[0] < (1 - recipe.guard) * best["score"][0] and recipe.guard:
                 record["stopped"] = f"validation RA fell below {1 - recipe.guard:g} of epoch {best['epoch']}'s"
@@ -120,49 +115,78 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
     return recipe.lr
 
 
-def _one_epoch(
-    model: Normalised,
-    averaged: AveragedModel | None,
-    optimizer: torch.optim.Optimizer,
-    data: Dataset,
-    recipe: Recipe,
-    epoch: int,
-    seeds: Seeds,
-    holders: list[tuple[Tensor, Tensor]],
-    device: torch.device,
-) -> tuple[float, int]:
-    """Run one epoch; return (mean loss, images seen)."""
-    views = torch.Generator().manual_seed(_epoch_seed(seeds.order, epoch))
-    starts = torch.Generator(device).manual_seed(_epoch_seed(seeds.attack, epoch) + 1)
-    total = torch.zeros((), device=device)
-    seen = 0
-    steps = math.ceil(len(data.train) / recipe.batch_size)
-    model.train()
-    attacked = (
-        model if recipe.attack is None or recipe.attack.batch_norm == "train" else folded(model, recipe.precision)
-    )
-    batches = train_batches(data.train, recipe.batch_size, recipe.augment, recipe.image_size, views, device)
-    for step, (images, labels) in enumerate(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, epoch + (step + 0.5) / steps if recipe.schedule != "steps" else epoch)
-        with autocast(device, recipe.precision):
-            if isinstance(attacked, Folded):
-                attacked.refresh()
-            shown = images if recipe.attack is None else perturb(attacked, images, labels, recipe.attack, starts)
-            logits = model(shown.contiguous(memory_format=memory_format()))
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        with torch.no_grad():
-            for weight, pruned in holders:
-                weight.masked_fill_(pruned, 0)
-        if averaged is not None:
-            averaged.update_parameters(model)
-        # Summed on the device: reading the number here would make every step wait for the GPU.
-        total += loss.detach() * len(labels)
-        seen += len(labels)
-    return float(total) / max(seen, 1), seen
+@dataclass(frozen=True)
+class Loop:
+    """What the steps of a training share; see `train` for what they are."""
+
+    model: Normalised
+    data: Dataset
+    recipe: Recipe
+    seeds: Seeds
+    device: torch.device
+    optimizer: torch.optim.Optimizer
+    averaged: AveragedModel | None
+    pruned: list[tuple[Tensor, Tensor]]
+
+    @classmethod
+    def over(
+        cls,
+        model: Normalised,
+        data: Dataset,
+        recipe: Recipe,
+        *,
+        seed: int | Seeds,
+        mask: Mask | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Loop:
+        """Bring the model to the device, prune it, and make what goes with it."""
+        device = torch.device(device)
+        model.to(device=device, memory_format=memory_format())  # type: ignore[call-overload]
+        optimizer = torch.optim.SGD(
+            model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        )
+        pruned = _pruned_entries(model, mask)
+        return cls(model, data, recipe, Seeds.of(seed), device, optimizer, _averaged(model, recipe), pruned)
+
+    def epoch(self, epoch: int) -> tuple[float, int]:
+        """Run one epoch, counted from 0; return (mean loss, images seen)."""
+        total = torch.zeros((), device=self.device)
+        seen = 0
+        for loss, images in self.steps(epoch):
+            # Summed on the device: reading the number here would make every step wait for the GPU.
+            total += loss * images
+            seen += images
+        return float(total) / max(seen, 1), seen
+
+    def steps(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
+        """Take the steps of an epoch one at a time, and yield the loss of each and how many images it saw."""
+        model, recipe, optimizer, train = self.model, self.recipe, self.optimizer, self.data.train
+        views = torch.Generator().manual_seed(_epoch_seed(self.seeds.order, epoch))
+        starts = torch.Generator(self.device).manual_seed(_epoch_seed(self.seeds.attack, epoch) + 1)
+        count = math.ceil(len(train) / recipe.batch_size)
+        frozen = recipe.attack is not None and recipe.attack.batch_norm == "eval"
+        attacked = folded(model, recipe.precision) if frozen else model
+        model.train()
+        batches = train_batches(train, recipe.batch_size, recipe.augment, recipe.image_size, views, self.device)
+        for step, (images, labels) in enumerate(batches):
+            progress = epoch + (step + 0.5) / count if recipe.schedule != "steps" else epoch
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, progress)
+            with autocast(self.device, recipe.precision):
+                if isinstance(attacked, Folded):
+                    attacked.refresh()
+                shown = images if recipe.attack is None else perturb(attacked, images, labels, recipe.attack, starts)
+                logits = model(shown.contiguous(memory_format=memory_format()))
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            with torch.no_grad():
+                for weight, gone in self.pruned:
+                    weight.masked_fill_(gone, 0)
+            if self.averaged is not None:
+                self.averaged.update_parameters(model)
+            yield loss.detach(), len(labels)
 
 
 def _validate(model: Normalised, data: Dataset, recipe: Recipe, seed: int, device: torch.device) -> dict[str, Any]:
