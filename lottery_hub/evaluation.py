@@ -12,6 +12,7 @@ from lottery_hub.attacks import perturb
 from lottery_hub.config import Attack, Precision
 from lottery_hub.data import Split
 from lottery_hub.folding import folded
+from lottery_hub.memory import free_memory, is_out_of_memory
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.views import plain_batches
 
@@ -65,11 +66,39 @@ def evaluate(
         attack: how RA is measured; None measures SA only.
         image_size: side of what the model sees, in pixels.
         seed: of the attack's random starts.
-        batch_size: images in a pass.
+        batch_size: images in a pass; where memory runs out, half of them.
         precision: of the convolutions. Figures that are published are measured in float32.
         device: where to compute; the model must be there.
     """
-    device = torch.device(device)
+    try:
+        return _evaluate(model, split, attack, image_size, seed, batch_size, precision, torch.device(device))
+    except RuntimeError as problem:
+        if not is_out_of_memory(problem) or batch_size == 1:
+            raise
+    # Outside of the handler: there, the error still holds the tensors of the failed pass.
+    free_memory(torch.device(device))
+    return evaluate(
+        model,
+        split,
+        attack=attack,
+        image_size=image_size,
+        seed=seed,
+        batch_size=batch_size // 2,
+        precision=precision,
+        device=device,
+    )
+
+
+def _evaluate(
+    model: nn.Module,
+    split: Split,
+    attack: Attack | None,
+    image_size: int,
+    seed: int,
+    batch_size: int,
+    precision: Precision,
+    device: torch.device,
+) -> Accuracy:
     generator = torch.Generator(device).manual_seed(seed)
     correct: list[Tensor] = []
     robust: list[Tensor] = []

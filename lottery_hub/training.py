@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lottery_hub.attacks import perturb
@@ -28,6 +28,7 @@ from lottery_hub.errors import LotteryHubError
 from lottery_hub.evaluation import autocast, evaluate
 from lottery_hub.folding import Folded, folded
 from lottery_hub.masks import Mask, apply_
+from lottery_hub.memory import free_memory, is_out_of_memory, peak_memory
 from lottery_hub.speed import memory_format
 from lottery_hub.views import train_batches
 
@@ -71,6 +72,8 @@ def train(
         checkpoint: file to continue from and to update after every epoch.
         on_epoch: called with each epoch's record.
 
+    Where memory runs out, a batch is taken in parts; a record says in how many, and what memory was taken at most.
+
     Raises:
         LotteryHubError: the loss, or a weight that would be kept, is no longer finite.
     """
@@ -94,6 +97,7 @@ def train(
                 model.network.load_state_dict(best["weights"], strict=True)
             elif best is None or recipe.select == "last" or score > best["score"]:
                 best = {"score": score, "epoch": epoch + 1, "weights": _snapshot(judged, epoch + 1)}
+        record |= {"parts": loop.parts, "peak_memory": peak_memory(loop.device)}
         record["seconds"] = round(time.monotonic() - began, 3)
         history.append(record)
         _save_checkpoint(checkpoint, model, averaged, optimizer, epoch + 1, history, best)
@@ -115,9 +119,13 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
     return recipe.lr
 
 
-@dataclass(frozen=True)
+@dataclass
 class Loop:
-    """What the steps of a training share; see `train` for what they are."""
+    """What the steps of a training share; see `train` for what they are.
+
+    Where a step runs out of memory it is taken again in twice as many parts, and so are those after it: gradients add
+    up to those of the whole batch, but for BatchNorm, which sees the images of one part at a time.
+    """
 
     model: Normalised
     data: Dataset
@@ -127,6 +135,7 @@ class Loop:
     optimizer: torch.optim.Optimizer
     averaged: AveragedModel | None
     pruned: list[tuple[Tensor, Tensor]]
+    parts: int = 1
 
     @classmethod
     def over(
@@ -172,21 +181,47 @@ class Loop:
             progress = epoch + (step + 0.5) / count if recipe.schedule != "steps" else epoch
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, progress)
-            with autocast(self.device, recipe.precision):
-                if isinstance(attacked, Folded):
-                    attacked.refresh()
-                shown = images if recipe.attack is None else perturb(attacked, images, labels, recipe.attack, starts)
-                logits = model(shown.contiguous(memory_format=memory_format()))
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            if isinstance(attacked, Folded):
+                attacked.refresh()
+            loss = self._gradients(attacked, images, labels, starts)
             optimizer.step()
             with torch.no_grad():
                 for weight, gone in self.pruned:
                     weight.masked_fill_(gone, 0)
             if self.averaged is not None:
                 self.averaged.update_parameters(model)
-            yield loss.detach(), len(labels)
+            yield loss, len(labels)
+
+    def _gradients(self, attacked: nn.Module, images: Tensor, labels: Tensor, starts: torch.Generator) -> Tensor:
+        """Compute the gradients of a batch, in as many parts as memory asks for; return its mean loss."""
+        before = starts.get_state()
+        statistics = [buffer.clone() for buffer in self.model.network.buffers()]
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                pieces = zip(images.tensor_split(self.parts), labels.tensor_split(self.parts), strict=True)
+                losses = [self._part(attacked, *piece, starts, len(labels)) for piece in pieces]
+                return torch.stack(losses).sum()
+            except RuntimeError as problem:
+                if not is_out_of_memory(problem) or len(labels) < 4 * self.parts:
+                    raise
+            # Outside of the handler: there, the error still holds the tensors of the failed pass.
+            self.parts *= 2
+            starts.set_state(before)
+            for buffer, value in zip(self.model.network.buffers(), statistics, strict=True):
+                buffer.copy_(value)
+            free_memory(self.device)
+
+    def _part(self, attacked: nn.Module, images: Tensor, labels: Tensor, starts: torch.Generator, of: int) -> Tensor:
+        """Add the gradients of a part of a batch of `of` images; return its share of the mean loss."""
+        recipe = self.recipe
+        with autocast(self.device, recipe.precision):
+            shown = images if recipe.attack is None else perturb(attacked, images, labels, recipe.attack, starts)
+            logits = self.model(shown.contiguous(memory_format=memory_format()))
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+        share = loss if len(labels) == of else loss * (len(labels) / of)
+        share.backward()  # type: ignore[no-untyped-call]
+        return share.detach()
 
 
 def _validate(model: Normalised, data: Dataset, recipe: Recipe, seed: int, device: torch.device) -> dict[str, Any]:

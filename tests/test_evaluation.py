@@ -62,6 +62,21 @@ def test_nothing_stands_where_every_pixel_may_become_any_other(attack):
     assert evaluate(BrightestChannel(), SPLIT, attack=attack, image_size=4).RA == 0
 
 
+def test_passes_that_do_not_fit_into_memory_are_made_with_half_the_images():
+    model = BrightestChannel()
+    sizes = []
+
+    def count(module, arguments):
+        sizes.append(len(arguments[0]))
+        if len(arguments[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.register_forward_pre_hook(count)
+    measured = evaluate(model, SPLIT, attack=pgd(14), image_size=4, batch_size=8)
+    assert measured == Accuracy(samples=6, correct=4, robust=3)
+    assert sizes[:3] == [6, 4, 2]
+
+
 def test_without_a_radius_ra_is_sa():
     measured = evaluate(BrightestChannel(), SPLIT, attack=Attack(eps=0.0), image_size=4)
     assert measured.robust == measured.correct == 4

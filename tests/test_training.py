@@ -282,6 +282,89 @@ def test_a_run_that_the_guard_stopped_stays_stopped(backbone, tiny_data, monkeyp
     assert again.history == stopped.history
 
 
+# Memory
+
+
+def out_of_memory_above(model, limit):
+    """Make a model fail, as a full GPU does, where it gets more images than `limit`; return the sizes it saw."""
+    sizes = []
+
+    def count(module, arguments):
+        sizes.append(len(arguments[0]))
+        if len(arguments[0]) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.register_forward_pre_hook(count)
+    return sizes
+
+
+def test_a_batch_that_does_not_fit_is_taken_in_parts_and_so_are_those_after_it(backbone, tiny_data):
+    model = backbone.model(3)
+    sizes = out_of_memory_above(model, 4)
+    loop = training.Loop.over(model, tiny_data, QUICK, seed=0)
+    counts = [images for _, images in loop.steps(0)]
+    assert loop.parts == 4
+    assert sizes[:3] == [16, 8, 4], "halved until it fits"
+    assert max(sizes[3:]) <= 4
+    assert sum(counts) == len(tiny_data.train)
+
+
+def test_gradients_of_parts_add_up_to_those_of_the_batch(backbone, tiny_data):
+    images, labels = tiny_data.train.images[:10].float() / 255, tiny_data.train.labels[:10]
+    found = []
+    for limit in (10, 3):
+        model = backbone.model(3)
+        loop = training.Loop.over(model, tiny_data, QUICK.changed(label_smoothing=0.1), seed=0)
+        model.eval()  # with batch statistics parts would differ from the whole
+        out_of_memory_above(model, limit)
+        loss = loop._gradients(model, images, labels, torch.Generator())
+        found.append((loss, [parameter.grad for parameter in model.parameters()]))
+    (loss, whole), (same_loss, parts) = found
+    assert torch.allclose(loss, same_loss)
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(whole, parts, strict=True))
+
+
+def test_a_step_that_failed_leaves_no_trace(backbone, tiny_data):
+    attacked = QUICK.changed(epochs=1, attack=Attack(eps=0.05, step_size=0.03, steps=1))
+    weights = []
+    for fails in (False, True):
+        model = backbone.model(3)
+        loop = training.Loop.over(model, tiny_data, attacked, seed=0)
+        if fails:
+            original, failed = model.forward, []
+
+            def once(images, original=original, failed=failed):
+                logits = original(images)  # BatchNorm has seen the batch by now
+                if not failed:
+                    failed.append(len(images))
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                return logits
+
+            model.forward = once
+        else:
+            loop.parts = 2
+        next(loop.steps(0))
+        weights.append({name: value.clone() for name, value in model.network.state_dict().items()})
+    assert same(*weights)
+
+
+def test_memory_that_one_image_exceeds_and_other_errors_are_told(backbone, tiny_data):
+    model = backbone.model(3)
+    out_of_memory_above(model, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        train(model, tiny_data, QUICK, seed=0)
+    broken = backbone.model(3)
+    broken.network.fc = torch.nn.Linear(7, 3)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        train(broken, tiny_data, QUICK, seed=0)
+
+
+def test_every_epoch_records_the_memory_it_took(backbone, tiny_data):
+    (record, *_) = train(backbone.model(3), tiny_data, QUICK.changed(epochs=1), seed=0).history
+    assert record["parts"] == 1
+    assert record["peak_memory"] > 50_000_000, "torch alone takes more"
+
+
 def test_a_network_learns_what_can_be_learned(backbone, tiny_data):
     trained = train(backbone.model(3), tiny_data, QUICK.changed(epochs=8, augment="none"), seed=0)
     assert trained.history[-1]["loss"] < 0.5 * trained.history[0]["loss"]
