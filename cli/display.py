@@ -18,7 +18,7 @@ COLUMNS = (("standard", "SA"), ("standard", "RA"), ("adversarial", "SA"), ("adve
 
 
 SHORT = {"standard": "std", "adversarial": "adv"}
-CAPTION = "std, adv: after standard, adversarial transfer"
+CAPTION = "in %; std, adv: after standard, adversarial transfer"
 
 
 def percent(value: float | None) -> str:
@@ -28,15 +28,44 @@ def percent(value: float | None) -> str:
 
 def levels_table(dense: dict[str, Any] | None, levels: list[dict[str, Any]], controls: list[dict[str, Any]]) -> Table:
     """Return the table of a find: dense, then each level tried, then the controls; failing figures in red."""
-    table = _figures_table(CAPTION + "; wins: double win on the validation and on the test split", "level")
-    table.add_column("valid. wins", no_wrap=True)
-    table.add_column("test wins", no_wrap=True)
+    table = _figures_table(CAPTION + "; valid., test: double win on those images", "level")
+    table.add_column("valid.", no_wrap=True)
+    table.add_column("test", no_wrap=True)
     if dense is not None:
         table.add_row("dense", "0.00", *(percent(dense[regime][figure]) for regime, figure in COLUMNS), "", "")
     for row in [*sorted(levels, key=lambda row: int(row["level"])), *controls]:
         verdicts = (_yes(row["validation"]["double_win"]), _yes(row["double_win"]))
         table.add_row(str(row.get("level", row.get("method"))), percent(row["sparsity"]), *_cells(row), *verdicts)
     return table
+
+
+def verdict_table(summary: dict[str, Any]) -> Table:
+    """Return the four figures of the level that was picked: dense, ticket and their difference on test images."""
+    caption = "in %, on test images; in brackets the 95 % interval of the difference"
+    if summary["seeds"] > 1:
+        caption += f"; ±: one deviation over {summary['seeds']} seeds"
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, caption=caption, caption_justify="left")
+    table.add_column(f"level {summary['level']}", no_wrap=True)
+    for name in ("dense", "ticket", "difference", "allowed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("match", no_wrap=True)
+    (chosen,) = (row for row in summary["levels"] if row["level"] == summary["level"])
+    for row in chosen["figures"]:
+        regime, figure = row["regime"], row["figure"]
+        low, high = (percent(bound) for bound in row["interval"])
+        table.add_row(
+            f"{SHORT[regime]} {figure}",
+            _with_deviation(row["dense"], summary["dense"][regime]["deviation"][figure]),
+            _with_deviation(row["ticket"], chosen[regime]["deviation"][figure]),
+            f"{percent(row['ticket'] - row['dense'])} ({low}, {high})",
+            percent(row["tolerance"]),
+            _yes(row["matching"]),
+        )
+    return table
+
+
+def _with_deviation(mean: float, deviation: float | None) -> str:
+    return percent(mean) if deviation is None else f"{percent(mean)} ± {percent(deviation)}"
 
 
 def fractions_table(summaries: list[dict[str, Any]]) -> Table:
@@ -90,10 +119,10 @@ def _side_by_side(shares: dict[str, float]) -> str:
 
 def _figures_table(caption: str, first: str) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, caption=caption, caption_justify="left")
-    table.add_column(first, justify="right")
-    table.add_column("sparsity %", justify="right", no_wrap=True)
+    table.add_column(first, justify="right", no_wrap=True)
+    table.add_column("sparsity", justify="right", no_wrap=True)
     for regime, figure in COLUMNS:
-        table.add_column(f"{SHORT[regime]} {figure} %", justify="right", no_wrap=True)
+        table.add_column(f"{SHORT[regime]} {figure}", justify="right", no_wrap=True)
     return table
 
 

@@ -130,10 +130,11 @@ def _print_summary(summary: dict[str, Any], arch: str, kind: str, dataset: str) 
 
     from lottery_hub.errors import printable
 
-    from .display import levels_table, looks_lines, percent
+    from .display import levels_table, looks_lines, percent, verdict_table
 
     console = Console()
     console.print(levels_table(summary["dense"], summary["levels"], summary["controls"]))
+    console.print(verdict_table(summary))
     seeds = f"{summary['seeds']} seed{'s' if summary['seeds'] > 1 else ''}"
     conditions = (
         f"{summary['samples']} test images, {seeds}, RA by {summary['attack']}, tolerance {summary['tolerance']}"

@@ -312,9 +312,10 @@ def test_figures_that_are_forged_consistently_are_caught_by_training_again(place
     [
         ("| adversarial | RA |", "| adversarial | RA | 99.00 % |", "not verified"),
         ("    value: ", "    value: 1", "not verified"),
+        ("`results.json`, sha256 ", "`results.json`, sha256 0", "not verified"),
         ("## Limits", "## Limits\n\nNone, trust us.", "verified"),
     ],
-    ids=["a table", "the metadata", "words"],
+    ids=["a table", "the metadata", "the digest", "words"],
 )
 def test_a_card_may_say_more_than_the_records_and_not_otherwise(place: Path, old: str, new: str, answer: str) -> None:
     card = (place / "README.md").read_text(encoding="utf-8")
