@@ -5,8 +5,7 @@ An attack looks at frozen weights ten times over, so what can be computed once i
     BatchNorm     its scale and shift become part of the convolution before it
     precision     weights are cast once, not in every pass
     stem          a 7x7 convolution with stride 2 over 3 channels becomes a 4x4 one over 12, whose gradient is cheap
-    small maps    a convolution over fewer pixels than it has taps, most of them on padding, becomes a matrix, and so
-                  does one of a single tap over a few pixels
+    small maps    a convolution over a few pixels becomes a matrix, see `small_maps`
     pooling       the first ReLU comes after the max pooling, which commutes with it, and sees a quarter of the values
 
 In exact arithmetic nothing changes; in float32 logits move in their last digits.
@@ -21,11 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lottery_hub import small_maps
 from lottery_hub.backbones import Normalised
 from lottery_hub.config import Precision
 from lottery_hub.speed import memory_format, on
-
-FEW = 4  # pixels over which a product of matrices beats oneDNN's convolution of a single tap
 
 
 def folded(model: nn.Module, precision: Precision) -> nn.Module:
@@ -119,36 +117,14 @@ class _Conv(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map [n, in, h, w] to [n, out, h', w']."""
         height, width = images.shape[2:]
-        taps = self.weight[0, 0].numel()
-        small = self.groups == 1 and self.dilation == 1 and on("small-maps")
-        if small and taps == 1 and self.padding == 0 and -(-height // self.stride) * -(-width // self.stride) <= FEW:
-            seen = images[:, :, :: self.stride, :: self.stride].permute(0, 2, 3, 1).contiguous()
-            return F.linear(seen, self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
-        if not small or height * width >= taps:
+        ungrouped = self.groups == 1 and self.dilation == 1 and on("small-maps")
+        if not ungrouped or not small_maps.fits(self.weight.shape[2], height, width, self.stride, self.padding):
             return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         matrix = self._matrices.get(images.shape[2:])
         if matrix is None:
-            matrix = self._matrices[images.shape[2:]] = self._matrix(height, width)
-        side = matrix.shape[:2]
-        flat = images.permute(0, 2, 3, 1).flatten(1)
-        mapped = F.linear(flat, matrix.flatten(3).flatten(0, 2), self.bias.repeat(side.numel()))
-        return mapped.view(-1, *side, len(self.bias)).permute(0, 3, 1, 2)
-
-    def _matrix(self, height: int, width: int) -> Tensor:
-        """Return [h', w', out, h, w, in]: the weight with which each value of the input enters each of the output."""
-        taps = self.weight.shape[2]
-        rows, columns = (
-            torch.arange(side)
-            - self.stride * torch.arange((side + 2 * self.padding - taps) // self.stride + 1)[:, None]
-            for side in (height, width)
-        )
-        # What no tap reaches takes the zero that is put behind the last one.
-        rows, columns = (
-            torch.where((places + self.padding >= 0) & (places + self.padding < taps), places + self.padding, taps)
-            for places in (rows, columns)
-        )
-        picked = F.pad(self.weight, (0, 1, 0, 1))[:, :, rows[:, None, :, None], columns[None, :, None, :]]
-        return picked.permute(2, 3, 0, 4, 5, 1).contiguous()
+            matrix = small_maps.matrix(self.weight, height, width, self.stride, self.padding)
+            self._matrices[images.shape[2:]] = matrix
+        return small_maps.product(images, matrix, self.bias, self.stride)
 
 
 class _Stem(_Conv):

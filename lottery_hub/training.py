@@ -29,6 +29,7 @@ from lottery_hub.evaluation import autocast, evaluate
 from lottery_hub.folding import Folded, folded
 from lottery_hub.masks import Mask, apply_
 from lottery_hub.memory import free_memory, is_out_of_memory, peak_memory
+from lottery_hub.small_maps import arranged
 from lottery_hub.speed import memory_format
 from lottery_hub.views import train_batches
 
@@ -128,6 +129,7 @@ class Loop:
     """
 
     model: Normalised
+    learning: nn.Module  # the same model, as its passes see it
     data: Dataset
     recipe: Recipe
     seeds: Seeds
@@ -155,7 +157,8 @@ class Loop:
             model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
         )
         pruned = _pruned_entries(model, mask)
-        return cls(model, data, recipe, Seeds.of(seed), device, optimizer, _averaged(model, recipe), pruned)
+        averaged = _averaged(model, recipe)
+        return cls(model, arranged(model), data, recipe, Seeds.of(seed), device, optimizer, averaged, pruned)
 
     def epoch(self, epoch: int) -> tuple[float, int]:
         """Run one epoch, counted from 0; return (mean loss, images seen)."""
@@ -174,8 +177,8 @@ class Loop:
         starts = torch.Generator(self.device).manual_seed(_epoch_seed(self.seeds.attack, epoch) + 1)
         count = math.ceil(len(train) / recipe.batch_size)
         frozen = recipe.attack is not None and recipe.attack.batch_norm == "eval"
-        attacked = folded(model, recipe.precision) if frozen else model
-        model.train()
+        attacked = folded(model, recipe.precision) if frozen else self.learning
+        self.learning.train()
         batches = train_batches(train, recipe.batch_size, recipe.augment, recipe.image_size, views, self.device)
         for step, (images, labels) in enumerate(batches):
             progress = epoch + (step + 0.5) / count if recipe.schedule != "steps" else epoch
@@ -186,8 +189,8 @@ class Loop:
             loss = self._gradients(attacked, images, labels, starts)
             optimizer.step()
             with torch.no_grad():
-                for weight, gone in self.pruned:
-                    weight.masked_fill_(gone, 0)
+                for weight, kept in self.pruned:
+                    weight.view(kept.dtype).bitwise_and_(kept)
             if self.averaged is not None:
                 self.averaged.update_parameters(model)
             yield loss, len(labels)
@@ -217,7 +220,7 @@ class Loop:
         recipe = self.recipe
         with autocast(self.device, recipe.precision):
             shown = images if recipe.attack is None else perturb(attacked, images, labels, recipe.attack, starts)
-            logits = self.model(shown.contiguous(memory_format=memory_format()))
+            logits = self.learning(shown.contiguous(memory_format=memory_format()))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
         share = loss if len(labels) == of else loss * (len(labels) / of)
         share.backward()  # type: ignore[no-untyped-call]
@@ -250,7 +253,17 @@ def _pruned_entries(model: Normalised, mask: Mask | None) -> list[tuple[Tensor, 
         return []
     apply_(model.network, mask)
     parameters = dict(model.network.named_parameters())
-    return [(parameters[name], ~kept.to(parameters[name].device)) for name, kept in mask.items() if not kept.all()]
+    return [(parameters[name], _bits(kept, parameters[name])) for name, kept in mask.items() if not kept.all()]
+
+
+def _bits(kept: Tensor, weight: Tensor) -> Tensor:
+    """Return integers as wide as a weight, all bits set where it is kept, laid out in memory like the weight.
+
+    To take the bits of both is as fast as a product, fifteen times as fast as masked_fill_, and leaves exactly 0
+    whatever the weight was: a product would leave -0 of a negative number.
+    """
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.element_size()]
+    return torch.empty_like(weight, dtype=integers).copy_(kept).neg_()
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

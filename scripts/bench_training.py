@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="cifar10", help="CIFAR-10: its name, or a folder of it")
     parser.add_argument("--arch", nargs="+", default=["resnet18-slim", "resnet18", "resnet50"])
     parser.add_argument("--level", type=int, default=8, help="of one-shot pruning; 8 is 83.22 %%")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=5, help="0 measures no speed")
     parser.add_argument("--steps", type=int, default=2, help="of each way in a turn")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
@@ -72,7 +72,7 @@ def main() -> None:
     print(describe_environment(device))
     peaks = {name: matmul_peak(device, dtype) for name, dtype in PRECISIONS.items()}
     print("matmul peak:", ", ".join(f"{name} {peak / 1e9:,.0f} GFLOP/s" for name, peak in peaks.items()))
-    for arch in options.arch:
+    for arch in options.arch if options.turns else ():
         start, mask = pruned(arch, options.level)
         forward = forward_flops(start)
         for regime, attack in (("standard", None), ("PGD-10", PGD_10)):
@@ -94,8 +94,8 @@ def main() -> None:
                     f"  {name:24} {rate:8.1f} images/s   {statistics.median(ratios):5.2f}x "
                     f"({min(ratios):.2f} to {max(ratios):.2f})   {share:6.1%} of the bfloat16 peak"
                 )
-    if options.accuracy:
-        compare_accuracy(options.arch[0], options.level, data, options.accuracy, device)
+    for arch in options.arch if options.accuracy else ():
+        compare_accuracy(arch, options.level, data, options.accuracy, device)
 
 
 # What is measured

@@ -16,7 +16,7 @@ FLOORS = [
     {"config", "connection", "decoding", "storage.rice", "storage.atomic", "storage.files"},
     {"downloads", "strong_attacks", "outcomes"},
     {"verdict", "masks", "data", "attacks", "corruptions", "storage.codec"},
-    {"backbones", "views", "environment", "presets", "published", "compacting", "rendering"},
+    {"backbones", "views", "environment", "presets", "published", "compacting", "rendering", "small_maps"},
     {"folding"},
     {"evaluation", "tickets"},
     {"training", "inspection", "masking", "unseen", "storage.manifest"},

@@ -315,8 +315,8 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(backbone, tiny_data):
     for limit in (10, 3):
         model = backbone.model(3)
         loop = training.Loop.over(model, tiny_data, QUICK.changed(label_smoothing=0.1), seed=0)
-        model.eval()  # with batch statistics parts would differ from the whole
-        out_of_memory_above(model, limit)
+        loop.learning.eval()  # with batch statistics parts would differ from the whole
+        out_of_memory_above(loop.learning, limit)
         loss = loop._gradients(model, images, labels, torch.Generator())
         found.append((loss, [parameter.grad for parameter in model.parameters()]))
     (loss, whole), (same_loss, parts) = found
@@ -331,7 +331,7 @@ def test_a_step_that_failed_leaves_no_trace(backbone, tiny_data):
         model = backbone.model(3)
         loop = training.Loop.over(model, tiny_data, attacked, seed=0)
         if fails:
-            original, failed = model.forward, []
+            original, failed = loop.learning.forward, []
 
             def once(images, original=original, failed=failed):
                 logits = original(images)  # BatchNorm has seen the batch by now
@@ -340,7 +340,7 @@ def test_a_step_that_failed_leaves_no_trace(backbone, tiny_data):
                     raise torch.OutOfMemoryError("CUDA out of memory")
                 return logits
 
-            model.forward = once
+            loop.learning.forward = once
         else:
             loop.parts = 2
         next(loop.steps(0))
@@ -368,3 +368,13 @@ def test_every_epoch_records_the_memory_it_took(backbone, tiny_data):
 def test_a_network_learns_what_can_be_learned(backbone, tiny_data):
     trained = train(backbone.model(3), tiny_data, QUICK.changed(epochs=8, augment="none"), seed=0)
     assert trained.history[-1]["loss"] < 0.5 * trained.history[0]["loss"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_pruned_weight_is_exactly_zero_whatever_it_was(dtype):
+    values = torch.tensor([[-1.5, float("nan")], [float("-inf"), 2.0]], dtype=dtype).view(2, 2, 1, 1)
+    weight = values.to(memory_format=torch.channels_last)
+    bits = training._bits(torch.tensor([[False, False], [False, True]]).view(2, 2, 1, 1), weight)
+    weight.view(bits.dtype).bitwise_and_(bits)
+    assert weight.flatten().tolist() == [0, 0, 0, 2]
+    assert not weight.signbit().any(), "-0 would be other bytes"

@@ -1,0 +1,124 @@
+"""Convolutions over a few pixels, as products of matrices.
+
+A ResNet made for large images shrinks one of 32x32 pixels to 2x2, then to a single one. There most taps of a 3x3
+convolution lie on padding; the library multiplies them with zeros, and takes longest over the gradient of the weights.
+As a matrix, from all values of the input to all of the output, only the taps are left that see something.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lottery_hub.speed import on
+
+FEW = 4  # pixels of output over which a product of matrices beats a convolution of a single tap
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def fits(kernel: int, height: int, width: int, stride: int, padding: int) -> bool:
+    """Whether a convolution of kernel x kernel taps over maps of height x width pixels is better taken as a matrix."""
+    if kernel == 1:
+        return padding == 0 and -(-height // stride) * -(-width // stride) <= FEW
+    return height * width < kernel * kernel
+
+
+def matrix(weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
+    """Return [h', w', out, h, w, in]: with which weight each value of the input enters each of the output.
+
+    Of a single tap it is [out, in]: all pixels share it.
+
+    Args:
+        weight: [out, in, k, k] of a convolution without groups and dilation.
+        height, width: of its input, in pixels.
+        stride, padding: of the convolution.
+    """
+    if weight.shape[2] == 1:
+        return weight[:, :, 0, 0]
+    return cast(Tensor, _Matrix.apply(weight, height, width, stride, padding))
+
+
+def product(images: Tensor, matrix: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """Return what the convolution makes of `images` [n, in, h, w], given its `matrix`: [n, out, h', w']."""
+    if matrix.dim() == 2:
+        seen = images[:, :, ::stride, ::stride].permute(0, 2, 3, 1)
+        return F.linear(seen.contiguous(), matrix, bias).permute(0, 3, 1, 2)
+    rows, columns, channels = matrix.shape[:3]
+    flat = images.permute(0, 2, 3, 1).flatten(1)
+    biases = None if bias is None else bias.repeat(rows * columns)
+    mapped = F.linear(flat, matrix.flatten(3).flatten(0, 2), biases)
+    return mapped.view(-1, rows, columns, channels).permute(0, 3, 1, 2)
+
+
+def arranged(model: Model) -> Model:
+    """Return a view of a model whose convolutions of small maps are products of matrices.
+
+    It is made of the same tensors: gradients of its passes are the model's, and so are the statistics they move.
+    """
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    view = copy.deepcopy(model, shared)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and module.groups == 1 and module.dilation == (1, 1):
+            view.set_submodule(name, _Conv2d(module))
+    return view
+
+
+class _Conv2d(nn.Module):
+    """A convolution of the same weights as another, which looks at the size of its input."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+        self.stride, self.padding = conv.stride[0], cast(tuple[int, int], conv.padding)[0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [n, in, h, w] to [n, out, h', w']."""
+        height, width = images.shape[2:]
+        if not (on("small-maps") and fits(self.weight.shape[2], height, width, self.stride, self.padding)):
+            return F.conv2d(images, self.weight, self.bias, self.stride, self.padding)
+        device = images.device.type
+        # As autocast does with a convolution's weight, but before the matrix is made of it, which is larger.
+        weight = self.weight.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else self.weight
+        return product(images, matrix(weight, height, width, self.stride, self.padding), self.bias, self.stride)
+
+
+class _Matrix(torch.autograd.Function):
+    """Weights laid out as a matrix, and its gradient gathered tap by tap."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
+        outs, ins, kernel, _ = weight.shape
+        ctx.rows, ctx.columns = _seen(height, kernel, stride, padding), _seen(width, kernel, stride, padding)
+        ctx.weight = weight.shape
+        sides = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
+        found = weight.new_zeros(*sides, outs, height, width, ins)
+        for i, a, u in ctx.rows:
+            for j, b, v in ctx.columns:
+                found[i, j, :, a, b] = weight[:, :, u, v]
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (gradient,) = gradients
+        outs, ins, kernel, _ = ctx.weight
+        taps = gradient.new_zeros(outs, kernel, kernel, ins)
+        for i, a, u in ctx.rows:
+            for j, b, v in ctx.columns:
+                taps[:, u, v] += gradient[i, j, :, a, b]
+        return taps.permute(0, 3, 1, 2), None, None, None, None
+
+
+def _seen(side: int, kernel: int, stride: int, padding: int) -> list[tuple[int, int, int]]:
+    """Return (output, input, tap) for every tap along one side that does not lie on padding."""
+    outputs = (side + 2 * padding - kernel) // stride + 1
+    return [
+        (i, a, a - i * stride + padding)
+        for i in range(outputs)
+        for a in range(side)
+        if 0 <= a - i * stride + padding < kernel
+    ]

@@ -1,0 +1,132 @@
+"""Convolutions of small maps as products of matrices: the same values, and the same gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from lottery_hub import small_maps
+from lottery_hub.backbones import IMAGENET_MEAN, IMAGENET_STD, Normalised, build_network, fresh_weights
+from lottery_hub.small_maps import arranged, fits, matrix, product
+
+
+def test_of_two_pixels_each_sees_itself_and_the_other() -> None:
+    weight = torch.tensor([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]]).view(1, 1, 3, 3)
+    assert matrix(weight, 1, 2, stride=1, padding=1).view(2, 2).tolist() == [[5, 6], [4, 5]]
+
+
+def test_of_a_single_pixel_only_the_middle_tap_is_left() -> None:
+    weight = torch.randn(4, 3, 3, 3)
+    assert torch.equal(matrix(weight, 1, 1, stride=2, padding=1).view(4, 3), weight[:, :, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "height", "width", "stride", "fitting"),
+    [
+        (3, 2, 2, 1, True),
+        (3, 2, 4, 1, True),
+        (3, 3, 3, 1, False),
+        (1, 2, 2, 1, True),
+        (1, 4, 4, 2, True),
+        (1, 4, 4, 1, False),
+        (7, 32, 32, 2, False),
+    ],
+)
+def test_a_map_is_small_if_it_has_fewer_pixels_than_taps_or_four(
+    kernel: int, height: int, width: int, stride: int, fitting: bool
+) -> None:
+    assert fits(kernel, height, width, stride, kernel // 2) is fitting
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 2),
+    height=st.integers(1, 5),
+    width=st.integers(1, 5),
+    biased=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_values_and_all_gradients_are_those_of_the_convolution(
+    kernel: int, stride: int, padding: int, height: int, width: int, biased: bool, seed: int
+) -> None:
+    if min(height, width) + 2 * padding < kernel or (kernel == 1 and padding):
+        return
+    torch.manual_seed(seed)
+    images, weight, bias = torch.randn(2, 3, height, width), torch.randn(4, 3, kernel, kernel), torch.randn(4)
+    given = [tensor.double().requires_grad_() for tensor in (images, weight, *([bias] if biased else []))]
+    images, weight, *rest = given
+    expected = F.conv2d(images, weight, *(rest or [None]), stride=stride, padding=padding)
+    found = product(images, matrix(weight, height, width, stride, padding), *(rest or [None]), stride=stride)
+    assert found.shape == expected.shape
+    assert torch.allclose(found, expected, atol=1e-12)
+    pull = torch.randn_like(expected)
+    for one, other in zip(
+        torch.autograd.grad(found, given, pull), torch.autograd.grad(expected, given, pull), strict=True
+    ):
+        assert torch.allclose(one, other, atol=1e-12)
+
+
+def step(model: nn.Module, view: nn.Module) -> dict[str, Tensor]:
+    """Take a pass through a view; return every gradient of the model and what BatchNorm has seen."""
+    images = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    F.cross_entropy(view.train()(images), torch.arange(6)).backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    assert all(gradient is not None for gradient in gradients.values())
+    return gradients | dict(model.named_buffers())  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet10t", "resnet50"])
+def test_a_step_through_the_view_is_a_step_of_the_model(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, other = (
+        Normalised(build_network(arch, fresh_weights(arch, 10, 0)), IMAGENET_MEAN, IMAGENET_STD).double()
+        for _ in range(2)
+    )
+    taken = []
+    original = small_maps.product
+    monkeypatch.setattr(small_maps, "product", lambda *given, **named: taken.append(1) or original(*given, **named))
+    found, expected = step(model, arranged(model)), step(other, other)
+    assert taken, "some maps are small"
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.allclose(found[name].double(), value.double(), rtol=1e-6, atol=1e-12), name
+
+
+def test_under_autocast_passes_are_in_bfloat16_and_gradients_in_float32() -> None:
+    conv = nn.Conv2d(8, 4, 3, padding=1, bias=False)
+    view = arranged(nn.Sequential(conv))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mapped = view(torch.randn(5, 8, 2, 2))
+    assert mapped.dtype == torch.bfloat16
+    mapped.float().sum().backward()
+    assert conv.weight.grad is not None
+    assert conv.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("why", ["switched off", "large", "grouped", "dilated"])
+def test_other_convolutions_are_left_to_the_library(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> Tensor:
+        raise AssertionError("taken as a matrix")
+
+    monkeypatch.setattr(small_maps, "product", never)
+    if why == "switched off":
+        monkeypatch.setenv("LOTTERY_HUB_WITHOUT", "small-maps")
+    conv = nn.Conv2d(
+        4, 4, 3, padding=2, groups=2 if why == "grouped" else 1, dilation=2 if why == "dilated" else 1, bias=True
+    )
+    images = torch.randn(2, 4, 8, 8) if why == "large" else torch.randn(2, 4, 2, 2)
+    assert torch.equal(arranged(nn.Sequential(conv))(images), conv(images))
+
+
+def test_the_view_holds_no_tensor_of_its_own_and_leaves_the_model_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    view = arranged(model)
+    assert {id(tensor) for tensor in view.state_dict(keep_vars=True).values()} == {
+        id(tensor) for tensor in model.state_dict(keep_vars=True).values()
+    }
+    assert isinstance(model[0], nn.Conv2d)
