@@ -34,7 +34,8 @@ def levels_table(dense: dict[str, Any] | None, levels: list[dict[str, Any]], con
     if dense is not None:
         table.add_row("dense", "0.00", *(percent(dense[regime][figure]) for regime, figure in COLUMNS), "", "")
     for row in [*sorted(levels, key=lambda row: int(row["level"])), *controls]:
-        verdicts = (_yes(row["validation"]["double_win"]), _yes(row["double_win"]))
+        test = _yes(row["double_win"]) if "adversarial" in row else "–"
+        verdicts = (_yes(row["validation"]["double_win"]), test)
         table.add_row(str(row.get("level", row.get("method"))), percent(row["sparsity"]), *_cells(row), *verdicts)
     return table
 
@@ -128,7 +129,12 @@ def _figures_table(caption: str, first: str) -> Table:
 
 def _cells(row: dict[str, Any]) -> list[Text]:
     matching = {(figure["regime"], figure["figure"]): figure["matching"] for figure in row["figures"]}
-    return [Text(percent(row[r][f]), style="" if matching[r, f] else "red") for r, f in COLUMNS]
+    return [
+        Text(percent(row[regime][figure]), style="" if matching[regime, figure] else "red")
+        if regime in row
+        else Text("–")
+        for regime, figure in COLUMNS
+    ]
 
 
 def _yes(double_win: bool) -> Text:
@@ -166,8 +172,10 @@ class Progress:
             self.dense = record
             self._say(f"dense: {_figures(record)}")
         elif kind == "level":
-            self.levels.append(record)
+            self.levels = [row for row in self.levels if row["level"] != record["level"]] + [record]
             verdict = "double win" if record["double_win"] else "no double win"
+            if "adversarial" not in record:
+                verdict = "rejected on validation images, no adversarial transfer needed"
             self._say(f"level {record['level']} ({percent(record['sparsity'])} %): {_figures(record)}: {verdict}")
         elif kind == "control":
             self.controls.append(record)
@@ -176,6 +184,8 @@ class Progress:
             self._say(f"{record['unit']}: minutes of attacks on the networks behind the verdict")
         elif kind == "unit" and record["finished"]:
             self._say(f"{record['unit']}: done before")
+        elif kind == "unit" and record.get("taken"):
+            self._say(f"{record['unit']}: taken from {printable(record['taken'])}, which has trained the same")
         elif kind == "unit":
             self.line = f"{record['unit']}: first epoch"
         elif kind in ("epoch", "draw"):
@@ -206,4 +216,6 @@ def _validation(record: dict[str, Any]) -> str:
 
 
 def _figures(record: dict[str, Any]) -> str:
-    return ", ".join(f"{regime} {figure} {percent(record[regime][figure])}" for regime, figure in COLUMNS)
+    return ", ".join(
+        f"{regime} {figure} {percent(record[regime][figure])}" for regime, figure in COLUMNS if regime in record
+    )

@@ -33,7 +33,9 @@ def find_command(
             "difference above -X points). auto: std from 2 seeds, else points:1."
         ),
     ] = "auto",
-    scan: Annotated[Literal["bisect", "all"], typer.Option(help="Halve the range of levels, or try each.")] = "bisect",
+    scan: Annotated[
+        Literal["bisect", "all"], typer.Option(help="Halve the range of levels, or try each wholly.")
+    ] = "bisect",
     controls: Annotated[bool, typer.Option("--controls", help="Also transfer OMP and random masks.")] = False,
     checks: Annotated[
         bool,

@@ -342,7 +342,8 @@ class FindPlan(Frozen):
         transfer: the downstream recipes.
         seeds: transfers per regime, with seeds 0 to seeds-1.
         tolerance: `auto`, `std`, `points:X` or `noninferiority:X`; see `verdict.Tolerance`.
-        scan: `bisect` assumes that a level below a double-win level wins too; `all` tries every level.
+        scan: `bisect` assumes that a level below a double-win level wins too, and rejects a level once it fails; `all`
+            runs every level wholly.
         controls: also transfer one-shot-magnitude and random masks at the winning sparsity.
     """
 

@@ -21,10 +21,13 @@ from lottery_hub.verdict import (
     caveats,
     compare,
     control_name,
+    is_rejected,
+    is_whole,
     level_name,
     pick,
     splits_of,
     summarise,
+    undecided,
 )
 
 ROUNDING = 1e-9
@@ -107,9 +110,15 @@ def _of_verdict(ticket: Ticket) -> Iterable[str]:
     yield from _compared({key: records[key] for key in computed}, computed, "")
     picked = {"level": chosen["level"], "sparsity": chosen["sparsity"], "fraction": records["data"]["fraction"]}
     yield from _compared({key: records[key] for key in picked}, picked, "by its own rule")
-    for name in (level_name(0), *(level_name(row["level"]) for row in rows)):
+    if undecided(rows) is not None:
+        yield "a level that was rejected might have been picked"
+    for row in [{"level": 0}, *rows]:
+        name = level_name(row["level"])
+        if row["level"] and not is_whole(row) and not (plan.scan == "bisect" and is_rejected(row)):
+            yield f"{name}: it was rejected, though it does not fail"
         for regime, runs in measured(name)["test"].items():
-            if [run.seed for run in runs] != list(range(plan.seeds)):
+            left_out = row["level"] and regime not in row
+            if not left_out and [run.seed for run in runs] != list(range(plan.seeds)):
                 yield f"{name}: not every seed of the {regime} transfers is recorded once"
     if "checks" in records["scrutiny"]:
         yield from _of_checks(records["scrutiny"]["checks"], attack)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from lottery_hub.pulling import pull
 from lottery_hub.runs import CHECKPOINT, Run, open_run
 from lottery_hub.scrutiny import check_possible, look
 from lottery_hub.sources import load_backbone, packaged_name
+from lottery_hub.storage.files import read_json
 from lottery_hub.storage.folder import (
     TRAINED,
     load_ladder,
@@ -40,10 +41,12 @@ from lottery_hub.verdict import (
     caveats,
     compare,
     control_name,
+    is_rejected,
     level_name,
     pick,
     splits_of,
     summarise,
+    undecided,
 )
 
 
@@ -100,9 +103,12 @@ def find(
         dense = bench.measure(ladder.ticket(0), level_name(0))
         tell("dense", {"level": 0, "sparsity": 0.0, **summarise(dense["test"])})
 
-        def try_level(level: int) -> dict[str, Any]:
+        def try_level(level: int, whole: bool) -> dict[str, Any]:
             row = {"level": level, "sparsity": ladder.sparsities[level]}
-            row |= compare(dense, bench.measure(ladder.ticket(level), level_name(level)), tolerance)
+            for regime in REGIMES:
+                row |= compare(dense, bench.measure(ladder.ticket(level), level_name(level), [regime]), tolerance)
+                if is_rejected(row) and not whole:
+                    break
             tell("level", row)
             return row
 
@@ -131,7 +137,7 @@ def find(
             "plan": _published(plan, data, known[1] if known else "draw").record(),
             "data": data.describe(),
             "environment": describe_environment(device),
-            "transfers": bench.records,
+            "transfers": list(bench.records.values()),
         }
         ticket = ladder.ticket(chosen["level"], records)
         folder = save_ticket(ticket, directory / "ticket", render_card(ticket), trained=trained)
@@ -140,23 +146,31 @@ def find(
 
 
 def judge_levels(
-    levels: int, scan: str, try_level: Callable[[int], dict[str, Any]]
+    levels: int, scan: str, try_level: Callable[[int, bool], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Try levels and return (rows in order of level, the row that `verdict.pick` takes).
 
-    `all` tries each. `bisect` assumes that below a level that wins on validation every level does: it halves the
-    range of candidates with every level it tries.
+    `all` tries each, under both regimes. `bisect` does what the answer needs: it assumes that below a level that wins
+    on validation every level does, and halves the range of candidates with every level it tries; and it rejects a
+    level that fails under standard transfer without its adversarial one, unless it might be picked all the same.
+
+    Args:
+        levels: how many there are.
+        scan: `all` or `bisect`.
+        try_level: given a level and whether its row must be whole, returns the row.
     """
     if scan == "all":
-        rows = [try_level(level) for level in range(1, levels + 1)]
-    else:
-        rows = []
-        low, high = 0, levels
-        while low < high:
-            middle = (low + high + 1) // 2
-            rows.append(try_level(middle))
-            low, high = (middle, high) if rows[-1]["validation"]["double_win"] else (low, middle - 1)
-        rows.sort(key=lambda row: row["level"])
+        rows = [try_level(level, True) for level in range(1, levels + 1)]
+        return rows, pick(rows)
+    tried: dict[int, dict[str, Any]] = {}
+    low, high = 0, levels
+    while low < high:
+        middle = (low + high + 1) // 2
+        tried[middle] = try_level(middle, False)
+        low, high = (middle, high) if tried[middle]["validation"]["double_win"] else (low, middle - 1)
+    rows = [tried[level] for level in sorted(tried)]
+    while (row := undecided(rows)) is not None:
+        rows[rows.index(row)] = try_level(row["level"], True)
     return rows, pick(rows)
 
 
@@ -208,19 +222,38 @@ class _Bench:
     run: Run
     device: torch.device | str
     report: Report
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)  # by unit
 
-    def measure(self, ticket: Ticket, name: str) -> Splits:
-        """Return all regimes and seeds of a ticket, on `validation` and `test`; `name` tells its units apart."""
-        records = []
-        for regime in REGIMES:
+    def measure(self, ticket: Ticket, name: str, regimes: Iterable[Regime] = REGIMES) -> Splits:
+        """Run these regimes with every seed; return all runs of the ticket so far, on `validation` and `test`.
+
+        `name` tells its units apart.
+        """
+        for regime in regimes:
             for seed in range(self.plan.seeds):
                 unit = _unit(name, regime, seed)
+                if unit in self.records:
+                    continue
                 about = {"unit": unit, "name": name, "regime": regime, "seed": seed}
-                self.report("unit", about | {"finished": self.run.has(unit)})
-                records.append(self.run.once(unit, partial(self._transfer, ticket, regime, seed, about)))
-        self.records += [{"ticket": name, "sparsity": ticket.sparsity} | record for record in records]
-        return splits_of(records)
+                finished = self.run.has(unit)
+                donor = None if finished or ticket.level else self.run.elsewhere(unit, partial(self._same, regime))
+                self.report("unit", about | {"finished": finished, "taken": donor and donor.parent.parent.name})
+                work = partial(_taken, ticket, donor) if donor else partial(self._transfer, ticket, regime, seed, about)
+                record = self.run.once(unit, work)
+                self.records[unit] = {"ticket": name, "sparsity": ticket.sparsity} | record
+        return splits_of(record for record in self.records.values() if record["ticket"] == name)
+
+    def _same(self, regime: Regime, settings: dict[str, Any], record: dict[str, Any]) -> bool:
+        """Whether another run's transfer of the dense backbone is what one here would be: no ladder matters to it."""
+
+        def matters(settings: dict[str, Any]) -> list[Any]:
+            plan = settings["plan"]
+            images = {key: value for key, value in plan["data"].items() if key not in ("dataset", "revision")}
+            inside = [settings[key] for key in ("task", "backbone", "data", "device")]
+            return [*inside, images, plan["transfer"][regime], plan["transfer"]["test_attack"]]
+
+        same_machine = record["provenance"]["environment"] == describe_environment(self.device)
+        return same_machine and matters(settings) == matters(self.run.settings)
 
     def trained(self, names: Mapping[str, str]) -> dict[str, Path]:
         """Return the folders of trained networks, e.g. `ticket-adversarial-seed-0`, for {"ticket": its unit name}."""
@@ -263,6 +296,13 @@ class _Bench:
         )
         save_ticket(done.ticket(ticket, self.data, recipe), folder / TRAINED)
         return done.record
+
+
+def _taken(ticket: Ticket, donor: Path, folder: Path) -> dict[str, Any]:
+    """Take over what another run has made of the same weights and mask."""
+    trained = load_ticket(donor / TRAINED)
+    save_ticket(replace(ticket, weights=trained.weights, records=trained.records), folder / TRAINED)
+    return read_json(donor / "result.json")
 
 
 def _unit(name: str, regime: Regime, seed: int) -> str:

@@ -9,13 +9,13 @@ units/NAME.partial/ one that was killed; its checkpoint.pt is continued from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lottery_hub.errors import RunError, printable
+from lottery_hub.errors import LotteryHubError, RunError, printable
 from lottery_hub.storage import atomic, files
 
 CHECKPOINT = "checkpoint.pt"
@@ -25,8 +25,9 @@ Work = Callable[[Path], dict[str, Any]]
 class Run:
     """A run directory that this process holds; get one from `open_run`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
         self.directory = directory
+        self.settings = settings
 
     def once(self, name: str, work: Work) -> dict[str, Any]:
         """Return the result of the unit `name`, doing its work only if no run here has finished it.
@@ -56,6 +57,23 @@ class Run:
     def folder(self, name: str) -> Path:
         """Return where a finished unit's files are."""
         return self.directory / "units" / name
+
+    def elsewhere(self, name: str, same: Callable[[dict[str, Any], dict[str, Any]], bool]) -> Path | None:
+        """Return the folder of a unit of this name that a run beside this one has finished, or None.
+
+        Args:
+            name: of the unit.
+            same: given the other run's settings and the unit's result, says whether working here would give the same.
+        """
+        for record in sorted(self.directory.parent.glob("*/run.json")):
+            unit = Run(record.parent, {}).folder(name)
+            if record.parent == self.directory or not unit.exists():
+                continue
+            # It is another's folder, and may hold anything, or be gone by now.
+            with suppress(LotteryHubError, OSError, LookupError, TypeError):
+                if same(files.read_json(record), files.read_json(unit / "result.json")):
+                    return unit
+        return None
 
 
 @contextmanager
@@ -94,7 +112,7 @@ def open_run(directory: Path, settings: dict[str, Any]) -> Iterator[Run]:
                 )
         else:
             atomic.write_json(record, settings)
-        yield Run(directory)
+        yield Run(directory, settings)
     finally:
         lock.release()
 

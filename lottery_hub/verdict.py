@@ -124,9 +124,9 @@ def splits_of(transfers: Iterable[Mapping[str, Any]]) -> Splits:
 def summarise(runs: Runs) -> dict[str, Any]:
     """Return, for each regime, mean, deviation and interval of its two figures, and every single run.
 
-    As `{regime: {"SA", "RA", "deviation": {SA, RA}, "interval": {SA, RA}, "seeds": [{seed, SA, RA}, …]}}`. The
-    deviation is the sample's over seeds, null where there is one. The interval is the mean's 95 % bootstrap
-    interval over test images, null where single images were not kept.
+    As `{regime: {"SA", "RA", "deviation": {SA, RA}, "interval": {SA, RA}, "seeds": [{seed, SA, RA}, …]}}`, of the
+    regimes that were run. The deviation is the sample's over seeds, null where there is one. The interval is the
+    mean's 95 % bootstrap interval over test images, null where single images were not kept.
     """
     return {
         regime: {figure: _mean(runs[regime], figure) for figure in FIGURES}
@@ -135,8 +135,12 @@ def summarise(runs: Runs) -> dict[str, Any]:
             "interval": {figure: _interval(runs[regime], None, figure) for figure in FIGURES},
             "seeds": [{"seed": run.seed, "SA": run.SA, "RA": run.RA} for run in runs[regime]],
         }
-        for regime in REGIMES
+        for regime in _run(runs)
     }
+
+
+def _run(runs: Runs) -> list[Regime]:
+    return [regime for regime in REGIMES if runs[regime]]
 
 
 def _mean(runs: Sequence[Measured], figure: str) -> float:
@@ -175,19 +179,20 @@ def judge(dense: Runs, ticket: Runs, tolerance: Tolerance) -> dict[str, Any]:
     """Decide whether a ticket is a double win on the split on which both were measured.
 
     Args:
-        dense, ticket: every run, under both regimes.
+        dense: every run, under both regimes.
+        ticket: every run; of one regime where the figures of that settled the matter.
         tolerance: the rule.
 
     Returns:
-        `double_win`; `margin`, the smallest slack over the four figures (negative where one does not match);
-        and `figures`, one row each with dense and ticket means, their difference with its interval (null where single
-        images were not kept), tolerance and `matching`.
+        `double_win`, false unless both regimes were run; `margin`, the smallest slack over the figures (negative where
+        one does not match); and `figures`, one row each with dense and ticket means, their difference with its
+        interval (null where single images were not kept), tolerance and `matching`.
 
     Raises:
         ConfigError: the rule is non-inferiority, and single images were not kept.
     """
     rows: list[dict[str, Any]] = []
-    for regime in REGIMES:
+    for regime in _run(ticket):
         for figure in FIGURES:
             allowed = tolerance.of([getattr(run, figure) for run in dense[regime]])
             dense_mean, ticket_mean = _mean(dense[regime], figure), _mean(ticket[regime], figure)
@@ -213,7 +218,7 @@ def judge(dense: Runs, ticket: Runs, tolerance: Tolerance) -> dict[str, Any]:
                 }
             )
     return {
-        "double_win": all(row["matching"] for row in rows),
+        "double_win": len(rows) == len(REGIMES) * len(FIGURES) and all(row["matching"] for row in rows),
         "margin": min(row["slack"] for row in rows),
         "figures": rows,
     }
@@ -232,10 +237,37 @@ def pick(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     is then said of one level, not of the best of many.
 
     Args:
-        rows: of the levels tried, in order.
+        rows: of the levels tried, in order. Those that were rejected are not picked.
     """
     winners = [row for row in rows if row["validation"]["double_win"]]
-    return winners[-1] if winners else max(rows, key=lambda row: row["validation"]["margin"])
+    return winners[-1] if winners else max(filter(is_whole, rows), key=_margin)
+
+
+def is_whole(row: Mapping[str, Any]) -> bool:
+    """Whether a level was run under both regimes; else it was rejected after the first."""
+    return all(regime in row for regime in REGIMES)
+
+
+def is_rejected(row: Mapping[str, Any]) -> bool:
+    """Whether the regimes run so far settle that a level is no double win on the validation split."""
+    return not all(figure["matching"] for figure in row["validation"]["figures"])
+
+
+def undecided(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the rejected level that must be run under both regimes before one can be picked, or None.
+
+    More figures can only lower a margin. So where no level wins, a rejected one can be the one with the smallest
+    shortfall only if its margin so far is no smaller than that of every level which was run wholly.
+    """
+    if any(row["validation"]["double_win"] for row in rows):
+        return None
+    best = max(map(_margin, filter(is_whole, rows)), default=-1.0)
+    return max((row for row in rows if not is_whole(row) and _margin(row) >= best), key=_margin, default=None)
+
+
+def _margin(row: Mapping[str, Any]) -> float:
+    margin: float = row["validation"]["margin"]
+    return margin
 
 
 def level_name(level: int) -> str:

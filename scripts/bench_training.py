@@ -36,7 +36,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from lottery_hub.backbones import Backbone, Normalised, fresh_weights
+from lottery_hub.backbones import Backbone, Normalised, Weights, fresh_weights
 from lottery_hub.config import Attack, DrawPlan, Recipe
 from lottery_hub.data import Dataset, load_dataset
 from lottery_hub.drawing import draw
@@ -45,12 +45,14 @@ from lottery_hub.evaluation import evaluate
 from lottery_hub.masks import Mask
 from lottery_hub.presets import pgd
 from lottery_hub.speed import TRICKS
+from lottery_hub.storage.folder import load_ladder, packaged_folder
 from lottery_hub.training import Loop
 
 BATCH = 128
 PGD_10 = pgd(10, 8 / 255)
 TEST = pgd(20, 8 / 255)
-Steps = Iterator[object]
+WARM = 300  # standard steps before a network is pruned whose accuracy is compared
+Steps = Iterator[Normalised]
 
 
 def main() -> None:
@@ -170,9 +172,9 @@ class Images(TorchDataset[tuple[Tensor, int]]):
 # How it is measured
 
 
-def pruned(arch: str, level: int) -> tuple[Normalised, Mask]:
-    """Return a network as initialised with ten classes, and a one-shot mask of it."""
-    backbone = Backbone(arch, "std", fresh_weights(arch, 10, 0))
+def pruned(arch: str, level: int, weights: Weights | None = None) -> tuple[Normalised, Mask]:
+    """Return a network with these weights, or as initialised with ten classes, and a one-shot mask of it."""
+    backbone = Backbone(arch, "std", weights or fresh_weights(arch, 10, 0))
     return backbone.model(), draw(backbone, DrawPlan(method="omp", rounds=level)).ticket(level).mask
 
 
@@ -244,13 +246,21 @@ def switched_off(trick: str) -> Iterator[None]:
 
 def compare_accuracy(arch: str, level: int, data: Dataset, steps: int, device: torch.device) -> None:
     """Print SA and RA after so many PGD-10 steps: ours as it is, and in plain float32 with two seeds."""
-    start, mask = pruned(arch, level)
+    # Pruned at initialisation, so few steps would teach a network little: the figures could not tell loops apart.
+    if packaged_folder(f"{arch}-adv"):
+        ticket = load_ladder(f"{arch}-adv").ticket(level)
+        start, mask, origin = ticket.to_normalised(10, "fresh"), ticket.mask, "from the packaged robust backbone"
+    else:
+        *_, warm = itertools.islice(our_steps(pruned(arch, level)[0], {}, data, None, device), WARM)
+        start, mask = pruned(arch, level, dict(warm.cpu().network.state_dict()))
+        origin = f"pruned after {WARM} standard steps"
     tricks = ",".join(TRICKS)
-    print(f"\n{arch} after {steps} PGD-10 steps from scratch, {len(data.test)} test images, {TEST.describe()}")
+    about = f"{len(data.test)} test images, {TEST.describe()}"
+    print(f"\n{arch} at level {level}, {origin}, after {steps} PGD-10 steps; {about}")
     for name, fast, seed, off in (("ours", True, 0, ""), ("plain", False, 0, tricks), ("plain", False, 1, tricks)):
         os.environ["LOTTERY_HUB_WITHOUT"] = off
         precision = fast_precision(device) if fast else "float32"
-        recipe = Recipe(epochs=100, batch_size=BATCH, lr=0.05, schedule="constant", attack=PGD_10, precision=precision)
+        recipe = Recipe(epochs=100, batch_size=BATCH, lr=0.02, schedule="constant", attack=PGD_10, precision=precision)
         loop = Loop.over(copy.deepcopy(start), data, recipe, seed=seed, mask=mask, device=device)
         every = (step for epoch in itertools.count() for step in loop.steps(epoch))
         began = time.perf_counter()

@@ -8,16 +8,23 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
 from lottery_hub import cli, finding
 from lottery_hub.backbones import Backbone
+from lottery_hub.cli.display import levels_table
 from lottery_hub.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
+from lottery_hub.consistency import contradictions
 from lottery_hub.data import Dataset
 from lottery_hub.drawing import draw
 from lottery_hub.errors import ConfigError, LotteryHubError, RunError
@@ -25,6 +32,7 @@ from lottery_hub.evaluation import evaluate
 from lottery_hub.finding import find, judge_levels
 from lottery_hub.storage.folder import load_ladder, load_ticket, save_backbone, save_ladder
 from lottery_hub.tickets import Ladder
+from lottery_hub.verdict import undecided
 
 SUMMARY = [
     "ticket", "double_win", "sparsity", "level", "tolerance", "attack", "samples", "validation_samples", "fraction",
@@ -59,6 +67,14 @@ def plan(backbone_folder: Path) -> FindPlan:
 # Which levels are tried
 
 
+def row_of(level: int, slack: dict[str, float], test: bool = False) -> dict[str, Any]:
+    """The row of a level with one figure a regime: how far it is from failing on validation."""
+    figures = [{"regime": regime, "matching": value >= 0} for regime, value in slack.items()]
+    wins = len(slack) == 2 and all(figure["matching"] for figure in figures)
+    validation = {"double_win": wins, "margin": min(slack.values()), "figures": figures}
+    return {"level": level, "double_win": test, "validation": validation} | {regime: {} for regime in slack}
+
+
 def scanned(pattern: str, scan: str) -> tuple[list[int], list[int], int | None]:
     """Return (levels in the order they were tried, levels of the rows, winner); "1" at place k: level k+1 wins.
 
@@ -66,11 +82,10 @@ def scanned(pattern: str, scan: str) -> tuple[list[int], list[int], int | None]:
     """
     tried: list[int] = []
 
-    def try_level(level: int) -> dict[str, Any]:
+    def try_level(level: int, whole: bool) -> dict[str, Any]:
         tried.append(level)
         wins = pattern[level - 1] == "1"
-        validation = {"double_win": wins, "margin": 0.01 if wins else -0.01 * level}
-        return {"level": level, "double_win": not wins, "margin": 0.5 * level, "validation": validation}
+        return row_of(level, {"standard": 0.02, "adversarial": 0.01 if wins else -0.01 * level}, test=not wins)
 
     rows, picked = judge_levels(len(pattern), scan, try_level)
     return tried, [row["level"] for row in rows], picked["level"] if picked["validation"]["double_win"] else None
@@ -105,9 +120,8 @@ def test_all_tries_every_level_and_takes_the_sparsest(pattern: str, winner: int 
 def test_without_a_win_on_validation_the_smallest_shortfall_there_is_picked() -> None:
     shortfalls = {1: -0.03, 2: -0.01, 3: -0.02}
 
-    def try_level(level: int) -> dict[str, Any]:
-        validation = {"double_win": False, "margin": shortfalls[level]}
-        return {"level": level, "double_win": level == 3, "margin": 0.1 * level, "validation": validation}
+    def try_level(level: int, whole: bool) -> dict[str, Any]:
+        return row_of(level, {"standard": 0.0, "adversarial": shortfalls[level]}, test=level == 3)
 
     _, picked = judge_levels(3, "all", try_level)
     assert picked["level"] == 2
@@ -118,6 +132,55 @@ def test_bisect_finds_the_last_win_of_every_monotone_pattern_in_few_tries() -> N
         tried, _, winner = scanned("1" * wins + "0" * (19 - wins), "bisect")
         assert winner == (wins or None)
         assert len(tried) <= 5  # 20 outcomes: log2(20) rounded up
+
+
+SLACK = st.integers(-5, 5).map(lambda points: points / 100)
+
+
+@given(slacks=st.lists(st.tuples(SLACK, SLACK), min_size=1, max_size=19))
+def test_rejecting_a_level_early_changes_neither_verdict_nor_shortfall(slacks: list[tuple[float, float]]) -> None:
+    runs: list[tuple[int, str]] = []
+
+    def try_level(level: int, whole: bool, reject: bool) -> dict[str, Any]:
+        standard, adversarial = slacks[level - 1]
+        slack = {"standard": standard}
+        if standard >= 0 or whole or not reject:
+            slack["adversarial"] = adversarial
+        runs.extend((level, regime) for regime in slack)
+        return row_of(level, slack)
+
+    _, expected = judge_levels(len(slacks), "bisect", partial(try_level, reject=False))
+    wholly = len(set(runs))
+    runs.clear()
+    rows, picked = judge_levels(len(slacks), "bisect", partial(try_level, reject=True))
+    assert picked["validation"]["double_win"] == expected["validation"]["double_win"]
+    assert picked["validation"]["margin"] == expected["validation"]["margin"]
+    assert picked.keys() == expected.keys(), "a level that is reported was run under both regimes"
+    assert len(set(runs)) <= wholly
+    assert undecided(rows) is None
+
+
+def test_a_level_that_fails_under_standard_transfer_needs_no_adversarial_one() -> None:
+    slacks = {4: {"standard": 0.0, "adversarial": 0.0}, 6: {"standard": -0.01}, 5: {"standard": -0.02}}
+    rows, picked = judge_levels(7, "bisect", lambda level, whole: row_of(level, slacks[level]))
+    assert [row["level"] for row in rows] == [4, 5, 6]
+    assert picked["level"] == 4
+
+
+def test_where_no_level_wins_those_that_might_be_picked_are_run_wholly_after_all() -> None:
+    slacks = {1: (-0.02, -0.05), 2: (-0.01, -0.03), 4: (-0.04, -0.04)}
+    asked = []
+
+    def try_level(level: int, whole: bool) -> dict[str, Any]:
+        asked.append((level, whole))
+        standard, adversarial = slacks[level]
+        return row_of(level, {"standard": standard, "adversarial": adversarial} if whole else {"standard": standard})
+
+    rows, picked = judge_levels(7, "bisect", try_level)
+    assert picked["level"] == 2
+    # Level 2 is 3 points short, so level 1 with at least 2 may be nearer, and level 4 with at least 4 is not.
+    assert asked == [(4, False), (2, False), (1, False), (2, True), (1, True)]
+    assert [len(row["validation"]["figures"]) for row in rows] == [2, 2, 1]
 
 
 # The whole story, in process
@@ -271,6 +334,97 @@ def test_no_double_win_still_gives_the_best_level_marked_as_such(
 
 
 # Ladders that are given
+
+
+def test_dense_is_trained_once_for_all_runs_beside_one_another(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    original = finding.transfer
+
+    def transfer(ticket: Any, *given: Any, seed: int, **named: Any) -> Any:
+        names.append(f"{ticket.level}, seed {seed}")
+        return original(ticket, *given, seed=seed, **named)
+
+    monkeypatch.setattr(finding, "transfer", transfer)
+    short = plan.changed(draw=DrawPlan(method="omp", rounds=1), controls=False, seeds=1, tolerance="points:1")
+    find(short, tmp_path / "alone" / "run", data=tiny_data)
+    find(short, tmp_path / "omp", data=tiny_data)
+    names.clear()
+
+    # Another ladder, another rule and one seed more: the network is the same.
+    told: list[dict[str, Any]] = []
+    other = short.changed(draw=DrawPlan(method="random", rounds=1), tolerance="points:5", seeds=2)
+    find(other, tmp_path / "random", data=tiny_data, report=lambda kind, record: told.append(record))
+    assert [name for name in names if name.startswith("0")] == ["0, seed 1"] * 2
+    assert [record["unit"] for record in told if record.get("taken") == "omp"] == [
+        "transfer-level-00-standard-seed-0",
+        "transfer-level-00-adversarial-seed-0",
+    ]
+    ticket = load_ticket(tmp_path / "random")
+    assert contradictions(ticket) == []
+    taken = load_ticket(tmp_path / "random" / "ticket" / "trained" / "dense-adversarial-seed-0")
+    trained = load_ticket(tmp_path / "alone" / "run" / "ticket" / "trained" / "dense-adversarial-seed-0")
+    assert taken.fingerprint() == trained.fingerprint()
+    assert taken.method == "random"
+
+    # Another recipe, attack or data is another network, and what is not whole or not ours is none.
+    names.clear()
+    longer = short.changed(transfer=TRANSFER.changed(standard=STANDARD.changed(lr=0.01)))
+    find(longer, tmp_path / "longer", data=tiny_data)
+    assert [name for name in names if name.startswith("0")] == ["0, seed 0"]  # of standard transfer alone
+    names.clear()
+    stronger = short.changed(transfer=TRANSFER.changed(test_attack=Attack(method="fgsm", eps=0.2)))
+    find(stronger, tmp_path / "stronger", data=tiny_data)
+    assert [name for name in names if name.startswith("0")] == ["0, seed 0"] * 2
+
+
+def test_runs_that_are_damaged_or_of_another_machine_lend_nothing(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = plan.changed(draw=DrawPlan(method="omp", rounds=1), controls=False, seeds=1, tolerance="points:1")
+    find(short, tmp_path / "first", data=tiny_data)
+    told: list[dict[str, Any]] = []
+    here = finding.describe_environment("cpu")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(finding, "describe_environment", lambda device: here | {"threads": 64})
+        find(short, tmp_path / "elsewhere", data=tiny_data, report=lambda kind, record: told.append(record))
+    (tmp_path / "first" / "run.json").write_text('{"plan": ')
+    shutil.rmtree(tmp_path / "elsewhere")
+    find(short, tmp_path / "second", data=tiny_data, report=lambda kind, record: told.append(record))
+    assert not any(record.get("taken") for record in told)
+
+
+def test_a_rejected_level_is_not_trained_adversarially_and_the_records_say_so(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    draw_plan = DrawPlan(method="omp", rounds=7, prune_fraction=0.7)
+    longer = plan.transfer.standard.changed(epochs=8)
+    transfers = plan.transfer.changed(standard=longer, adversarial=longer.changed(attack=ADVERSARIAL.attack))
+    strict = plan.changed(draw=draw_plan, transfer=transfers, controls=False, seeds=1, scan="bisect")
+    told: list[tuple[str, dict[str, Any]]] = []
+    summary = find(strict, tmp_path / "run", data=tiny_data, report=lambda kind, record: told.append((kind, record)))
+    whole = {row["level"] for row in summary["levels"] if "adversarial" in row}
+    rejected = {row["level"] for row in summary["levels"]} - whole
+    assert rejected
+    assert summary["level"] in whole
+    units = {unit.name for unit in (tmp_path / "run" / "units").iterdir()}
+    for level in whole | rejected:
+        assert f"transfer-level-{level:02d}-standard-seed-0" in units
+        assert (f"transfer-level-{level:02d}-adversarial-seed-0" in units) is (level in whole)
+    ticket = load_ticket(tmp_path / "run")
+    assert contradictions(ticket) == []
+    table = Console(width=100)
+    with table.capture() as shown:
+        table.print(levels_table(summary["dense"], summary["levels"], []))
+    assert shown.get().count("–") == 3 * len(rejected)
+
+    # What was not run cannot be hidden, nor invented.
+    known = ticket.records["transfers"]
+    fewer = [row for row in known if (row["ticket"], row["regime"]) != (f"level-{ticket.level:02d}", "adversarial")]
+    assert contradictions(replace(ticket, records=ticket.records | {"transfers": fewer}))
+    everything = ticket.records | {"plan": ticket.records["plan"] | {"scan": "all"}, "scan": "all"}
+    assert any("was rejected" in line for line in contradictions(replace(ticket, records=everything)))
 
 
 def test_a_given_ladder_is_reused_and_its_own_counts_hold_for_controls(
