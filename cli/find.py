@@ -49,6 +49,7 @@ def find_command(
     method: Annotated[Literal["imp", "omp", "random"] | None, typer.Option(help="Draw by this method.")] = None,
     source: Annotated[str, typer.Option(help="Source task of imp: a dataset, as for --dataset.")] = "cifar100",
     eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")] = None,
+    batch_size: options.BatchSize = "auto",
     settings: options.Settings = None,
     output: options.Output = None,
     device: options.Device = "auto",
@@ -66,6 +67,7 @@ def find_command(
 
     from .display import Progress, fractions_table
 
+    sizes = options.batches(batch_size, "transfer.standard.", "transfer.adversarial.")
     chosen, exact = options.choose(device, precision)
     backbone = load_backbone(pretrain, arch)
     drawn = draw_plan(backbone.kind, source, method or "imp", preset, exact)
@@ -94,7 +96,7 @@ def find_command(
                 "scan": scan,
                 "controls": controls,
             }
-        ).with_settings(settings or [])
+        ).with_settings([*sizes, *(settings or [])])
         if plan.data != data_plan:
             data = load_planned(plan.data)
         suffix = f"fraction-{data_plan.fraction:g}"

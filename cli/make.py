@@ -16,6 +16,7 @@ def pretrain_command(
     arch: options.Arch = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images; 30 unless given.")] = None,
     seed: options.Seed = 0,
+    batch_size: options.BatchSize = "auto",
     settings: options.Settings = None,
     output: options.Output = None,
     device: options.Device = "auto",
@@ -46,7 +47,7 @@ def pretrain_command(
             "test_attack": pgd(20, habits(data.name).eps),
             "seed": seed,
         }
-    ).with_settings(settings or [])
+    ).with_settings([*options.batches(batch_size, "recipe."), *(settings or [])])
     if plan.data != data_plan:
         data = load_planned(plan.data)
     directory = output or Path("runs") / f"{plan.arch}-{plan.kind}"
@@ -82,6 +83,7 @@ def draw_command(
     method: Annotated[Literal["imp", "omp", "random"], typer.Option(help="How masks are drawn.")] = "imp",
     rounds: Annotated[int | None, typer.Option(help="Levels to draw; each takes 20 % of what remains.")] = None,
     preset: Annotated[Literal["quick", "paper"], typer.Option(help="Recipes: a laptop's, or the paper's.")] = "quick",
+    batch_size: options.BatchSize = "auto",
     settings: options.Settings = None,
     output: options.Output = None,
     device: options.Device = "auto",
@@ -100,7 +102,9 @@ def draw_command(
 
     chosen, exact = options.choose(device, precision)
     backbone = load_backbone(pretrain, arch)
-    plan = draw_plan(backbone.kind, source, method, preset, exact).changed(rounds=rounds).with_settings(settings or [])
+    plan = draw_plan(backbone.kind, source, method, preset, exact).changed(rounds=rounds)
+    sizes = options.batches(batch_size, "recipe.") if plan.recipe else []
+    plan = plan.with_settings([*sizes, *(settings or [])])
     data = source_data(plan)
     directory = output or Path("runs") / f"{backbone.arch}-{backbone.kind}-{method}"
     run_settings = {

@@ -47,6 +47,13 @@ PrecisionChoice = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(help="Of convolutions in training; test figures are always measured in float32."),
 ]
+BatchSize = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|INT",
+        help="Images a step; auto: the preset's. Where memory holds fewer, they are taken in parts.",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override any number by its path in run.json's plan, e.g. PATH.lr=0.1.", metavar="P=V"),
@@ -60,6 +67,15 @@ def choose(device: str, precision: str) -> tuple[torch.device, Precision]:
 
     chosen = choose_device(device)
     return chosen, fast_precision(chosen) if precision == "auto" else precision  # type: ignore[return-value]
+
+
+def batches(size: str, *recipes: str) -> list[str]:
+    """Return the settings that give the recipes at these paths a batch size; none for `auto`."""
+    if size == "auto":
+        return []
+    if not size.isdecimal() or int(size) < 2:
+        raise typer.BadParameter(f"{size!r} is neither auto nor a number from 2", param_hint="--batch-size")
+    return [f"{recipe}batch_size={size}" for recipe in recipes]
 
 
 def emit(value: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ def finetune_command(
     sparsity: options.Sparsity = None,
     seed: options.Seed = 0,
     preset: Annotated[Literal["quick", "paper"], typer.Option(help="Recipes: a laptop's, or the paper's.")] = "quick",
+    batch_size: options.BatchSize = "auto",
     settings: options.Settings = None,
     output: options.Output = None,
     device: options.Device = "auto",
@@ -41,7 +42,7 @@ def finetune_command(
     data = load_planned(DataPlan.parse({"dataset": dataset, "fraction": fraction}))
     plan = (
         quick_transfer(data.name, len(data.train), exact) if preset == "quick" else paper_transfer(data.name, exact)
-    ).with_settings(settings or [])
+    ).with_settings([*options.batches(batch_size, "standard.", "adversarial."), *(settings or [])])
     directory = output or Path("runs") / f"finetune-{start.arch}-{data.name.replace('/', '-')}-{regime}-seed-{seed}"
     run_settings = {
         "task": "finetune",

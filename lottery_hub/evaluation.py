@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from lottery_hub.attacks import perturb
 from lottery_hub.config import Attack, Precision
 from lottery_hub.data import Split
-from lottery_hub.folding import folded
-from lottery_hub.memory import free_memory, is_out_of_memory
+from lottery_hub.folding import Folded, folded
+from lottery_hub.memory import free_memory, images_that_fit, is_out_of_memory
 from lottery_hub.outcomes import Outcomes
-from lottery_hub.views import plain_batches
+from lottery_hub.views import centred, plain_batches
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def evaluate(
         attack: how RA is measured; None measures SA only.
         image_size: side of what the model sees, in pixels.
         seed: of the attack's random starts.
-        batch_size: images in a pass; where memory runs out, half of them.
+        batch_size: images in a pass; fewer where memory would not hold them, half where it runs out.
         precision: of the convolutions. Figures that are published are measured in float32.
         device: where to compute; the model must be there.
     """
@@ -107,6 +107,10 @@ def _evaluate(
     if attack is None or attack.batch_norm == "eval":
         model = folded(model, precision)
     try:
+        if attack is not None and len(split) >= 4 and isinstance(model, Folded):
+            with autocast(device, precision):
+                fit = images_that_fit(model, centred(split.images[:4].to(device), image_size))
+            batch_size = min(batch_size, fit or batch_size)
         for images, labels in plain_batches(split, batch_size, image_size, device):
             with autocast(device, precision):
                 right = is_right(model, images, labels)

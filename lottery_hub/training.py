@@ -28,10 +28,10 @@ from lottery_hub.errors import LotteryHubError
 from lottery_hub.evaluation import autocast, evaluate
 from lottery_hub.folding import Folded, folded
 from lottery_hub.masks import Mask, apply_
-from lottery_hub.memory import free_memory, is_out_of_memory, peak_memory
+from lottery_hub.memory import free_memory, images_that_fit, is_out_of_memory, peak_memory
 from lottery_hub.small_maps import arranged
 from lottery_hub.speed import memory_format
-from lottery_hub.views import train_batches
+from lottery_hub.views import centred, train_batches
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
@@ -124,8 +124,9 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
 class Loop:
     """What the steps of a training share; see `train` for what they are.
 
-    Where a step runs out of memory it is taken again in twice as many parts, and so are those after it: gradients add
-    up to those of the whole batch, but for BatchNorm, which sees the images of one part at a time.
+    A batch that memory is unlikely to hold is taken in parts from the beginning. Where a step runs out of memory all
+    the same, it is taken again in twice as many, and so are those after it. Gradients add up to those of the whole
+    batch, but for BatchNorm, which sees the images of one part at a time.
     """
 
     model: Normalised
@@ -157,8 +158,9 @@ class Loop:
             model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
         )
         pruned = _pruned_entries(model, mask)
-        averaged = _averaged(model, recipe)
-        return cls(model, arranged(model), data, recipe, Seeds.of(seed), device, optimizer, averaged, pruned)
+        learning, averaged = arranged(model), _averaged(model, recipe)
+        parts = _parts(learning, data, recipe, device)
+        return cls(model, learning, data, recipe, Seeds.of(seed), device, optimizer, averaged, pruned, parts)
 
     def epoch(self, epoch: int) -> tuple[float, int]:
         """Run one epoch, counted from 0; return (mean loss, images seen)."""
@@ -246,6 +248,18 @@ def _averaged(model: Normalised, recipe: Recipe) -> AveragedModel | None:
         return None
     decayed = get_ema_multi_avg_fn(recipe.average)  # type: ignore[no-untyped-call]
     return AveragedModel(model, multi_avg_fn=decayed, use_buffers=True)
+
+
+def _parts(model: nn.Module, data: Dataset, recipe: Recipe, device: torch.device) -> int:
+    """Return in how many parts, a power of two, a batch is taken so that each is likely to fit into memory."""
+    images = centred(data.train.images[:4].to(device), recipe.image_size)
+    with autocast(device, recipe.precision):
+        fit = images_that_fit(model, images) if len(images) == 4 else None
+    size = min(recipe.batch_size, len(data.train))
+    parts = 1
+    while fit is not None and size > fit * parts and size >= 4 * parts:
+        parts *= 2
+    return parts
 
 
 def _pruned_entries(model: Normalised, mask: Mask | None) -> list[tuple[Tensor, Tensor]]:

@@ -95,6 +95,8 @@ def test_the_version_is_the_packages(call: Any) -> None:
         ["show"],
         ["show", "a", "b", "c"],
         ["evaluate", "x", "--norm", "l3"],
+        ["find", "--batch-size", "some"],
+        ["pretrain", "--dataset", "digits", "--batch-size", "1"],
     ],
     ids=" ".join,
 )
@@ -203,21 +205,22 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str]
     small_data = ["data.image_size=16", "data.fraction=0.1"]
     steps = {
         "pretrain": [
-            *("pretrain", *digits, "--recipe", "std", "--epochs", "1"),
+            *("pretrain", *digits, "--recipe", "std", "--epochs", "1", "--batch-size", "100"),
             *assignments(*small_data, "recipe.image_size=16", "test_attack.steps=1"),
         ],
         "draw": [
             *("draw", "--pretrain", str(root / "pretrain/units/pretrain/backbone"), "--source", "digits"),
-            *("--method", "imp", "--rounds", "2"),
+            *("--method", "imp", "--rounds", "2", "--batch-size", "50"),
             *assignments(*small_data, "recipe.epochs=1", "recipe.image_size=16"),
         ],
         "find": [
             *("find", "--pretrain", str(root / "draw/ladder"), "--ladder", str(root / "draw/ladder"), *digits),
-            *("--fraction", "0.1", "--tolerance", "points:50"),
+            *("--fraction", "0.1", "--tolerance", "points:50", "--batch-size", "32"),
             *assignments("data.image_size=16", *(f"transfer.{pair}" for pair in [*TRANSFERS, *ATTACKS])),
         ],
         "finetune": [
             *("finetune", str(root / "find"), *digits, "--regime", "adversarial", "--fraction", "0.1", "--seed", "3"),
+            *("--batch-size", "auto"),
             *assignments(*TRANSFERS, *ATTACKS),
         ],
     }
@@ -256,6 +259,18 @@ def test_find_writes_a_ticket(chain: dict[str, tuple[list[str], Path]], call: An
     assert load_ticket(output).sparsity == done.object["sparsity"]
     assert done.err.startswith("ladder: ")
     assert "dense: standard SA " in done.err
+
+
+def test_a_batch_size_is_that_of_the_recipes_and_recorded(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+    def plan(name: str) -> Any:
+        assert call(*chain[name][0]).code == 0
+        return json.loads((chain[name][1] / "run.json").read_text(encoding="utf-8"))
+
+    assert plan("pretrain")["plan"]["recipe"]["batch_size"] == 100
+    assert plan("draw")["plan"]["recipe"]["batch_size"] == 50
+    transfer = plan("find")["plan"]["transfer"]
+    assert [transfer[regime]["batch_size"] for regime in ("standard", "adversarial")] == [32, 32]
+    assert plan("finetune")["recipe"]["batch_size"] == 64
 
 
 def test_find_for_people_prints_a_table_and_the_ticket(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:

@@ -86,8 +86,10 @@ def test_every_seed_and_epoch_has_its_own_views_and_attack_starts(backbone, tiny
     assert len(streams) == len(set(streams)) == 3 * 3 * 2  # seeds, epochs, streams
 
 
-def without_seconds(history):
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
+def without_measures(history):
+    return [
+        {key: value for key, value in record.items() if key not in ("seconds", "peak_memory")} for record in history
+    ]
 
 
 def test_a_killed_run_goes_on_to_the_very_same_weights(backbone, tiny_data, tmp_path):
@@ -111,7 +113,7 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(backbone, tiny_data, tmp_
     assert [record["epoch"] for record in seen] == [3]
     assert same(unkilled.weights, resumed.weights)
     assert unkilled.epoch == resumed.epoch
-    assert without_seconds(unkilled.history) == without_seconds(resumed.history)
+    assert without_measures(unkilled.history) == without_measures(resumed.history)
 
 
 def test_the_best_epoch_on_validation_is_kept_or_the_last_where_asked(backbone, tiny_data):
@@ -304,9 +306,19 @@ def test_a_batch_that_does_not_fit_is_taken_in_parts_and_so_are_those_after_it(b
     loop = training.Loop.over(model, tiny_data, QUICK, seed=0)
     counts = [images for _, images in loop.steps(0)]
     assert loop.parts == 4
-    assert sizes[:3] == [16, 8, 4], "halved until it fits"
-    assert max(sizes[3:]) <= 4
+    assert sizes[:2] == [2, 4], "what they take is measured first"
+    assert sizes[2:5] == [16, 8, 4], "halved until it fits"
+    assert max(sizes[5:]) <= 4
     assert sum(counts) == len(tiny_data.train)
+
+
+@pytest.mark.parametrize(("fit", "parts"), [(None, 1), (16, 1), (15, 2), (8, 2), (7, 4), (1, 8)])
+def test_a_batch_that_memory_is_unlikely_to_hold_is_taken_in_parts_from_the_beginning(
+    backbone, tiny_data, monkeypatch, fit, parts
+):
+    monkeypatch.setattr(training, "images_that_fit", lambda *_: fit)
+    loop = training.Loop.over(backbone.model(3), tiny_data, QUICK.changed(batch_size=16), seed=0)
+    assert loop.parts == parts
 
 
 def test_gradients_of_parts_add_up_to_those_of_the_batch(backbone, tiny_data):
