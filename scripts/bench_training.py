@@ -155,12 +155,11 @@ def usual_pgd(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack) 
 class Images(TorchDataset[tuple[Tensor, int]]):
     """Training images one by one, each through its transforms."""
 
-    def __init__(self, data: Dataset) -> None:
+    def __init__(self, data: Dataset, flip: bool = True) -> None:
         self.images = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in data.train.images]
         self.labels = data.train.labels.tolist()
-        self.transform = transforms.Compose(
-            [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
-        )
+        mirror = [transforms.RandomHorizontalFlip()] if flip else []
+        self.transform = transforms.Compose([transforms.RandomCrop(32, padding=4), *mirror, transforms.ToTensor()])
 
     def __len__(self) -> int:
         return len(self.images)
