@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import traceback
 
 import typer
@@ -63,5 +65,7 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # what typer makes of Ctrl-C before anybody else can catch it
-            print("stopped; the same command goes on from here", file=sys.stderr)
+            print("stopped; the same command goes on from here", file=sys.stderr, flush=True)
+            if threading.active_count() > 1:  # interrupted a second time, before transfers at work could end
+                os._exit(INTERRUPTED)
         raise

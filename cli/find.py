@@ -10,6 +10,8 @@ import typer
 from . import options
 
 if TYPE_CHECKING:
+    import torch
+
     from lottery_hub.config import DrawPlan, Kind, Look, Method, Precision
 
 
@@ -50,6 +52,13 @@ def find_command(
     source: Annotated[str, typer.Option(help="Source task of imp: a dataset, as for --dataset.")] = "cifar100",
     eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")] = None,
     batch_size: options.BatchSize = "auto",
+    jobs: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|INT",
+            help="Transfers at a time, each on its share of the cores; auto: one a seed on a CPU, else one.",
+        ),
+    ] = "auto",
     settings: options.Settings = None,
     output: options.Output = None,
     device: options.Device = "auto",
@@ -69,6 +78,7 @@ def find_command(
 
     sizes = options.batches(batch_size, "transfer.standard.", "transfer.adversarial.")
     chosen, exact = options.choose(device, precision)
+    side = _jobs(jobs, seeds, chosen)
     backbone = load_backbone(pretrain, arch)
     drawn = draw_plan(backbone.kind, source, method or "imp", preset, exact)
     radius = parse_number(eps) if eps else None
@@ -106,13 +116,26 @@ def find_command(
             directory = Path("tickets") / f"{backbone.arch}-{backbone.kind}-{data.name.replace('/', '-')}"
             directory = directory if data_plan.fraction == 1 else directory.with_name(f"{directory.name}-{suffix}")
         with Progress() as progress:
-            summaries.append(find(plan, directory, data=data, looks=looks, device=chosen, report=progress.report))
+            summaries.append(
+                find(plan, directory, data=data, looks=looks, device=chosen, jobs=side, report=progress.report)
+            )
         if not as_json:
             _print_summary(summaries[-1], backbone.arch, backbone.kind, data.name)
     if as_json:
         options.emit(summaries[0] if len(summaries) == 1 else {"fractions": summaries})
     elif len(summaries) > 1:
         Console().print(fractions_table(summaries))
+
+
+def _jobs(wanted: str, seeds: int, device: torch.device) -> int:
+    """Return how many transfers to run at a time."""
+    import torch
+
+    if wanted == "auto":
+        return 1 if device.type == "cuda" else max(1, min(seeds, torch.get_num_threads()))
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise typer.BadParameter(f"{wanted!r} is neither auto nor a number from 1", param_hint="--jobs")
+    return int(wanted)
 
 
 def draw_plan(kind: Kind, source: str, method: Method, preset: str, precision: Precision) -> DrawPlan:

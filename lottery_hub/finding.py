@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -17,11 +18,12 @@ from lottery_hub.config import REGIMES, DrawPlan, FindPlan, Look, Method, Regime
 from lottery_hub.data import Dataset, load_planned
 from lottery_hub.drawing import Report, draw
 from lottery_hub.environment import describe_environment
-from lottery_hub.errors import ConfigError
+from lottery_hub.errors import ConfigError, RunError
 from lottery_hub.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.pulling import pull
 from lottery_hub.runs import CHECKPOINT, Run, open_run
 from lottery_hub.scrutiny import check_possible, look
+from lottery_hub.side_by_side import side_by_side
 from lottery_hub.sources import load_backbone, packaged_name
 from lottery_hub.storage.files import read_json
 from lottery_hub.storage.folder import (
@@ -57,6 +59,7 @@ def find(
     data: Dataset | None = None,
     looks: Sequence[Look] = (),
     device: torch.device | str = "cpu",
+    jobs: int = 1,
     report: Report | None = None,
 ) -> dict[str, Any]:
     """Find the sparsest double-win level of a backbone's ladder on a downstream dataset, and write its ticket.
@@ -70,7 +73,8 @@ def find(
         looks: closer looks to take at the networks behind the verdict, see `scrutiny`. They change no figure of
             it, and may be taken later.
         device: where to compute.
-        report: told what happens, as report(kind, record).
+        jobs: transfers at a time, of several seeds or of dense; each has its share of torch's threads.
+        report: told what happens, as report(kind, record); with several jobs, by several threads.
 
     Returns:
         A JSON-able summary: `ticket` (the folder), `double_win`, `sparsity`, `level`, `dense`, `levels`, and
@@ -99,7 +103,7 @@ def find(
         else:
             tell("ladder", {"source": "drawing", "levels": plan.draw.rounds, "method": plan.draw.method})
             ladder = _drawn_ladder(plan, backbone, source, run, device, tell)
-        bench = _Bench(plan, data, run, device, tell)
+        bench = _Bench(plan, data, run, device, jobs, tell)
         dense = bench.measure(ladder.ticket(0), level_name(0))
         tell("dense", {"level": 0, "sparsity": 0.0, **summarise(dense["test"])})
 
@@ -221,7 +225,9 @@ class _Bench:
     data: Dataset
     run: Run
     device: torch.device | str
+    jobs: int
     report: Report
+    stop: Event = field(default_factory=Event)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)  # by unit
 
     def measure(self, ticket: Ticket, name: str, regimes: Iterable[Regime] = REGIMES) -> Splits:
@@ -229,19 +235,20 @@ class _Bench:
 
         `name` tells its units apart.
         """
-        for regime in regimes:
-            for seed in range(self.plan.seeds):
-                unit = _unit(name, regime, seed)
-                if unit in self.records:
-                    continue
-                about = {"unit": unit, "name": name, "regime": regime, "seed": seed}
-                finished = self.run.has(unit)
-                donor = None if finished or ticket.level else self.run.elsewhere(unit, partial(self._same, regime))
-                self.report("unit", about | {"finished": finished, "taken": donor and donor.parent.parent.name})
-                work = partial(_taken, ticket, donor) if donor else partial(self._transfer, ticket, regime, seed, about)
-                record = self.run.once(unit, work)
-                self.records[unit] = {"ticket": name, "sparsity": ticket.sparsity} | record
+        units = {_unit(name, regime, seed): (regime, seed) for regime in regimes for seed in range(self.plan.seeds)}
+        missing = [unit for unit in units if unit not in self.records]
+        works = [partial(self._once, ticket, unit, *units[unit]) for unit in missing]
+        for unit, record in zip(missing, side_by_side(works, self.jobs, self.stop), strict=True):
+            self.records[unit] = {"ticket": name, "sparsity": ticket.sparsity} | record
         return splits_of(record for record in self.records.values() if record["ticket"] == name)
+
+    def _once(self, ticket: Ticket, unit: str, regime: Regime, seed: int) -> dict[str, Any]:
+        """Return the record of one transfer: of this run, of one beside it, or made now."""
+        finished = self.run.has(unit)
+        donor = None if finished or ticket.level else self.run.elsewhere(unit, partial(self._same, regime))
+        self.report("unit", {"unit": unit, "finished": finished, "taken": donor and donor.parent.parent.name})
+        work = partial(_taken, ticket, donor) if donor else partial(self._transfer, ticket, unit, regime, seed)
+        return self.run.once(unit, work)
 
     def _same(self, regime: Regime, settings: dict[str, Any], record: dict[str, Any]) -> bool:
         """Whether another run's transfer of the dense backbone is what one here would be: no ladder matters to it."""
@@ -280,10 +287,14 @@ class _Bench:
             if folder not in wanted.values():
                 shutil.rmtree(folder)
 
-    def _transfer(
-        self, ticket: Ticket, regime: Regime, seed: int, about: dict[str, Any], folder: Path
-    ) -> dict[str, Any]:
+    def _transfer(self, ticket: Ticket, unit: str, regime: Regime, seed: int, folder: Path) -> dict[str, Any]:
         recipe = self.plan.transfer.recipe(regime)
+
+        def on_epoch(epoch: dict[str, Any]) -> None:
+            if self.stop.is_set():
+                raise RunError(f"{unit} was stopped; what it has trained is kept")
+            self.report("epoch", {"unit": unit} | epoch)
+
         done = transfer(
             ticket,
             self.data,
@@ -292,7 +303,7 @@ class _Bench:
             seed=seed,
             device=self.device,
             checkpoint=folder / CHECKPOINT,
-            on_epoch=lambda epoch: self.report("epoch", about | epoch),
+            on_epoch=on_epoch,
         )
         save_ticket(done.ticket(ticket, self.data, recipe), folder / TRAINED)
         return done.record

@@ -6,7 +6,6 @@ An attack looks at frozen weights ten times over, so what can be computed once i
     precision     weights are cast once, not in every pass
     stem          a 7x7 convolution with stride 2 over 3 channels becomes a 4x4 one over 12, whose gradient is cheap
     small maps    a convolution over a few pixels becomes a matrix, see `small_maps`
-    pooling       the first ReLU comes after the max pooling, which commutes with it, and sees a quarter of the values
 
 In exact arithmetic nothing changes; in float32 logits move in their last digits.
 """
@@ -51,8 +50,6 @@ class Folded(nn.Module):
         # Each convolution here, and what it is made of.
         self._folded: list[tuple[_Conv, nn.Conv2d, nn.BatchNorm2d]] = []
         self._fold(model.network, inside.network)
-        if on("pooling"):
-            _pool_first(inside.network)
         self.network = inside.network.to(self.dtype, memory_format=memory_format())  # type: ignore[call-overload]
         self.refresh()
 
@@ -154,10 +151,3 @@ class _Stem(_Conv):
         even = F.pad(images, (0, width % 2, 0, height % 2))
         blocks = F.pad(F.pixel_unshuffle(even, 2), (2, 1, 2, 1))
         return super().forward(blocks.contiguous(memory_format=memory_format()))
-
-
-def _pool_first(network: nn.Module) -> None:
-    """Move the ReLU before the first max pooling behind it: both are monotone, so they commute."""
-    pool, relu = getattr(network, "maxpool", None), getattr(network, "act1", None)
-    if isinstance(pool, nn.MaxPool2d) and isinstance(relu, nn.ReLU):
-        network.act1, network.maxpool = nn.Identity(), nn.Sequential(pool, relu)

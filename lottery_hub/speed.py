@@ -13,7 +13,6 @@ import torch
 TRICKS = {
     "folding": "BatchNorm becomes part of the convolutions where nothing is learned",
     "stem": "the first convolution runs on blocks of 2x2 pixels (with folding)",
-    "pooling": "the first ReLU comes behind the max pooling (with folding)",
     "small-maps": "convolutions over a few pixels become products of matrices",
     "channels-last": "images and weights lie in memory pixel by pixel",
 }

@@ -130,7 +130,8 @@ class Loop:
     """
 
     model: Normalised
-    learning: nn.Module  # the same model, as its passes see it
+    learning: nn.Module  # the same model, as the passes see it in which it learns
+    attacked: nn.Module  # and as those of the attack do
     data: Dataset
     recipe: Recipe
     seeds: Seeds
@@ -159,8 +160,10 @@ class Loop:
         )
         pruned = _pruned_entries(model, mask)
         learning, averaged = arranged(model), _averaged(model, recipe)
+        frozen = recipe.attack is not None and recipe.attack.batch_norm == "eval"
+        attacked = folded(model, recipe.precision) if frozen else learning
         parts = _parts(learning, data, recipe, device)
-        return cls(model, learning, data, recipe, Seeds.of(seed), device, optimizer, averaged, pruned, parts)
+        return cls(model, learning, attacked, data, recipe, Seeds.of(seed), device, optimizer, averaged, pruned, parts)
 
     def epoch(self, epoch: int) -> tuple[float, int]:
         """Run one epoch, counted from 0; return (mean loss, images seen)."""
@@ -178,17 +181,15 @@ class Loop:
         views = torch.Generator().manual_seed(_epoch_seed(self.seeds.order, epoch))
         starts = torch.Generator(self.device).manual_seed(_epoch_seed(self.seeds.attack, epoch) + 1)
         count = math.ceil(len(train) / recipe.batch_size)
-        frozen = recipe.attack is not None and recipe.attack.batch_norm == "eval"
-        attacked = folded(model, recipe.precision) if frozen else self.learning
         self.learning.train()
         batches = train_batches(train, recipe.batch_size, recipe.augment, recipe.image_size, views, self.device)
         for step, (images, labels) in enumerate(batches):
             progress = epoch + (step + 0.5) / count if recipe.schedule != "steps" else epoch
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, progress)
-            if isinstance(attacked, Folded):
-                attacked.refresh()
-            loss = self._gradients(attacked, images, labels, starts)
+            if isinstance(self.attacked, Folded):
+                self.attacked.refresh()
+            loss = self._gradients(images, labels, starts)
             optimizer.step()
             with torch.no_grad():
                 for weight, kept in self.pruned:
@@ -197,7 +198,7 @@ class Loop:
                 self.averaged.update_parameters(model)
             yield loss, len(labels)
 
-    def _gradients(self, attacked: nn.Module, images: Tensor, labels: Tensor, starts: torch.Generator) -> Tensor:
+    def _gradients(self, images: Tensor, labels: Tensor, starts: torch.Generator) -> Tensor:
         """Compute the gradients of a batch, in as many parts as memory asks for; return its mean loss."""
         before = starts.get_state()
         statistics = [buffer.clone() for buffer in self.model.network.buffers()]
@@ -205,7 +206,7 @@ class Loop:
             self.optimizer.zero_grad(set_to_none=True)
             try:
                 pieces = zip(images.tensor_split(self.parts), labels.tensor_split(self.parts), strict=True)
-                losses = [self._part(attacked, *piece, starts, len(labels)) for piece in pieces]
+                losses = [self._part(*piece, starts, len(labels)) for piece in pieces]
                 return torch.stack(losses).sum()
             except RuntimeError as problem:
                 if not is_out_of_memory(problem) or len(labels) < 4 * self.parts:
@@ -217,11 +218,11 @@ class Loop:
                 buffer.copy_(value)
             free_memory(self.device)
 
-    def _part(self, attacked: nn.Module, images: Tensor, labels: Tensor, starts: torch.Generator, of: int) -> Tensor:
+    def _part(self, images: Tensor, labels: Tensor, starts: torch.Generator, of: int) -> Tensor:
         """Add the gradients of a part of a batch of `of` images; return its share of the mean loss."""
         recipe = self.recipe
         with autocast(self.device, recipe.precision):
-            shown = images if recipe.attack is None else perturb(attacked, images, labels, recipe.attack, starts)
+            shown = images if recipe.attack is None else perturb(self.attacked, images, labels, recipe.attack, starts)
             logits = self.learning(shown.contiguous(memory_format=memory_format()))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
         share = loss if len(labels) == of else loss * (len(labels) / of)

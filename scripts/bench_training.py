@@ -3,6 +3,7 @@
     python scripts/bench_training.py --dataset FOLDER                 three architectures, standard and PGD-10 steps
     python scripts/bench_training.py --dataset FOLDER --ablation      also ours without each trick
     python scripts/bench_training.py --dataset FOLDER --accuracy 300  also SA and RA after so many PGD-10 steps
+    python scripts/bench_training.py --dataset FOLDER --compile       also ours under torch.compile
     python scripts/bench_training.py --dataset FOLDER --device cuda   on a GPU, timed by its events
 
 The usual way: torch.nn.utils.prune, whose masks are applied in every forward pass; PGD as advertorch does it, by
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--ablation", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="on a GPU with CUDA graphs")
     parser.add_argument("--accuracy", type=int, default=0, metavar="STEPS")
     options = parser.parse_args()
 
@@ -85,6 +87,8 @@ def main() -> None:
             if options.ablation:
                 ways |= {f"  without {trick}": without(trick, ways["ours"]) for trick in TRICKS}
                 ways["  in float32"] = partial(our_steps, start, mask, data, attack, device, False)
+            if options.compile:
+                ways["  with torch.compile"] = partial(our_steps, start, mask, data, attack, device, compiled=True)
             seconds = in_turns(ways, options.turns, options.steps, device)
             passes = 3 + (2 * attack.steps if attack else 0)
             print(f"\n{arch}, {regime} steps, batch {BATCH}, {options.turns} turns of {options.steps} steps")
@@ -104,12 +108,21 @@ def main() -> None:
 
 
 def our_steps(
-    start: Normalised, mask: Mask, data: Dataset, attack: Attack | None, device: torch.device, fast: bool = True
+    start: Normalised,
+    mask: Mask,
+    data: Dataset,
+    attack: Attack | None,
+    device: torch.device,
+    fast: bool = True,
+    compiled: bool = False,
 ) -> Steps:
     """Take our steps."""
     precision = fast_precision(device) if fast else "float32"
     recipe = Recipe(epochs=100, batch_size=BATCH, lr=0.01, schedule="constant", attack=attack, precision=precision)
     loop = Loop.over(copy.deepcopy(start), data, recipe, seed=0, mask=mask, device=device)
+    if compiled:
+        for view in {loop.learning, loop.attacked}:
+            view.compile(mode="reduce-overhead" if device.type == "cuda" else "default")
     for epoch in itertools.count():
         for _, images in loop.steps(epoch):
             if images == BATCH:

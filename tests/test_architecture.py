@@ -12,7 +12,7 @@ PACKAGE = ROOT / "lottery_hub"
 
 # From the ground up; a module imports only from lower floors.
 FLOORS = [
-    {"errors", "memory", "speed"},
+    {"errors", "memory", "side_by_side", "speed"},
     {"config", "connection", "decoding", "storage.rice", "storage.atomic", "storage.files"},
     {"downloads", "strong_attacks", "outcomes"},
     {"verdict", "masks", "data", "attacks", "corruptions", "storage.codec"},

@@ -96,6 +96,7 @@ def test_the_version_is_the_packages(call: Any) -> None:
         ["show", "a", "b", "c"],
         ["evaluate", "x", "--norm", "l3"],
         ["find", "--batch-size", "some"],
+        ["find", "--jobs", "0"],
         ["pretrain", "--dataset", "digits", "--batch-size", "1"],
     ],
     ids=" ".join,

@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -334,6 +335,48 @@ def test_no_double_win_still_gives_the_best_level_marked_as_such(
 
 
 # Ladders that are given
+
+
+def test_transfers_side_by_side_give_what_they_give_one_after_the_other(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    threads = torch.get_num_threads()
+    short = plan.changed(draw=DrawPlan(method="omp", rounds=1), controls=False)
+    found = []
+    try:
+        for jobs in (1, 3):
+            torch.set_num_threads(jobs)  # a thread each: sums in another order have other last digits
+            directory = tmp_path / f"{jobs}" / "run"
+            find(short, directory, data=tiny_data, jobs=jobs)
+            found.append(load_ticket(directory).records)
+    finally:
+        torch.set_num_threads(threads)
+    one_by_one, at_once = map(measureless, found)
+    assert [(row["regime"], row["seed"]) for row in at_once["transfers"]] == [
+        (regime, seed) for _ in range(2) for regime in ("standard", "adversarial") for seed in (0, 1)
+    ]
+    assert at_once["transfers"] == one_by_one["transfers"]
+
+
+def test_where_one_of_several_transfers_fails_the_others_end_and_are_kept(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = finding.transfer
+
+    def transfer(*given: Any, seed: int, on_epoch: Any, **named: Any) -> Any:
+        if seed == 1:
+            raise LotteryHubError("training diverged")
+        time.sleep(0.2)
+        return original(*given, seed=seed, on_epoch=on_epoch, **named)
+
+    short = plan.changed(draw=DrawPlan(method="omp", rounds=1), controls=False)
+    with monkeypatch.context() as broken:
+        broken.setattr(finding, "transfer", transfer)
+        with pytest.raises(LotteryHubError, match="training diverged"):
+            find(short, tmp_path / "run", data=tiny_data, jobs=2)
+    assert not [thread for thread in threading.enumerate() if thread is not threading.main_thread() and thread.daemon]
+    assert (tmp_path / "run/units/transfer-level-00-standard-seed-0.partial/checkpoint.pt").exists()
+    assert find(short, tmp_path / "run", data=tiny_data)["seeds"] == 2
 
 
 def test_dense_is_trained_once_for_all_runs_beside_one_another(

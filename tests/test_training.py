@@ -329,7 +329,7 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(backbone, tiny_data):
         loop = training.Loop.over(model, tiny_data, QUICK.changed(label_smoothing=0.1), seed=0)
         loop.learning.eval()  # with batch statistics parts would differ from the whole
         out_of_memory_above(loop.learning, limit)
-        loss = loop._gradients(model, images, labels, torch.Generator())
+        loss = loop._gradients(images, labels, torch.Generator())
         found.append((loss, [parameter.grad for parameter in model.parameters()]))
     (loss, whole), (same_loss, parts) = found
     assert torch.allclose(loss, same_loss)

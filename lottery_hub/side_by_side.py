@@ -1,0 +1,66 @@
+"""Several pieces of work at once, each on its share of the processor's cores.
+
+Steps of a small network are too short for many cores: two transfers on a core each are done sooner than one after the
+other on both. Threads do, since torch holds no lock while it computes, and they end with their process.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Event, Thread
+from typing import TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+
+def side_by_side(works: Sequence[Callable[[], Result]], jobs: int, stop: Event) -> list[Result]:
+    """Do all pieces of work, at most `jobs` at a time, and return their results in order.
+
+    Each computes with as many threads as torch has here, divided by `jobs`, however few there are: what one gives
+    does not depend on what runs beside it.
+
+    Args:
+        works: independent of each other, and with no use for torch's global generator.
+        jobs: how many at a time; with one, they are done here, one after the other.
+        stop: set where one fails, or this call is interrupted; the others should look at it and end soon.
+
+    Raises:
+        BaseException: the first that a piece of work raised, when the others have ended.
+    """
+    if jobs == 1:
+        return [work() for work in works]
+    share = max(1, torch.get_num_threads() // jobs)
+    waiting = deque(enumerate(works))
+    results: dict[int, Result] = {}
+    problems: list[BaseException] = []
+
+    def take() -> None:
+        torch.set_num_threads(share)  # of this thread, where OpenMP counts
+        while not stop.is_set():
+            try:
+                place, work = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                results[place] = work()
+            except BaseException as problem:  # raised below, in the thread that asked
+                problems.append(problem)
+                stop.set()
+
+    crew = [Thread(target=take, daemon=True) for _ in range(min(jobs, len(works)))]
+    for thread in crew:
+        thread.start()
+    try:
+        for thread in crew:
+            thread.join()
+    except BaseException:
+        stop.set()
+        for thread in crew:
+            thread.join()
+        raise
+    if problems:
+        raise problems[0]
+    return [results[place] for place in range(len(works))]
