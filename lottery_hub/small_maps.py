@@ -93,7 +93,7 @@ class _Matrix(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
         outs, ins, kernel, _ = weight.shape
-        ctx.rows, ctx.columns = _seen(height, kernel, stride, padding), _seen(width, kernel, stride, padding)
+        ctx.rows, ctx.columns = seen_taps(height, kernel, stride, padding), seen_taps(width, kernel, stride, padding)
         ctx.weight = weight.shape
         sides = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
         found = weight.new_zeros(*sides, outs, height, width, ins)
@@ -113,7 +113,7 @@ class _Matrix(torch.autograd.Function):
         return taps.permute(0, 3, 1, 2), None, None, None, None
 
 
-def _seen(side: int, kernel: int, stride: int, padding: int) -> list[tuple[int, int, int]]:
+def seen_taps(side: int, kernel: int, stride: int, padding: int) -> list[tuple[int, int, int]]:
     """Return (output, input, tap) for every tap along one side that does not lie on padding."""
     outputs = (side + 2 * padding - kernel) // stride + 1
     return [

@@ -21,6 +21,7 @@ import argparse
 import contextlib
 import copy
 import itertools
+import math
 import os
 import statistics
 import time
@@ -34,7 +35,6 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from lottery_hub.backbones import Backbone, Normalised, Weights, fresh_weights
@@ -45,6 +45,7 @@ from lottery_hub.environment import choose_device, describe_environment, fast_pr
 from lottery_hub.evaluation import evaluate
 from lottery_hub.masks import Mask
 from lottery_hub.presets import pgd
+from lottery_hub.small_maps import seen_taps
 from lottery_hub.speed import TRICKS
 from lottery_hub.storage.folder import load_ladder, packaged_folder
 from lottery_hub.training import Loop
@@ -191,10 +192,25 @@ def pruned(arch: str, level: int, weights: Weights | None = None) -> tuple[Norma
 
 
 def forward_flops(model: Normalised) -> float:
-    """Return the operations of one image's forward pass, a multiplication and an addition being two."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        copy.deepcopy(model).eval()(torch.zeros(1, 3, 32, 32))
-    return float(counter.get_total_flops())
+    """Return the operations of one image's forward pass, a multiplication and an addition being two.
+
+    Taps that lie on padding are left out: nobody needs to compute them, and some do.
+    """
+    network = copy.deepcopy(model).eval()
+    products = [model.network.get_submodule("fc").get_parameter("weight").numel()]
+
+    def count(conv: nn.Module, given: tuple[Tensor], _: Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        sides = zip(given[0].shape[2:], conv.kernel_size, conv.stride, conv.padding, strict=True)
+        taps = math.prod(len(seen_taps(*side)) for side in sides)
+        products.append(taps * conv.in_channels * conv.out_channels // conv.groups)
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 32, 32))
+    return 2.0 * sum(products)
 
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
