@@ -2,11 +2,12 @@
 
     python scripts/bench_find.py                                   digits, all levels: about half an hour on two cores
     python scripts/bench_find.py --dataset FOLDER --levels 0 1 3 7 only these levels the usual way (0 is dense)
+    python scripts/bench_find.py --seeds 3                         three seeds, with their spread as tolerance
 
-Both start from the same packaged ladder, with the same recipes and seed 0. The usual way transfers dense and every
+Both start from the same packaged ladder, with the same recipes and seeds. The usual way transfers dense and every
 level under both regimes, as `bench_training.py` describes its steps, validates and measures in float32 without any
-trick, and judges by the same rule. Ours is `find` as it is. Where only some levels are run the usual way, the time of
-all is that of those, by the level: which weights are pruned does not matter to it.
+trick, and judges by the same rule. Ours is `find` as it is, several seeds side by side. Where only some levels are
+run the usual way, the time of all is that of those, by the level: which weights are pruned does not matter to it.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def main() -> None:
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--fraction", type=float, default=1.0)
     parser.add_argument("--pretrain", default="adv")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--tolerance", default="auto")
     parser.add_argument("--levels", type=int, nargs="+", help="to run the usual way; all unless given")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
@@ -63,11 +66,14 @@ def main() -> None:
         draw=DrawPlan(method="omp"),
         ladder=f"resnet18-slim-{options.pretrain}",
         transfer=transfer,
+        seeds=options.seeds,
+        tolerance=options.tolerance,
     )
+    jobs = 1 if device.type == "cuda" else min(options.seeds, options.threads)
 
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        ours = find(plan, Path(folder) / "run", data=data, device=device)
+        ours = find(plan, Path(folder) / "run", data=data, device=device, jobs=jobs)
         our_seconds = time.perf_counter() - began
     print(f"ours: {our_seconds:.0f} s", flush=True)
     for row in ours["levels"]:
@@ -81,8 +87,9 @@ def main() -> None:
     for level in levels:
         began = time.perf_counter()
         records = [
-            usual_transfer(ladder.ticket(level), data, transfer.recipe(regime), transfer.test_attack, device)
+            usual_transfer(ladder.ticket(level), data, transfer.recipe(regime), transfer.test_attack, seed, device)
             for regime in REGIMES
+            for seed in range(options.seeds)
         ]
         seconds.append(time.perf_counter() - began)
         print(f"usual way, level {level}: {seconds[-1]:.0f} s", flush=True)
@@ -111,11 +118,11 @@ def show(row: dict[str, Any]) -> None:
 
 
 def usual_transfer(
-    ticket: Ticket, data: Dataset, recipe: Recipe, test_attack: Attack, device: torch.device
+    ticket: Ticket, data: Dataset, recipe: Recipe, test_attack: Attack, seed: int, device: torch.device
 ) -> dict[str, Any]:
     """Fine-tune and measure as it is usually written; return what a verdict needs."""
-    torch.manual_seed(0)
-    model = ticket.to_normalised(len(data.classes), head="fresh", seed=0).to(device)
+    torch.manual_seed(seed)
+    model = ticket.to_normalised(len(data.classes), head="fresh", seed=seed).to(device)
     convolutions = {f"{name}.weight": module for name, module in model.network.named_modules()}
     for name, kept in ticket.mask.items():
         prune.custom_from_mask(convolutions[name], "weight", kept.to(device))
@@ -144,7 +151,7 @@ def usual_transfer(
     assert best is not None
     model.load_state_dict(best[1])
     validation, test = (measured(model, split, test_attack, device) for split in (data.validation, data.test))
-    return test | {"regime": recipe.regime, "seed": 0, "validation": validation}
+    return test | {"regime": recipe.regime, "seed": seed, "validation": validation}
 
 
 def measured(model: Normalised, split: Split, attack: Attack | None, device: torch.device) -> dict[str, Any]:
