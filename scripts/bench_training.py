@@ -1,7 +1,7 @@
 """Measure the training loop beside the way it is usually written: images a second, ablation, share of the peak.
 
     python scripts/bench_training.py --dataset FOLDER                 three architectures, standard and PGD-10 steps
-    python scripts/bench_training.py --dataset FOLDER --ablation      also ours without each trick
+    python scripts/bench_training.py --dataset FOLDER --ablation      also the gain of each part of ours
     python scripts/bench_training.py --dataset FOLDER --accuracy 300  also SA and RA after so many PGD-10 steps
     python scripts/bench_training.py --dataset FOLDER --compile       also ours under torch.compile
     python scripts/bench_training.py --dataset FOLDER --device cuda   on a GPU, timed by its events
@@ -37,6 +37,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
+from lottery_hub.attacks import perturb
 from lottery_hub.backbones import Backbone, Normalised, Weights, fresh_weights
 from lottery_hub.config import Attack, DrawPlan, Recipe
 from lottery_hub.data import Dataset, load_dataset
@@ -49,12 +50,15 @@ from lottery_hub.small_maps import seen_taps
 from lottery_hub.speed import TRICKS
 from lottery_hub.storage.folder import load_ladder, packaged_folder
 from lottery_hub.training import Loop
+from lottery_hub.views import train_batches
 
 BATCH = 128
 PGD_10 = pgd(10, 8 / 255)
 TEST = pgd(20, 8 / 255)
 WARM = 300  # standard steps before a network is pruned whose accuracy is compared
+PARTS = ("masks in place", "PGD on images only", "resident images")  # of ours, which the usual way can take over
 Steps = Iterator[Normalised]
+Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 def main() -> None:
@@ -81,15 +85,7 @@ def main() -> None:
         start, mask = pruned(arch, options.level)
         forward = forward_flops(start)
         for regime, attack in (("standard", None), ("PGD-10", PGD_10)):
-            ways: dict[str, Callable[[], Steps]] = {
-                "usual": partial(usual_steps, start, mask, data, attack, device),
-                "ours": partial(our_steps, start, mask, data, attack, device),
-            }
-            if options.ablation:
-                ways |= {f"  without {trick}": without(trick, ways["ours"]) for trick in TRICKS}
-                ways["  in float32"] = partial(our_steps, start, mask, data, attack, device, False)
-            if options.compile:
-                ways["  with torch.compile"] = partial(our_steps, start, mask, data, attack, device, compiled=True)
+            ways = compared(start, mask, data, attack, device, options)
             seconds = in_turns(ways, options.turns, options.steps, device)
             passes = 3 + (2 * attack.steps if attack else 0)
             print(f"\n{arch}, {regime} steps, batch {BATCH}, {options.turns} turns of {options.steps} steps")
@@ -98,7 +94,7 @@ def main() -> None:
                 rate = BATCH / statistics.median(times)
                 share = rate * passes * forward / peaks["bfloat16"]
                 print(
-                    f"  {name:24} {rate:8.1f} images/s   {statistics.median(ratios):5.2f}x "
+                    f"  {name:26} {rate:8.1f} images/s   {statistics.median(ratios):5.2f}x "
                     f"({min(ratios):.2f} to {max(ratios):.2f})   {share:6.1%} of the bfloat16 peak"
                 )
     for arch in options.arch if options.accuracy else ():
@@ -106,6 +102,31 @@ def main() -> None:
 
 
 # What is measured
+
+
+def compared(
+    start: Normalised,
+    mask: Mask,
+    data: Dataset,
+    attack: Attack | None,
+    device: torch.device,
+    options: argparse.Namespace,
+) -> dict[str, Callable[[], Steps]]:
+    """Return the ways of taking steps that the options ask for, by the name that is printed."""
+    usual = partial(usual_steps, start, mask, data, attack, device)
+    ours = partial(our_steps, start, mask, data, attack, device)
+    float32 = partial(ours, fast=False)
+    ways: dict[str, Callable[[], Steps]] = {"usual": usual}
+    if options.ablation:
+        parts = [part for part in PARTS if attack or part != "PGD on images only"]
+        ways |= {f"  with {part}": partial(usual, part=part) for part in parts}
+    ways["ours"] = ours
+    if options.ablation:
+        ways |= {f"  without {trick}": without(trick, ours) for trick in TRICKS}
+        ways |= {"  in float32": float32, "  in float32, without any": without(",".join(TRICKS), float32)}
+    if options.compile:
+        ways["  with torch.compile"] = partial(ours, compiled=True)
+    return ways
 
 
 def our_steps(
@@ -130,24 +151,48 @@ def our_steps(
                 yield loop.model
 
 
-def usual_steps(start: Normalised, mask: Mask, data: Dataset, attack: Attack | None, device: torch.device) -> Steps:
-    """Take steps as they are usually written."""
+def usual_steps(
+    start: Normalised, mask: Mask, data: Dataset, attack: Attack | None, device: torch.device, part: str = ""
+) -> Steps:
+    """Take steps as they are usually written, one of `PARTS` excepted."""
     model = copy.deepcopy(start).to(device)
     convolutions = {f"{name}.weight": module for name, module in model.network.named_modules()}
-    for name, kept in mask.items():
-        prune.custom_from_mask(convolutions[name], "weight", kept.to(device))
+    pruned = [(convolutions[name], kept.to(device)) for name, kept in mask.items()]
+    if part != "masks in place":
+        for convolution, kept in pruned:
+            prune.custom_from_mask(convolution, "weight", kept)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    loader = DataLoader(Images(data), BATCH, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True)
+    batches = resident(data, device) if part == "resident images" else loaded(data, device)
+    craft = partial(perturb, generator=torch.Generator(device)) if part == "PGD on images only" else usual_pgd
     model.train()
+    for images, labels in batches:
+        shown = images if attack is None else craft(model, images, labels, attack)
+        loss = F.cross_entropy(model(shown), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if part == "masks in place":
+            with torch.no_grad():
+                for convolution, kept in pruned:
+                    convolution.weight.masked_fill_(~kept, 0)
+        yield model
+
+
+def loaded(data: Dataset, device: torch.device) -> Batches:
+    """Yield batches as DataLoader workers make them."""
+    loader = DataLoader(Images(data), BATCH, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True)
     while True:
-        for batch in loader:
-            images, labels = (part.to(device) for part in batch)
-            shown = images if attack is None else usual_pgd(model, images, labels, attack)
-            loss = F.cross_entropy(model(shown), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            yield model
+        for images, labels in loader:
+            yield images.to(device), labels.to(device)
+
+
+def resident(data: Dataset, device: torch.device) -> Batches:
+    """Yield batches as we make them."""
+    views = torch.Generator()
+    while True:
+        for images, labels in train_batches(data.train, BATCH, "crop-flip", 32, views, device):
+            if len(labels) == BATCH:
+                yield images, labels
 
 
 def usual_pgd(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack) -> Tensor:
