@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.nn.utils import prune
 
 from lottery_hub import training
 from lottery_hub.config import Attack, Recipe
 from lottery_hub.errors import LotteryHubError
 from lottery_hub.masks import keep_highest, kept_and_total, magnitudes
+from lottery_hub.speed import TRICKS
 from lottery_hub.training import learning_rate, train
+from lottery_hub.views import train_batches
 
 QUICK = Recipe(epochs=3, batch_size=16, lr=0.05, augment="crop", image_size=8, weight_decay=5e-3)
 
@@ -57,6 +61,52 @@ def test_a_mask_holds_under_adversarial_training_too(backbone, tiny_data):
     recipe = QUICK.changed(epochs=1, attack=Attack(eps=0.05, step_size=0.03, steps=2))
     trained = train(backbone.model(3), tiny_data, recipe, seed=0, mask=mask)
     assert all(bool((trained.weights[name][~kept] == 0).all()) for name, kept in mask.items())
+
+
+def trained_the_usual_way(backbone, data, recipe, mask):
+    """Return weights after an epoch: prune's hooks, an attack through all gradients, channels first."""
+    model = backbone.model(3)
+    for name, kept in mask.items():
+        prune.custom_from_mask(model.network.get_submodule(name.removesuffix(".weight")), "weight", kept)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    order = torch.Generator().manual_seed(training._epoch_seed(0, 0))
+    for images, labels in train_batches(
+        data.train, recipe.batch_size, recipe.augment, recipe.image_size, order, torch.device("cpu")
+    ):
+        shown = images.clone(memory_format=torch.contiguous_format)
+        model.eval()
+        for _ in range(recipe.attack.steps if recipe.attack else 0):
+            shown.requires_grad_()
+            F.cross_entropy(model(shown), labels).backward()
+            step = F.normalize(shown.grad.flatten(1)).view_as(shown) * recipe.attack.step_size
+            delta = shown.detach() + step - images
+            length = delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+            shown = (images + delta * (recipe.attack.eps / length).clamp(max=1)).clamp(0, 1)
+        model.train()
+        optimizer.zero_grad()
+        F.cross_entropy(model(shown), labels).backward()
+        optimizer.step()
+    for name in mask:
+        prune.remove(model.network.get_submodule(name.removesuffix(".weight")), "weight")
+    return model.network.state_dict()
+
+
+@pytest.mark.parametrize("off", ["", ",".join(TRICKS)], ids=["every trick", "no trick"])
+@pytest.mark.parametrize(
+    "attack",
+    # In L2: with signs, a last digit of a gradient around 0 would move a pixel by a step.
+    [None, Attack(norm="l2", eps=0.5, step_size=0.3, steps=3, random_start=False)],
+    ids=["standard", "adversarial"],
+)
+def test_steps_are_those_of_a_loop_as_it_is_usually_written(attack, off, backbone, tiny_data, monkeypatch):
+    monkeypatch.setenv("LOTTERY_HUB_WITHOUT", off)
+    recipe = QUICK.changed(epochs=1, attack=attack, schedule="constant", select="last")
+    mask = half_mask(backbone)
+    trained = train(backbone.model(3), tiny_data, recipe, seed=0, mask=mask)
+    for name, weight in trained_the_usual_way(backbone, tiny_data, recipe, mask).items():
+        torch.testing.assert_close(trained.weights[name], weight, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_a_seed_decides_everything(backbone, tiny_data):
