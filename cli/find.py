@@ -56,7 +56,7 @@ def find_command(
         str,
         typer.Option(
             metavar="auto|INT",
-            help="Transfers at a time, each on its share of the cores; auto: one a seed on a CPU, else one.",
+            help="Transfers at a time, each on its share of the cores; auto: two a seed, as cores allow; on a GPU one.",
         ),
     ] = "auto",
     settings: options.Settings = None,
@@ -129,10 +129,10 @@ def find_command(
 
 def _jobs(wanted: str, seeds: int, device: torch.device) -> int:
     """Return how many transfers to run at a time."""
-    import torch
+    from lottery_hub.finding import likely_jobs
 
     if wanted == "auto":
-        return 1 if device.type == "cuda" else max(1, min(seeds, torch.get_num_threads()))
+        return likely_jobs(seeds, device)
     if not wanted.isdecimal() or int(wanted) < 1:
         raise typer.BadParameter(f"{wanted!r} is neither auto nor a number from 1", param_hint="--jobs")
     return int(wanted)

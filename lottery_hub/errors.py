@@ -43,6 +43,10 @@ class RunError(LotteryHubError):
     """A run directory belongs to other settings, or to a run that is still going on."""
 
 
+class StoppedError(LotteryHubError):
+    """Work ended early because other work beside it failed."""
+
+
 def printable(text: object, limit: int = 200) -> str:
     """Return `text` safe for a terminal: no control or escape characters, at most `limit` characters.
 

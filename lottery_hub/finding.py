@@ -18,12 +18,12 @@ from lottery_hub.config import REGIMES, DrawPlan, FindPlan, Look, Method, Regime
 from lottery_hub.data import Dataset, load_planned
 from lottery_hub.drawing import Report, draw
 from lottery_hub.environment import describe_environment
-from lottery_hub.errors import ConfigError, RunError
+from lottery_hub.errors import ConfigError, StoppedError
 from lottery_hub.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.pulling import pull
 from lottery_hub.runs import CHECKPOINT, Run, open_run
 from lottery_hub.scrutiny import check_possible, look
-from lottery_hub.side_by_side import side_by_side
+from lottery_hub.side_by_side import Result, side_by_side
 from lottery_hub.sources import load_backbone, packaged_name
 from lottery_hub.storage.files import read_json
 from lottery_hub.storage.folder import (
@@ -73,7 +73,7 @@ def find(
         looks: closer looks to take at the networks behind the verdict, see `scrutiny`. They change no figure of
             it, and may be taken later.
         device: where to compute.
-        jobs: transfers at a time, of several seeds or of dense; each has its share of torch's threads.
+        jobs: transfers at a time, of several seeds and then of several levels; each has its share of torch's threads.
         report: told what happens, as report(kind, record); with several jobs, by several threads.
 
     Returns:
@@ -103,20 +103,28 @@ def find(
         else:
             tell("ladder", {"source": "drawing", "levels": plan.draw.rounds, "method": plan.draw.method})
             ladder = _drawn_ladder(plan, backbone, source, run, device, tell)
-        bench = _Bench(plan, data, run, device, jobs, tell)
-        dense = bench.measure(ladder.ticket(0), level_name(0))
+        bench = _Bench.of(plan, data, run, device, jobs, tell)
+        # What will be asked first runs beside dense: wholly, since nothing can be rejected before dense is known.
+        first = range(1, bench.together) if plan.scan == "all" else spread(0, ladder.levels, bench.together - 1)
+        dense = bench.each([partial(bench.measure, ladder, level, REGIMES) for level in (0, *first)])[0]
         tell("dense", {"level": 0, "sparsity": 0.0, **summarise(dense["test"])})
 
-        def try_level(level: int, whole: bool) -> dict[str, Any]:
+        def try_level(level: int, whole: bool, jobs: int) -> dict[str, Any]:
             row = {"level": level, "sparsity": ladder.sparsities[level]}
-            for regime in REGIMES:
-                row |= compare(dense, bench.measure(ladder.ticket(level), level_name(level), [regime]), tolerance)
+            for regimes in [REGIMES] if whole else [[regime] for regime in REGIMES]:
+                row |= compare(dense, bench.measure(ladder, level, regimes, jobs), tolerance)
                 if is_rejected(row) and not whole:
                     break
             tell("level", row)
             return row
 
-        rows, chosen = judge_levels(ladder.levels, plan.scan, try_level)
+        def try_levels(levels: Sequence[int], whole: bool) -> list[dict[str, Any]]:
+            # With room for both regimes of a level at once, its rejection saves no time.
+            jobs = bench.jobs * bench.together // min(len(levels), bench.together)
+            whole = whole or jobs >= len(REGIMES) * plan.seeds
+            return bench.each([partial(try_level, level, whole, jobs) for level in levels])
+
+        rows, chosen = judge_levels(ladder.levels, plan.scan, try_levels, bench.together)
         controls = _controls(bench, ladder, chosen["level"], dense, tolerance) if plan.controls else []
         trained = bench.trained({"dense": level_name(0), "ticket": level_name(chosen["level"])})
         summary = {
@@ -141,7 +149,7 @@ def find(
             "plan": _published(plan, data, known[1] if known else "draw").record(),
             "data": data.describe(),
             "environment": describe_environment(device),
-            "transfers": list(bench.records.values()),
+            "transfers": sorted(bench.records.values(), key=_place),
         }
         ticket = ladder.ticket(chosen["level"], records)
         folder = save_ticket(ticket, directory / "ticket", render_card(ticket), trained=trained)
@@ -150,32 +158,47 @@ def find(
 
 
 def judge_levels(
-    levels: int, scan: str, try_level: Callable[[int, bool], dict[str, Any]]
+    levels: int, scan: str, try_levels: Callable[[Sequence[int], bool], list[dict[str, Any]]], together: int = 1
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Try levels and return (rows in order of level, the row that `verdict.pick` takes).
 
     `all` tries each, under both regimes. `bisect` does what the answer needs: it assumes that below a level that wins
-    on validation every level does, and halves the range of candidates with every level it tries; and it rejects a
+    on validation every level does, and divides the range of candidates by the levels it tries; and it rejects a
     level that fails under standard transfer without its adversarial one, unless it might be picked all the same.
 
     Args:
         levels: how many there are.
         scan: `all` or `bisect`.
-        try_level: given a level and whether its row must be whole, returns the row.
+        try_levels: given levels and whether their rows must be whole, returns the rows.
+        together: how many levels are tried at a time; one fewer at first, beside dense.
     """
     if scan == "all":
-        rows = [try_level(level, True) for level in range(1, levels + 1)]
+        rows = try_levels(range(1, levels + 1), True)
         return rows, pick(rows)
     tried: dict[int, dict[str, Any]] = {}
     low, high = 0, levels
+    width = max(1, together - 1)
     while low < high:
-        middle = (low + high + 1) // 2
-        tried[middle] = try_level(middle, False)
-        low, high = (middle, high) if tried[middle]["validation"]["double_win"] else (low, middle - 1)
+        probes = spread(low, high, width)
+        tried |= zip(probes, try_levels(probes, False), strict=True)
+        low = max((level for level in probes if tried[level]["validation"]["double_win"]), default=low)
+        high = min((level for level in probes if level > low), default=high + 1) - 1
+        width = together
     rows = [tried[level] for level in sorted(tried)]
     while (row := undecided(rows)) is not None:
-        rows[rows.index(row)] = try_level(row["level"], True)
+        rows[rows.index(row)] = try_levels([row["level"]], True)[0]
     return rows, pick(rows)
+
+
+def spread(low: int, high: int, count: int) -> list[int]:
+    """Return levels above `low`, up to `high`, that divide what the last win can be into parts as equal as can be."""
+    count = min(count, high - low)
+    return [low + place * (high - low + 1) // (count + 1) for place in range(1, count + 1)]
+
+
+def likely_jobs(seeds: int, device: torch.device) -> int:
+    """Return how many transfers are worth running at a time: those of two tickets, as far as there are cores."""
+    return 1 if device.type == "cuda" else max(1, min(2 * seeds, torch.get_num_threads()))
 
 
 def known_ladder(plan: FindPlan, backbone: Backbone) -> tuple[Ladder, str] | None:
@@ -225,12 +248,32 @@ class _Bench:
     data: Dataset
     run: Run
     device: torch.device | str
-    jobs: int
+    together: int  # how many tickets are run at a time
+    jobs: int  # and how many transfers of each
+    threads: int  # of torch, for every transfer
     report: Report
     stop: Event = field(default_factory=Event)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)  # by unit
 
-    def measure(self, ticket: Ticket, name: str, regimes: Iterable[Regime] = REGIMES) -> Splits:
+    @classmethod
+    def of(
+        cls, plan: FindPlan, data: Dataset, run: Run, device: torch.device | str, jobs: int, report: Report
+    ) -> _Bench:
+        """Share so many jobs out: to the seeds of a ticket first, then to several tickets."""
+        together = max(1, jobs // plan.seeds)
+        each = jobs // together
+        threads = max(1, torch.get_num_threads() // (together * each))
+        return cls(plan, data, run, device, together, each, threads, report)
+
+    def each(self, works: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Do pieces of work with a ticket each, as many at a time as there are jobs for."""
+        return side_by_side(works, self.together, self.threads, self.stop)
+
+    def measure(self, ladder: Ladder, level: int, regimes: Iterable[Regime], jobs: int | None = None) -> Splits:
+        """Run a level of the ladder, see `measure_ticket`."""
+        return self.measure_ticket(ladder.ticket(level), level_name(level), regimes, jobs)
+
+    def measure_ticket(self, ticket: Ticket, name: str, regimes: Iterable[Regime], jobs: int | None = None) -> Splits:
         """Run these regimes with every seed; return all runs of the ticket so far, on `validation` and `test`.
 
         `name` tells its units apart.
@@ -238,9 +281,10 @@ class _Bench:
         units = {_unit(name, regime, seed): (regime, seed) for regime in regimes for seed in range(self.plan.seeds)}
         missing = [unit for unit in units if unit not in self.records]
         works = [partial(self._once, ticket, unit, *units[unit]) for unit in missing]
-        for unit, record in zip(missing, side_by_side(works, self.jobs, self.stop), strict=True):
+        for unit, record in zip(missing, side_by_side(works, jobs or self.jobs, self.threads, self.stop), strict=True):
             self.records[unit] = {"ticket": name, "sparsity": ticket.sparsity} | record
-        return splits_of(record for record in self.records.values() if record["ticket"] == name)
+        # A list, made at once: another ticket's records may come in meanwhile.
+        return splits_of(record for record in list(self.records.values()) if record["ticket"] == name)
 
     def _once(self, ticket: Ticket, unit: str, regime: Regime, seed: int) -> dict[str, Any]:
         """Return the record of one transfer: of this run, of one beside it, or made now."""
@@ -292,7 +336,7 @@ class _Bench:
 
         def on_epoch(epoch: dict[str, Any]) -> None:
             if self.stop.is_set():
-                raise RunError(f"{unit} was stopped; what it has trained is kept")
+                raise StoppedError(f"{unit} was stopped; what it has trained is kept")
             self.report("epoch", {"unit": unit} | epoch)
 
         done = transfer(
@@ -316,13 +360,17 @@ def _taken(ticket: Ticket, donor: Path, folder: Path) -> dict[str, Any]:
     return read_json(donor / "result.json")
 
 
+def _place(record: Mapping[str, Any]) -> tuple[str, int, int]:
+    """Return where a transfer's record stands among others, whatever was run first."""
+    return record["ticket"], REGIMES.index(record["regime"]), record["seed"]
+
+
 def _unit(name: str, regime: Regime, seed: int) -> str:
     return f"transfer-{name}-{regime}-seed-{seed}"
 
 
 def _controls(bench: _Bench, ladder: Ladder, level: int, dense: Splits, tolerance: Tolerance) -> list[dict[str, Any]]:
     """Transfer one-shot-magnitude and random masks with as many kept weights as the chosen level."""
-    rows = []
     backbone, names = ladder.backbone, ladder.backbone.prunable
     # Counted on the ladder itself: one that was given may have been drawn with another prune fraction than the plan's.
     kept, _ = kept_and_total(ladder.mask(level))
@@ -330,12 +378,16 @@ def _controls(bench: _Bench, ladder: Ladder, level: int, dense: Splits, toleranc
         "omp": magnitudes(backbone.weights, names),
         "random": random_scores(backbone.weights, names, bench.plan.draw.seed),
     }
-    for method, scored in scores.items():
-        ticket = ticket_of(backbone, keep_highest(scored, backbone.dense_mask(), kept), level, method, {})
+
+    def control(method: Method) -> dict[str, Any]:
+        mask = keep_highest(scores[method], backbone.dense_mask(), kept)
+        ticket = ticket_of(backbone, mask, level, method, {})
         row = {"method": method, "sparsity": ticket.sparsity}
-        rows.append(row | compare(dense, bench.measure(ticket, control_name(method, level)), tolerance))
-        bench.report("control", rows[-1])
-    return rows
+        row |= compare(dense, bench.measure_ticket(ticket, control_name(method, level), REGIMES), tolerance)
+        bench.report("control", row)
+        return row
+
+    return bench.each([partial(control, method) for method in scores])
 
 
 def _published(plan: FindPlan, data: Dataset, origin: str) -> FindPlan:

@@ -13,32 +13,32 @@ from typing import TypeVar
 
 import torch
 
+from lottery_hub.errors import StoppedError
+
 Result = TypeVar("Result")
 
 
-def side_by_side(works: Sequence[Callable[[], Result]], jobs: int, stop: Event) -> list[Result]:
+def side_by_side(works: Sequence[Callable[[], Result]], jobs: int, threads: int, stop: Event) -> list[Result]:
     """Do all pieces of work, at most `jobs` at a time, and return their results in order.
-
-    Each computes with as many threads as torch has here, divided by `jobs`, however few there are: what one gives
-    does not depend on what runs beside it.
 
     Args:
         works: independent of each other, and with no use for torch's global generator.
         jobs: how many at a time; with one, they are done here, one after the other.
+        threads: of torch, for each, however few there are: what one gives does not depend on what runs beside it.
         stop: set where one fails, or this call is interrupted; the others should look at it and end soon.
 
     Raises:
-        BaseException: the first that a piece of work raised, when the others have ended.
+        BaseException: the first that a piece of work raised, when the others have ended; that it was stopped is no
+            news.
     """
     if jobs == 1:
         return [work() for work in works]
-    share = max(1, torch.get_num_threads() // jobs)
     waiting = deque(enumerate(works))
     results: dict[int, Result] = {}
     problems: list[BaseException] = []
 
     def take() -> None:
-        torch.set_num_threads(share)  # of this thread, where OpenMP counts
+        torch.set_num_threads(threads)  # of this thread, where OpenMP counts
         while not stop.is_set():
             try:
                 place, work = waiting.popleft()
@@ -62,5 +62,5 @@ def side_by_side(works: Sequence[Callable[[], Result]], jobs: int, stop: Event) 
             thread.join()
         raise
     if problems:
-        raise problems[0]
+        raise next((problem for problem in problems if not isinstance(problem, StoppedError)), problems[0])
     return [results[place] for place in range(len(works))]

@@ -6,7 +6,7 @@
 
 Both start from the same packaged ladder, with the same recipes and seeds. The usual way transfers dense and every
 level under both regimes, as `bench_training.py` describes its steps, validates and measures in float32 without any
-trick, and judges by the same rule. Ours is `find` as it is, several seeds side by side. Where only some levels are
+trick, and judges by the same rule. Ours is `find` as it is, with transfers side by side. Where only some levels are
 run the usual way, the time of all is that of those, by the level: which weights are pruned does not matter to it.
 """
 
@@ -31,7 +31,7 @@ from lottery_hub.config import REGIMES, Attack, DataPlan, DrawPlan, FindPlan, Re
 from lottery_hub.data import Dataset, Split, load_planned
 from lottery_hub.environment import choose_device, describe_environment, fast_precision
 from lottery_hub.evaluation import evaluate
-from lottery_hub.finding import find
+from lottery_hub.finding import find, likely_jobs
 from lottery_hub.presets import quick_transfer
 from lottery_hub.speed import TRICKS
 from lottery_hub.storage.folder import load_ladder
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--tolerance", default="auto")
     parser.add_argument("--levels", type=int, nargs="+", help="to run the usual way; all unless given")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--jobs", type=int, help="transfers at a time in ours; as find chooses unless given")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
 
@@ -69,7 +70,7 @@ def main() -> None:
         seeds=options.seeds,
         tolerance=options.tolerance,
     )
-    jobs = 1 if device.type == "cuda" else min(options.seeds, options.threads)
+    jobs = options.jobs or likely_jobs(options.seeds, device)
 
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()

@@ -12,8 +12,8 @@ PACKAGE = ROOT / "lottery_hub"
 
 # From the ground up; a module imports only from lower floors.
 FLOORS = [
-    {"errors", "memory", "side_by_side", "speed"},
-    {"config", "connection", "decoding", "storage.rice", "storage.atomic", "storage.files"},
+    {"errors", "memory", "speed"},
+    {"config", "connection", "decoding", "storage.rice", "storage.atomic", "storage.files", "side_by_side"},
     {"downloads", "strong_attacks", "outcomes"},
     {"verdict", "masks", "data", "attacks", "corruptions", "storage.codec"},
     {"backbones", "views", "environment", "presets", "published", "compacting", "rendering", "small_maps"},
