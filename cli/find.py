@@ -36,7 +36,7 @@ def find_command(
         ),
     ] = "auto",
     scan: Annotated[
-        Literal["bisect", "all"], typer.Option(help="Halve the range of levels, or try each wholly.")
+        Literal["bisect", "all"], typer.Option(help="Divide the range of levels, or try each wholly.")
     ] = "bisect",
     controls: Annotated[bool, typer.Option("--controls", help="Also transfer OMP and random masks.")] = False,
     checks: Annotated[
