@@ -13,6 +13,7 @@ PACKAGE = ROOT / "lottery_hub"
 # From the ground up; a module imports only from lower floors.
 FLOORS = [
     {"errors", "memory", "speed"},
+    {"names"},
     {"config", "connection", "decoding", "storage.rice", "storage.atomic", "storage.files", "side_by_side"},
     {"downloads", "strong_attacks", "outcomes"},
     {"verdict", "masks", "data", "attacks", "corruptions", "storage.codec"},
