@@ -8,23 +8,23 @@ the one a caller knows, the one the Hub lists, and the one that names a file in 
 from __future__ import annotations
 
 import fnmatch
+import glob
 import hashlib
-import os
-import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from lottery_hub import hub_cache, names
 from lottery_hub.connection import Conversation, Patience
 from lottery_hub.errors import DownloadError, printable
-
-RepoType = Literal["model", "dataset"]
+from lottery_hub.hub_cache import RepoType
 
 # Files may be large and lines slow: a transfer that goes on is not given up.
 UNHURRIED = Patience(deadline=None)
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+AT_A_TIME = 8  # files of a snapshot, as the client has it
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ class Commit:
         Raises:
             DownloadError: the Hub did not deliver, or delivered other contents.
         """
-        from huggingface_hub import constants, hf_hub_download
+        from huggingface_hub import constants
 
         offline = constants.HF_HUB_OFFLINE
         repo, name = printable(self.repo_id), printable(filename)
-        for _ in range(2):
+        for again in (False, True):
             path = self._cached(filename)
             listed = None
             if path is None and not offline:
@@ -94,20 +94,14 @@ class Commit:
                 if limit is not None and listed.size > limit:
                     raise DownloadError(f"{repo}: {name} has {listed.size:,} bytes, more than it may have ({limit:,})")
             if path is None:
-                path = Path(
-                    self.talk.ask(
-                        lambda: hf_hub_download(self.repo_id, filename, repo_type=self.repo_type, revision=self.sha),
-                        self.repo_id,
-                        self.revision,
-                        filename,
-                    )
-                )
+                # A second time not from contents that repositories share: those were damaged.
+                path = self.talk.ask(partial(self._download, filename, anew=again), repo, self.revision, filename)
             if limit is not None and path.stat().st_size > limit:
                 raise DownloadError(f"{repo}: {name} has more bytes than it may have ({limit:,})")
             if _intact(path, listed, sha256):
-                _remember(_snapshot(path, filename), self.revision, self.sha)
+                hub_cache.remember(self.repo_id, self.repo_type, self.revision, self.sha)
                 return path
-            _evict(path)
+            hub_cache.evict(path, self.repo_id, self.repo_type)
             if offline:
                 raise DownloadError(
                     f"{repo}: {name} is damaged in the local cache and was removed; unset HF_HUB_OFFLINE and try again"
@@ -118,11 +112,11 @@ class Commit:
             "also when fetched again; the file was changed or is damaged on the way"
         )
 
-    def _cached(self, filename: str) -> Path | None:
-        from huggingface_hub import try_to_load_from_cache
+    def _download(self, filename: str, anew: bool) -> Path:
+        return hub_cache.download(self.repo_id, self.repo_type, self.sha, filename, anew=anew)
 
-        found = try_to_load_from_cache(self.repo_id, filename, revision=self.sha, repo_type=self.repo_type)
-        return Path(found) if isinstance(found, str) else None
+    def _cached(self, filename: str) -> Path | None:
+        return hub_cache.find(self.repo_id, self.repo_type, self.sha, filename)
 
 
 def pin(
@@ -139,23 +133,24 @@ def pin(
     Raises:
         DownloadError: there is no such repository or revision, or the Hub cannot be asked.
     """
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants
 
+    names.repo_id(repo_id, DownloadError)
+    if revision is not None:
+        names.revision(revision, DownloadError)
     talk = Conversation(patience)
-    if revision is not None and _COMMIT.fullmatch(revision):
-        return Commit(repo_id, repo_type, revision, revision, talk)
+    if names.fits(names.commit, revision):
+        return Commit(repo_id, repo_type, revision, str(revision), talk)
     if not constants.HF_HUB_OFFLINE:
         sha, listed = _look_up(talk, repo_id, repo_type, revision)
         return Commit(repo_id, repo_type, revision, sha, talk, listed)
-    # A pattern that no file has: this looks the reference up in the cache, complete or not.
-    folder = talk.ask(
-        lambda: snapshot_download(
-            repo_id, repo_type=repo_type, revision=revision, local_files_only=True, allow_patterns=["?*/./?*"]
-        ),
-        repo_id,
-        revision,
-    )
-    return Commit(repo_id, repo_type, revision, Path(folder).name, talk)
+    known = hub_cache.remembered(repo_id, repo_type, revision)
+    if known is None:
+        raise DownloadError(
+            f"{repo_id}: revision {printable(revision or 'main')} is not in the local cache and HF_HUB_OFFLINE is set; "
+            "unset it and run once online"
+        )
+    return Commit(repo_id, repo_type, revision, known, talk)
 
 
 def fetch_file(
@@ -202,36 +197,37 @@ def fetch_snapshot(
     Raises:
         DownloadError: the Hub did not deliver, or a pattern matches no file.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
     commit = pin(repo_id, revision, repo_type=repo_type, patience=UNHURRIED)
     sha = commit.sha
+    folder = hub_cache.home(repo_id, repo_type) / "snapshots" / sha
 
-    def download() -> str:
-        return str(snapshot_download(repo_id, repo_type=repo_type, revision=sha, allow_patterns=list(patterns)))
+    def snapshot(patterns: Sequence[str]) -> None:
+        commit.talk.ask(
+            lambda: snapshot_download(repo_id, repo_type=repo_type, revision=sha, allow_patterns=list(patterns)),
+            repo_id,
+            revision,
+        )
 
-    for last_try in (False, True):
-        folder = Path(commit.talk.ask(download, repo_id, revision))
-        files = {f.relative_to(folder).as_posix(): f for f in sorted(folder.rglob("*")) if f.is_file()}
-        matching = {
-            name: f for name, f in files.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-        }
-        damaged = [name for name, f in matching.items() if not _intact(f)]
-        for name in damaged:
-            _evict(matching[name])
-        if not damaged:
-            break
-        if last_try:
-            raise DownloadError(
-                f"{printable(repo_id)}: {printable(damaged[0])} arrived damaged twice; try again later or elsewhere"
-            )
-    _remember(folder, revision, sha)
+    if constants.HF_HUB_OFFLINE:
+        snapshot(patterns)  # fetches nothing, and fails where the client knows that files are missing
+        there = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    else:
+        there = list(commit.files)
+    wanted = [name for name in sorted(there) if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in files):
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in wanted):
             raise DownloadError(
                 f"{printable(repo_id)} at {sha[:12]} has no file matching {printable(pattern)!r}, "
                 "or it was never downloaded and the Hub is offline; check the id and the revision"
             )
+    first, *others = wanted
+    commit.fetch(first)
+    if not constants.HF_HUB_OFFLINE:
+        snapshot([glob.escape(first)])  # which is there: the client now notes what else belongs to the commit
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        list(pool.map(commit.fetch, others))
     return folder, sha
 
 
@@ -249,10 +245,14 @@ def digests(content: bytes) -> set[str]:
 
 
 def listed_files(info: Any) -> dict[str, Listed]:
-    """Return path → file from the client's description of a repository with its files' metadata."""
+    """Return path → file from the client's description of a repository with its files' metadata.
+
+    What has no name that a file could have is left out.
+    """
     return {
         sibling.rfilename: Listed(sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else sibling.blob_id or "")
         for sibling in info.siblings or []
+        if names.fits(names.path, sibling.rfilename)
     }
 
 
@@ -267,29 +267,9 @@ def _look_up(
         repo_id,
         revision,
     )
-    if not info.sha or not _COMMIT.fullmatch(info.sha):
+    if not names.fits(names.commit, info.sha):
         raise DownloadError(f"{printable(repo_id)}: the Hub named no commit for {printable(revision or 'main')}")
     return str(info.sha), listed_files(info)
-
-
-def _snapshot(path: Path, filename: str) -> Path:
-    return path.parents[len(Path(filename).parts) - 1]
-
-
-def _remember(snapshot: Path, revision: str | None, sha: str) -> None:
-    """Note in the client's cache which commit a branch or tag stands for, so that it is known offline too.
-
-    The client does this where it resolves a revision itself; here it is only ever asked for commits.
-    """
-    from huggingface_hub import constants
-
-    reference = snapshot.parent.parent / "refs" / (revision or "main")
-    if revision == sha or constants.HF_HUB_OFFLINE or ".." in reference.parts:
-        return
-    reference.parent.mkdir(parents=True, exist_ok=True)
-    scratch = reference.with_name(f".{reference.name}.{os.getpid()}")
-    scratch.write_text(sha)
-    scratch.replace(reference)
 
 
 def _intact(path: Path, listed: Listed | None = None, sha256: str | None = None) -> bool:
@@ -300,25 +280,11 @@ def _intact(path: Path, listed: Listed | None = None, sha256: str | None = None)
     """
     named = path.readlink().name if path.is_symlink() else ""  # one step: a blob may itself be a link into a store
     known = [digest.lower() for digest in (sha256 or "", listed.digest if listed else "", named) if digest]
-    return all(_digest(path, len(digest)) == digest for digest in known if re.fullmatch(_DIGEST, digest))
-
-
-_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+    return all(_digest(path, len(digest)) == digest for digest in known if names.fits(names.digest, digest))
 
 
 def _digest(path: Path, length: int) -> str:
     """Return a file's sha256 where that is the digest of this many digits, else git's sha1."""
-    if length == 40:
-        content = path.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    git = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _evict(path: Path) -> None:
-    """Remove a file from the cache, the link and all that it points to, so that it is fetched afresh."""
-    while path.is_symlink():
-        target = path.parent / path.readlink()
-        path.unlink()
-        path = target
-    path.unlink(missing_ok=True)
+        return hashlib.file_digest(file, "sha256" if length == 64 else lambda: git).hexdigest()

@@ -15,6 +15,7 @@ FLOORS = [
     {"errors", "memory", "speed"},
     {"names"},
     {"config", "connection", "decoding", "storage.rice", "storage.atomic", "storage.files", "side_by_side"},
+    {"hub_cache"},
     {"downloads", "strong_attacks", "outcomes"},
     {"verdict", "masks", "data", "attacks", "corruptions", "storage.codec"},
     {"backbones", "views", "environment", "presets", "published", "compacting", "rendering", "small_maps"},
@@ -31,7 +32,7 @@ FLOORS = [
 ]
 DOORS = {
     "safetensors": {"storage/files.py"},
-    "huggingface_hub": {"connection.py", "downloads.py", "publishing.py", "searching.py"},
+    "huggingface_hub": {"connection.py", "hub_cache.py", "downloads.py", "publishing.py", "searching.py"},
     "fsspec": {"pulling.py"},
     "pyautoattack": {"strong_attacks.py"},
     "jinja2": {"rendering.py"},

@@ -509,6 +509,22 @@ def test_a_body_can_be_cut_short_flipped_or_have_another_etag(hub: Hub) -> None:
     assert ask(hub, "GET", FILE).body == WEIGHTS
 
 
+def test_an_answer_can_name_what_an_attacker_would(hub: Hub) -> None:
+    for kind in ("etag", "commit"):
+        hub.faults.add(Fault(match=f"HEAD {FILE}", kind=kind, name="/home/me"))
+    first, second = (ask(hub, "HEAD", FILE).headers for _ in range(2))
+    assert first["ETag"] == first["X-Linked-Etag"] == '"/home/me"'
+    assert first["X-Repo-Commit"] == hub.store.head(NET)
+    assert second["X-Repo-Commit"] == "/home/me"
+    for kind in ("sha", "sibling"):
+        hub.faults.add(Fault(match=f"GET {API}", kind=kind, name="../a"))
+    assert ask(hub, "GET", API).json()["sha"] == "../a"
+    assert "../a" in {file["rfilename"] for file in ask(hub, "GET", API).json()["siblings"]}
+    hub.faults.add(Fault(match=f"GET {API}/tree", kind="sibling", name="../a"))
+    assert "../a" in {file["path"] for file in ask(hub, "GET", f"{API}/tree/main").json()}
+    assert ask(hub, "GET", API).json()["sha"] == hub.store.head(NET)
+
+
 @pytest.mark.parametrize(("kind", "count"), [("drop", 2), ("applied_then_drop", 3)])
 def test_a_lost_answer_may_or_may_not_mean_a_lost_request(hub: Hub, kind: str, count: int) -> None:
     hub.faults.add(Fault(match="POST .*/commit/main", kind=kind))

@@ -18,6 +18,10 @@ KINDS = {
     "short": "answer with the first half of the body, and headers that agree with it",
     "flip": "flip one bit of the body",
     "wrong_etag": "answer with the ETag of some other file",
+    "etag": "name the contents by `name`",
+    "commit": "name `name` as the commit that a file is of",
+    "sha": "name `name` as the commit in a description of the repository",
+    "sibling": "list a file `name` besides those of the repository, as large and with the contents of the first",
     "drop": "close the connection without a word, and do nothing",
     "applied_then_drop": "do what was asked, then close the connection without a word",
     "move_branch": "commit `files` to `branch` of the repository first, as somebody else might",
@@ -31,6 +35,7 @@ class Fault:
     Attributes:
         match: searched in, not matched with, the whole "METHOD /path", which is percent-decoded and has no query.
         status, retry_after, code: of the answer to kind "status": its Retry-After and X-Error-Code, if any.
+        name: what the answer names instead of what it should: an attacker's path, for instance.
     """
 
     match: str
@@ -41,6 +46,7 @@ class Fault:
     status: int = 500
     retry_after: int | None = None
     code: str = ""
+    name: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
     branch: str = "main"
 

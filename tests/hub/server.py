@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import itertools
+import json
 import math
 import os
 import socket
@@ -210,6 +211,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
 
+def _renamed(body: bytes, fault: Fault) -> bytes:
+    """Return a description of a repository, or a list of its files, with the name that a fault puts into it."""
+    told = json.loads(body)
+    if fault.kind == "sha":
+        told["sha"] = fault.name
+    elif isinstance(told, dict):
+        told["siblings"].append(told["siblings"][0] | {"rfilename": fault.name})
+    else:
+        told.append(told[0] | {"path": fault.name})
+    return json.dumps(told).encode()
+
+
 def _failing(fault: Fault) -> Answer:
     headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
     return RefusedError(fault.status, f"{fault.status} on demand", fault.code, headers).answer()
@@ -228,4 +241,10 @@ def _spoiled(answer: Answer, fault: Fault) -> Answer:
         for name in {"ETag", "X-Linked-Etag"} & set(headers):
             digest = hashlib.sha1 if name == "ETag" else hashlib.sha256
             headers[name] = f'"{digest(b"some other file").hexdigest()}"'
+    elif fault.kind == "etag":
+        headers |= dict.fromkeys({"ETag", "X-Linked-Etag"} & set(headers), f'"{fault.name}"')
+    elif fault.kind == "commit":
+        headers["X-Repo-Commit"] = fault.name
+    elif fault.kind in ("sha", "sibling"):
+        body = _renamed(body, fault)
     return replace(answer, body=body, headers=headers)
