@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,12 +10,23 @@ import typer
 
 from . import options
 
+YEAR = 365 * 86400
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lottery_hub.searching import Found
 
-Deadline = Annotated[float, typer.Option(min=0.1, help="Seconds after which it is given up.")]
+
+def _seconds(value: float) -> float:
+    if math.isnan(value):  # which is neither below the least nor above the most
+        raise typer.BadParameter("nan is no number of seconds")
+    return value
+
+
+Deadline = Annotated[
+    float, typer.Option(min=0.1, max=YEAR, callback=_seconds, help="Seconds after which it is given up.")
+]
 
 
 def push_command(
@@ -135,14 +147,17 @@ def search_command(
         limit=limit,
     )
     if as_json:
-        options.emit({"tickets": [ticket.record() for ticket in found]})
+        options.emit({"tickets": [ticket.record() for ticket in found], "skipped": found.skipped})
         return
     console = Console(highlight=False)
-    if not found:
+    if found:
+        console.print(_table(found))
+        console.print("figures are those of the cards, measured by whoever wrote them, each under an attack of its own")
+    else:
         console.print("no ticket on the Hub fits; ask for less")
-        return
-    console.print(_table(found))
-    console.print("figures are those of the cards, measured by whoever wrote them, each under an attack of its own")
+    if found.skipped:
+        rows = "1 row" if found.skipped == 1 else f"{found.skipped} rows"
+        console.print(f"{rows} of the Hub's list could not be read and left out")
 
 
 def _table(found: list[Found]) -> Table:

@@ -7,11 +7,10 @@ unless this module made them safe.
 from __future__ import annotations
 
 import hashlib
-import re
 import shlex
 from typing import Any
 
-from lottery_hub import presets
+from lottery_hub import names, presets
 from lottery_hub.config import LOOKS, REGIMES, parse_number, pixel_units
 from lottery_hub.corruptions import CORRUPTIONS
 from lottery_hub.data import NAMED
@@ -44,8 +43,6 @@ LIBRARY, TICKET_TAG, WINNER_TAG = "lottery-hub", "lottery-ticket", "double-win-l
 
 # Columns of the tables that set trained networks side by side.
 _COMPARED = [(which, regime) for regime in REGIMES for which in ("dense", "ticket")]
-
-_HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:/[\w./-]+)?", re.ASCII)
 
 
 def render_card(ticket: Ticket, repo: str | None = None, *, timm: bool = False) -> str:
@@ -221,9 +218,9 @@ def _metadata(ticket: Ticket) -> Safe:
         "double_win": ticket.double_win,
     } | ({"fraction": number(ticket.records["data"]["fraction"])} if ticket.records else {})
     # Only a backbone that was fetched from the Hub has a revision there.
-    base = _HUB_ID.fullmatch(str(backbone.get("source"))) if backbone.get("revision") else None
+    base = _repo_of(str(backbone.get("source"))) if backbone.get("revision") else None
     if base:
-        metadata |= {"base_model": base[1], "base_model_revision": str(backbone["revision"])}
+        metadata |= {"base_model": base, "base_model_revision": str(backbone["revision"])}
     if ticket.records:
         name = str(ticket.records["data"]["name"])
         hub_id = dataset_id(name)
@@ -283,8 +280,13 @@ def dataset_id(name: str) -> str | None:
     """Return the dataset's Hub id, or None for what is not on the Hub."""
     if name in NAMED:
         return NAMED[name].hub_id
-    found = _HUB_ID.fullmatch(name)
-    return found[1] if found else None
+    return _repo_of(name)
+
+
+def _repo_of(path: str) -> str | None:
+    """Return the repository that a path such as org/name/file is in, or None for what is no such path."""
+    repo = "/".join(path.split("/")[:2])
+    return repo if names.fits(names.path, path) and names.fits(names.repo_id, repo) else None
 
 
 def _chosen(records: dict[str, Any]) -> dict[str, Any]:

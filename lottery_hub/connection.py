@@ -7,8 +7,9 @@ through `Conversation.ask`, which tries again where that can help and gives up w
 from __future__ import annotations
 
 import errno
-import importlib
+import json
 import logging
+import math
 import re
 import threading
 import time
@@ -17,13 +18,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from lottery_hub.errors import DownloadError, LotteryHubError, printable
+from lottery_hub import bounded
+from lottery_hub.bounded import MAX_ANSWER_BYTES, TRANSIENT, Bounds
+from lottery_hub.errors import ConfigError, DownloadError, LotteryHubError, printable
 
 T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 
-TRANSIENT = {408, 429, 500, 502, 503, 504}
+LONGEST_DEADLINE = 365 * 86400.0
+LONGEST_PAUSE = 300.0  # a server that asks for more is not waited for
+
+# The Hub itself, which a mirror may send its clients to.
+HUB = "https://huggingface.co"
+
+CHECK = "check the connection and HF_ENDPOINT: a proxy or a login page may answer in its place"
+
+# What the client makes of an answer that is not of the form it expects. It may have come from somebody on the way.
+_MALFORMED = (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError, RecursionError)
 
 # What no second try mends: the disk is full, or may not be written to.
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
@@ -39,11 +51,30 @@ class Patience:
         deadline: seconds for a whole conversation, waiting included; None never gives up a transfer under way.
         tries: of each request, the first included.
         pause: seconds before the second try, doubled before each further one; a Retry-After asks for more.
+
+    Raises:
+        ConfigError: one of them is no such number.
     """
 
     deadline: float | None = 300.0
     tries: int = 5
     pause: float = 0.5
+
+    def __post_init__(self) -> None:
+        deadline = self.deadline
+        if deadline is not None and not (_is_number(deadline) and 0 < deadline <= LONGEST_DEADLINE):
+            raise ConfigError(
+                f"a deadline is a number of seconds above 0, of at most {LONGEST_DEADLINE:.0f} (a year), "
+                f"not {printable(deadline, 40)}"
+            )
+        if type(self.tries) is not int or self.tries < 1:
+            raise ConfigError(f"tries is a whole number from 1, not {printable(self.tries, 40)}")
+        if not (_is_number(self.pause) and 0 <= self.pause <= LONGEST_PAUSE):
+            raise ConfigError(f"pause lies in 0..{LONGEST_PAUSE:.0f} seconds, not {printable(self.pause, 40)}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class Conversation:
@@ -52,21 +83,41 @@ class Conversation:
     Args:
         patience: how long to try.
         error: what a failure is raised as.
+        server: who is talked to, for messages.
+        homes: the origins that credentials may be sent to; None means those of the Hub, through its client.
     """
 
-    def __init__(self, patience: Patience | None = None, error: type[LotteryHubError] = DownloadError) -> None:
+    def __init__(
+        self,
+        patience: Patience | None = None,
+        error: type[LotteryHubError] = DownloadError,
+        server: str = "the Hub",
+        homes: frozenset[str] | None = None,
+    ) -> None:
         self.patience = patience or Patience()
         self.error = error
+        self.server = server
+        self.homes = homes
         self.end = None if self.patience.deadline is None else time.monotonic() + self.patience.deadline
 
     def ask(
-        self, request: Callable[[], T], repo_id: str | None, revision: str | None = None, filename: str | None = None
+        self,
+        request: Callable[[], T],
+        repo_id: str | None,
+        revision: str | None = None,
+        filename: str | None = None,
+        *,
+        most: int = MAX_ANSWER_BYTES,
+        sending: bool = False,
     ) -> T:
         """Return what `request` returns, tried again where it fails for a passing reason.
 
         Args:
-            request: a call of the client. Where the deadline passes first it is abandoned in its thread.
+            request: a call of the client. Where the deadline passes first it is abandoned in its thread, where it
+                ends with the next piece that it sends or gets.
             repo_id, revision, filename: what it is about, for the message; a search is about no repository.
+            most: bytes that an answer may have.
+            sending: it uploads, which the client does in further threads.
 
         Raises:
             LotteryHubError: `error`, in one line that names repository, cause and next step. What `request` itself
@@ -77,19 +128,25 @@ class Conversation:
         for attempt in range(1, self.patience.tries + 1):
             # Nothing is raised inside the handler, where Python would chain the failure to it.
             try:
-                return self._in_time(request, subject)
-            except _failures() as problem:
-                wait = _wait(problem)
-                failure: Exception = problem
+                return self._in_time(request, subject, most, sending)
+            except (LotteryHubError, MemoryError):
+                raise
+            except Exception as problem:  # a server chooses its answers, and so what breaks at them: no list is whole
+                failure = _beneath(problem)
+                wait = _wait(failure)
+            if isinstance(failure, LotteryHubError):
+                raise failure
             if wait is None or attempt == self.patience.tries:
                 break
-            wait, pause = max(wait, pause), pause * 2
-            told = _told(failure, subject, revision, filename)
+            wait, pause = max(wait, pause), min(pause * 2, LONGEST_PAUSE)
+            told = _told(failure, subject, revision, filename, self.server)
             if self.end is not None and time.monotonic() + wait > self.end:
                 raise self._error(f"{told}; another try in {wait:.0f} s would be past the deadline", failure)
+            if wait > LONGEST_PAUSE:
+                raise self._error(f"{told}; it asks for a pause of {wait:.0f} s, which is not waited for", failure)
             _LOG.warning("%s; another try in %.1f s", redacted(told), wait)
             time.sleep(wait)
-        raise self._error(_told(failure, subject, revision, filename), failure)
+        raise self._error(_told(failure, subject, revision, filename, self.server), failure)
 
     def _error(self, told: str, failure: Exception) -> LotteryHubError:
         """Return the error to raise; a failure that carries a token is not chained to it."""
@@ -98,15 +155,24 @@ class Conversation:
         error.__cause__ = failure if redacted(trace) == trace else None
         return error
 
-    def _in_time(self, request: Callable[[], T], subject: str) -> T:
+    def _in_time(self, request: Callable[[], T], subject: str, most: int, sending: bool) -> T:
+        if self.homes is None:
+            bounded.install()
+        homes = _homes() if self.homes is None else self.homes
+        bounds = Bounds(subject, self.error, homes, most, self.patience.deadline, self.end)
+
+        def within() -> T:
+            with bounded.within(bounds, sending=sending):
+                return request()
+
         if self.end is None:
-            return request()
+            return within()
         outcome: list[T] = []
         failures: list[BaseException] = []
 
         def work() -> None:
             try:
-                outcome.append(request())
+                outcome.append(within())
             except BaseException as problem:  # whatever it is, it is raised where it was asked for
                 failures.append(problem)
 
@@ -117,10 +183,14 @@ class Conversation:
         if failures:
             raise failures[0]
         if not outcome:
-            raise self.error(
-                f"{subject}: not done after {self.patience.deadline:g} s; try again later, or with a longer deadline"
-            )
+            raise bounds.late()
         return outcome[0]
+
+
+def _homes() -> frozenset[str]:
+    from huggingface_hub import constants
+
+    return bounded.homes_of(constants.ENDPOINT, HUB)
 
 
 def redacted(text: str) -> str:
@@ -147,6 +217,13 @@ def status(problem: BaseException) -> int | None:
     return code if isinstance(code, int) else None
 
 
+def _beneath(problem: Exception) -> Exception:
+    """Return what went wrong in an upload, which the client calls an error while uploading."""
+    while type(problem) is RuntimeError and isinstance(problem.__cause__, Exception):
+        problem = problem.__cause__
+    return problem
+
+
 def _wait(problem: Exception) -> float | None:
     """Return the seconds that a passing failure asks for (0 where it does not say), or None: it will not pass."""
     from huggingface_hub import constants, errors
@@ -164,18 +241,19 @@ def _wait(problem: Exception) -> float | None:
         return None if isinstance(problem, _hopeless_errors()) else 0.0
     if isinstance(problem, OSError):
         return None if problem.errno in _OF_THE_DISK else 0.0
-    return None
+    return 0.0 if isinstance(problem, _MALFORMED) else None
 
 
 def _retry_after(problem: Exception) -> float:
     headers: Any = getattr(getattr(problem, "response", None), "headers", {})
     try:
-        return max(0.0, float(headers.get("Retry-After", 0)))
+        asked = float(headers.get("Retry-After", 0))
     except (TypeError, ValueError):  # a date, which servers seldom send
         return 0.0
+    return 0.0 if math.isnan(asked) else max(0.0, asked)
 
 
-def _told(problem: Exception, subject: str, revision: str | None, filename: str | None) -> str:
+def _told(problem: Exception, subject: str, revision: str | None, filename: str | None, server: str = "the Hub") -> str:
     """Return one line that names the repository, the problem and the fix."""
     from huggingface_hub import constants, errors
 
@@ -208,21 +286,25 @@ def _told(problem: Exception, subject: str, revision: str | None, filename: str 
     if code == 403:
         return f"{subject}: the Hub forbids this; log in as somebody who may ({_first_line(problem)})"
     if code == 429:
-        return f"{subject}: the Hub answered 429, too many requests; try again later ({_first_line(problem)})"
+        return f"{subject}: {server} answered 429, too many requests; try again later ({_first_line(problem)})"
     if code is not None:
-        return f"{subject}: the Hub answered {code}; try again later ({_first_line(problem)})"
+        return f"{subject}: {server} answered {code}; try again later ({_first_line(problem)})"
     if isinstance(problem, _connection_errors()):
-        return f"{subject}: the Hub cannot be reached; check the connection ({_first_line(problem)})"
+        return f"{subject}: {server} cannot be reached; check the connection ({_first_line(problem)})"
     if isinstance(problem, OSError):
         return f"{subject}: the transfer failed; check the connection and the disk ({_first_line(problem)})"
+    if isinstance(problem, ImportError):
+        return f"{subject}: {_missing_package(problem)}"
+    if isinstance(problem, _MALFORMED):
+        what = f"{type(problem).__name__}: {printable(problem, 80)}"
+        return f"{subject}: {server} answered something else than what was asked for ({what}); {CHECK}"
     return f"{subject}: the Hub's client refuses ({_first_line(problem)})"
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    """Return what the client raises: its own errors, those of files and values, and RuntimeError of transfers."""
-    from huggingface_hub import errors
-
-    return (OSError, ValueError, RuntimeError, errors.EntryNotFoundError, *_connection_errors())
+def _missing_package(problem: ImportError) -> str:
+    if "socksio" in str(problem):
+        return "a SOCKS proxy is set (ALL_PROXY or the like): run `pip install socksio`, or unset it"
+    return f"a package is missing; install it ({_first_line(problem)})"
 
 
 def _connection_errors() -> tuple[type[Exception], ...]:
@@ -236,14 +318,7 @@ def _hopeless_errors() -> tuple[type[Exception], ...]:
 
 
 def _http_errors(*names: str) -> tuple[type[Exception], ...]:
-    found: list[type[Exception]] = []
-    for library in ("httpx2", "httpx"):
-        try:
-            module = importlib.import_module(library)
-        except ImportError:
-            continue
-        found += [getattr(module, name) for name in names]
-    return tuple(found)
+    return tuple(getattr(library, name) for library in bounded.http_libraries() for name in names)
 
 
 def _first_line(error: BaseException) -> str:

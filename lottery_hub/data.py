@@ -8,7 +8,6 @@ of every larger one.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lottery_hub import downloads
+from lottery_hub import downloads, names
 from lottery_hub.config import DataPlan
 from lottery_hub.decoding import SPLIT_WORDS, Source, Tally, decode, find_parquet, open_folder, open_parquet
 from lottery_hub.errors import DataError, printable
+from lottery_hub.pasted import pasted
 
 Ints = npt.NDArray[np.int64]
 
@@ -64,8 +64,6 @@ NAMED: dict[str, Named] = {
     "tiny-imagenet": Named("zh-plus/tiny-imagenet", "data", "image", "label", test="valid"),
 }
 NAMES = ("digits", *NAMED)
-
-_HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:/([\w.-]+))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -155,6 +153,7 @@ def load_dataset(
     validation: float = 0.1,
     split_seed: int = 0,
     revision: str | None = None,
+    local: bool = True,
 ) -> Dataset:
     """Load a dataset as uint8 RGB tensors in three stratified splits.
 
@@ -167,13 +166,14 @@ def load_dataset(
         validation: share of the training images held out for validation, in (0, 1).
         split_seed: decides which images are held out and kept, 0 or more.
         revision: branch, tag or commit on the Hub; None means the pinned commit of a named set, else "main".
+        local: whether `ref` may be a folder; what a stranger's records name is looked for on no disk.
 
     Raises:
         DataError: the reference is unknown, or what it holds cannot be read or split as asked.
         DownloadError: the Hub did not deliver the files.
     """
     _check_settings(image_size, fraction, validation, split_seed)
-    opened = _open(ref, revision)
+    opened = _open(ref, revision, local)
     classes = _class_names(opened)
     notes = list(opened.notes)
 
@@ -229,10 +229,10 @@ def sampled_rows(total: int, count: int, seed: int) -> torch.Tensor:
     return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count].sort().values
 
 
-def load_planned(plan: DataPlan) -> Dataset:
+def load_planned(plan: DataPlan, *, local: bool = True) -> Dataset:
     """Load the dataset of a plan; see `load_dataset`."""
     settings = plan.record()
-    return load_dataset(settings.pop("dataset"), **settings)
+    return load_dataset(settings.pop("dataset"), **settings, local=local)
 
 
 def _check_settings(image_size: int, fraction: float, validation: float, split_seed: int) -> None:
@@ -246,9 +246,9 @@ def _check_settings(image_size: int, fraction: float, validation: float, split_s
         raise DataError(f"split_seed must be 0 or more, not {split_seed}")
 
 
-def _open(ref: str, revision: str | None) -> _Opened:
+def _open(ref: str, revision: str | None, local: bool) -> _Opened:
     try:
-        is_folder = bool(ref) and Path(ref).is_dir()
+        is_folder = local and bool(ref) and Path(ref).is_dir()
     except (OSError, ValueError):  # too long, or a null character
         is_folder = False
     if revision is not None and (is_folder or ref == "digits"):
@@ -260,11 +260,14 @@ def _open(ref: str, revision: str | None) -> _Opened:
             raise DataError(f"cannot read {printable(ref)} ({printable(e.strerror or e)})") from e
     if ref == "digits":
         return _open_digits()
+    if page := pasted(ref, "dataset", DataError):
+        ref, revision = page.repo_id, revision or page.revision
     for name, row in NAMED.items():
         if ref in (name, row.hub_id):
             return _open_named(name, row, revision)
-    if match := _HUB_ID.fullmatch(ref):
-        hub_id, config = match.groups()
+    if names.fits(names.dataset_id, ref):
+        org, name, *configs = ref.split("/")
+        hub_id, config = f"{org}/{name}", configs[0] if configs else None
         pattern = f"{config}/*.parquet" if config else "*.parquet"
         folder, sha = downloads.fetch_snapshot(hub_id, repo_type="dataset", revision=revision, patterns=[pattern])
         return _open_parquet_folder(folder, _Reference(ref, hub_id, sha, config))

@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lottery_hub import hub_cache, names
+from lottery_hub.answers import Listed, describe
+from lottery_hub.bounded import MAX_ANSWER_BYTES
 from lottery_hub.connection import Conversation, Patience
 from lottery_hub.errors import DownloadError, printable
 from lottery_hub.hub_cache import RepoType
@@ -25,14 +26,6 @@ from lottery_hub.hub_cache import RepoType
 # Files may be large and lines slow: a transfer that goes on is not given up.
 UNHURRIED = Patience(deadline=None)
 AT_A_TIME = 8  # files of a snapshot, as the client has it
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A file as the Hub lists it: its size in bytes, and the sha256 or git sha1 of its contents, in hex."""
-
-    size: int
-    digest: str
 
 
 @dataclass
@@ -58,7 +51,7 @@ class Commit:
     def files(self) -> Mapping[str, Listed]:
         """Path → file, of all files; asked for when first needed."""
         if self._listed is None:
-            self._listed = _look_up(self.talk, self.repo_id, self.repo_type, self.sha)[1]
+            self._listed = describe(self.talk, self.repo_id, self.repo_type, self.sha).files
         return self._listed
 
     def has(self, filename: str) -> bool:
@@ -95,7 +88,13 @@ class Commit:
                     raise DownloadError(f"{repo}: {name} has {listed.size:,} bytes, more than it may have ({limit:,})")
             if path is None:
                 # A second time not from contents that repositories share: those were damaged.
-                path = self.talk.ask(partial(self._download, filename, anew=again), repo, self.revision, filename)
+                path = self.talk.ask(
+                    partial(self._download, filename, anew=again),
+                    repo,
+                    self.revision,
+                    filename,
+                    most=listed.size if listed else MAX_ANSWER_BYTES,
+                )
             if limit is not None and path.stat().st_size > limit:
                 raise DownloadError(f"{repo}: {name} has more bytes than it may have ({limit:,})")
             if _intact(path, listed, sha256):
@@ -142,8 +141,8 @@ def pin(
     if names.fits(names.commit, revision):
         return Commit(repo_id, repo_type, revision, str(revision), talk)
     if not constants.HF_HUB_OFFLINE:
-        sha, listed = _look_up(talk, repo_id, repo_type, revision)
-        return Commit(repo_id, repo_type, revision, sha, talk, listed)
+        there = describe(talk, repo_id, repo_type, revision)
+        return Commit(repo_id, repo_type, revision, there.sha, talk, there.files)
     known = hub_cache.remembered(repo_id, repo_type, revision)
     if known is None:
         raise DownloadError(
@@ -242,34 +241,6 @@ def digests(content: bytes) -> set[str]:
     """Return the two digests that the Hub may list a file by: sha256, and git's sha1 of small text files."""
     git = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
     return {hashlib.sha256(content).hexdigest(), git.hexdigest()}
-
-
-def listed_files(info: Any) -> dict[str, Listed]:
-    """Return path → file from the client's description of a repository with its files' metadata.
-
-    What has no name that a file could have is left out.
-    """
-    return {
-        sibling.rfilename: Listed(sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else sibling.blob_id or "")
-        for sibling in info.siblings or []
-        if names.fits(names.path, sibling.rfilename)
-    }
-
-
-def _look_up(
-    talk: Conversation, repo_id: str, repo_type: RepoType, revision: str | None
-) -> tuple[str, dict[str, Listed]]:
-    """Return the commit that a revision stands for, and its files."""
-    from huggingface_hub import HfApi
-
-    info = talk.ask(
-        lambda: HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision, files_metadata=True),
-        repo_id,
-        revision,
-    )
-    if not names.fits(names.commit, info.sha):
-        raise DownloadError(f"{printable(repo_id)}: the Hub named no commit for {printable(revision or 'main')}")
-    return str(info.sha), listed_files(info)
 
 
 def _intact(path: Path, listed: Listed | None = None, sha256: str | None = None) -> bool:

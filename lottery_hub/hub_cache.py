@@ -13,15 +13,13 @@ gets it, and nothing is written or removed but entries of the repository's own f
 from __future__ import annotations
 
 import secrets
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from lottery_hub import names
+from lottery_hub import bounded, names
 from lottery_hub.errors import DownloadError, printable
 
 RepoType = Literal["model", "dataset"]
@@ -36,8 +34,6 @@ class Expected:
     filename: str
 
 
-_EXPECTED: ContextVar[Expected | None] = ContextVar("expected", default=None)
-_LOCK = threading.Lock()
 _CHECK = "check HF_ENDPOINT, somebody else may be answering"
 
 
@@ -67,7 +63,8 @@ def download(repo_id: str, repo_type: RepoType, sha: str, filename: str, *, anew
     )
     at = home(repo_id, repo_type)
     _check_listing(at, expected)
-    with _checked(expected):
+    bounded.install()
+    with bounded.looking(partial(check_answer, expected)):
         path = hf_hub_download(repo_id, filename, repo_type=repo_type, revision=sha, force_download=anew)
     found = _entry(at, sha, filename, path)
     if found is None:
@@ -167,45 +164,14 @@ def _check_listing(home: Path, expected: Expected) -> None:
         _check_digest(entry.lfs_sha256, expected)
 
 
-@contextmanager
-def _checked(expected: Expected) -> Iterator[None]:
-    """Check the answers that this thread gets from the Hub, before the client sees them."""
-    _install()
-    token = _EXPECTED.set(expected)
-    try:
-        yield
-    finally:
-        _EXPECTED.reset(token)
-
-
-def _install() -> None:
-    """Put the check on the client, the one there is and those that will be made, unless it is there."""
-    from huggingface_hub import get_session, set_client_factory
-    from huggingface_hub.utils import _http
-
-    with _LOCK:
-        if check_answer in get_session().event_hooks["response"]:
-            return
-        make = _http._GLOBAL_CLIENT_FACTORY  # private, and the one way to keep what the program itself has set there
-
-        def checking() -> Any:
-            client = make()
-            hooks = client.event_hooks
-            client.event_hooks = {**hooks, "response": [*hooks["response"], check_answer]}
-            return client
-
-        set_client_factory(checking)
-
-
-def check_answer(response: Any) -> None:
-    """Refuse an answer about a file, where one is expected, from which the client would make another path.
+def check_answer(expected: Expected, response: Any) -> None:
+    """Refuse an answer about a file from which the client would make another path.
 
     Raises:
         DownloadError: it is of another commit, or names the contents by what is no digest.
     """
-    expected = _EXPECTED.get()
     commit = response.headers.get("X-Repo-Commit")
-    if expected is None or response.request.method != "HEAD" or commit is None:
+    if response.request.method != "HEAD" or commit is None:
         return  # without a commit the client makes nothing of an answer
     if commit != expected.sha:
         raise DownloadError(

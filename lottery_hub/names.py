@@ -117,7 +117,8 @@ def fits(kind: Callable[[object, Refusal], str], text: object) -> bool:
 
 def _checked(text: object, holds: Callable[[str], bool], error: Refusal, what: str) -> str:
     if not isinstance(text, str) or not holds(text):
-        raise error(f"{printable(text, 80)} is not {what}")
+        shown = printable(text, 80) if text != "" else "an empty name"
+        raise error(f"{shown} is not {what}")
     return text
 
 

@@ -9,7 +9,6 @@ and an answer that got lost on the way is told from a commit that did.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,13 +16,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from lottery_hub import names
+from lottery_hub.answers import Description, References, describe, references
 from lottery_hub.cards import render_card
 from lottery_hub.connection import Conversation, Patience, is_missing, status
 from lottery_hub.data import Dataset
-from lottery_hub.downloads import digests, listed_files
+from lottery_hub.downloads import digests
 from lottery_hub.errors import LotteryHubError, PublishError, TicketError, printable
 from lottery_hub.exporting import TIMM_WEIGHTS, timm_config
 from lottery_hub.ladder_cards import render_ladder_card
+from lottery_hub.pasted import pasted
 from lottery_hub.rendering import is_untouched
 from lottery_hub.scrutiny import images_of, look_at_folder
 from lottery_hub.storage import files, folder
@@ -35,8 +37,6 @@ from lottery_hub.tickets import Ladder, Ticket
 OURS = {f"{content}.safetensors" for content in ("ticket", "ladder", "backbone")} | {TIMM_WEIGHTS}
 
 DIFFERENT_PARENT = 412
-
-_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def push_ticket(
 
     Args:
         source: a ticket, a ladder, or a folder of one.
-        repo_id: "USER/NAME"; the repository is made where there is none.
+        repo_id: "USER/NAME", or the address of its page; the repository is made where there is none.
         private: make it private; an error where it is there and public.
         tag: name of a tag for the commit; an older tag of that name is never moved.
         revision: branch to commit to, made where there is none; None means "main".
@@ -116,7 +116,12 @@ def push_ticket(
         TicketError: the folder is not a whole, valid ticket or ladder.
         PublishError: the Hub did not take it. Nothing is half done: the commit is there whole, or not at all.
     """
-    _check_repo_id(repo_id)
+    if page := pasted(repo_id, "model", PublishError):
+        repo_id, revision = page.repo_id, revision or page.revision
+    names.repo_id(repo_id, PublishError)
+    for name in (tag, revision):
+        if name is not None:
+            names.revision(name, PublishError)
     with _as_folder(source) as place:
         if checks:
             _look_closer(place, data)
@@ -154,46 +159,56 @@ def _look_closer(place: Path, data: Dataset | None) -> None:
 def prepare(place: Path, repo_id: str, *, timm: bool = True, models: bool = False) -> Prepared:
     """Return the files of a repository, made from a folder that is read and checked whole.
 
+    The folder is read once: what is published is what was checked, whatever becomes of the folder meanwhile.
+
     Raises:
         TicketError: it is not a valid ticket or ladder.
     """
-    about = folder.read_about(place)
+    with TemporaryDirectory() as passing:
+        folder.copy_files(place, Path(passing), card=True, pictures=True, trained=models)
+        return _prepared(Path(passing), place, repo_id, timm, models)
+
+
+def _prepared(copy: Path, place: Path, repo_id: str, timm: bool, models: bool) -> Prepared:
+    """Make the files of a repository from a copy of `place`, which nobody else can change."""
+    about = folder.read_about(copy)
     if not isinstance(about, TicketManifest | LadderManifest):
         raise TicketError(f"{printable(place)} holds a backbone, which is dense; draw a ladder from it and push that")
-    content = {path.name: path.read_bytes() for path in sorted(place.glob("*.png"))}
-    for path in (folder.weights_path(place, about), place / RESULTS):
+    content = {path.name: path.read_bytes() for path in sorted(copy.glob("*.png"))}
+    for path in (folder.weights_path(copy, about), copy / RESULTS):
         content[path.name] = path.read_bytes()
     config = to_config(about)
     if isinstance(about, TicketManifest):
-        ticket = folder.load_ticket(place)
+        ticket = folder.load_ticket(copy)
         title = f"{ticket.arch} ({ticket.kind}), level {ticket.level}, sparsity {ticket.sparsity:.4f}"
         if timm:
             config |= timm_config(ticket)
             content[TIMM_WEIGHTS] = files.tensor_bytes(ticket.to_model().state_dict())
         if models:
-            content |= _trained(place, ticket)
+            content |= _trained(copy, place, ticket)
         card = render_card(ticket, repo_id, timm=timm)
     else:
-        ladder = folder.load_ladder(place)
+        ladder = folder.load_ladder(copy)
         title = f"{ladder.backbone.arch} ({ladder.backbone.kind}), ladder of {ladder.levels} levels"
         card = render_ladder_card(ladder, repo_id)
     content[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    own = (place / CARD).read_text(encoding="utf-8") if (place / CARD).is_file() else None
+    own = folder.read_card(copy)
     edited = own is not None and not is_untouched(own)
     content[CARD] = (own if edited and own is not None else card).encode()
     return Prepared(content, title, edited)
 
 
-def _trained(place: Path, ticket: Ticket) -> dict[str, bytes]:
+def _trained(copy: Path, place: Path, ticket: Ticket) -> dict[str, bytes]:
     """Return path → contents of the trained networks behind a verdict."""
-    networks = folder.trained_folders(place)
+    networks = folder.trained_folders(copy)
     if not networks:
         raise TicketError(f"{printable(place)} does not hold the trained networks of its verdict; run find again")
     known = {transfer["trained"] for transfer in ticket.records["transfers"]}
     content = {}
     for name, path in networks.items():
         if folder.load_ticket(path).fingerprint() not in known:
-            raise TicketError(f"{printable(path)} is none of the networks that the records are of")
+            where = printable(place / TRAINED / name)
+            raise TicketError(f"{where} is none of the networks that the records are of")
         for file in (folder.weights_path(path, folder.read_about(path)).name, CONFIG, RESULTS):
             content[f"{TRAINED}/{name}/{file}"] = (path / file).read_bytes()
     return content
@@ -221,18 +236,18 @@ class _Push:
             raise PublishError(f"{self.repo_id}: not logged in; run `hf auth login`, or set HF_TOKEN")
         api = HfApi()
         try:
-            info = self._ask(lambda: api.repo_info(self.repo_id))
+            there = self._describe(None)
         except PublishError as problem:
             if not is_missing(problem):
                 raise
             self._ask(lambda: api.create_repo(self.repo_id, private=private or None, exist_ok=True))
-            info = self._ask(lambda: api.repo_info(self.repo_id))
-        if private and not info.private:
+            there = self._describe(None)
+        if private and not there.private:
             raise PublishError(
                 f"{self.repo_id} is there and is public; make it private on the Hub, or push without --private"
             )
         branch = self.branch
-        if branch is not None and branch not in {ref.name for ref in self._refs().branches}:
+        if branch is not None and branch not in self._references().branches:
             self._ask(lambda: api.create_branch(self.repo_id, branch=branch, exist_ok=True))
         self._look()
 
@@ -243,7 +258,7 @@ class _Push:
 
         if self._holds(prepared):
             return self.head, False
-        if tag is not None and tag in self._tags():
+        if tag is not None and tag in self._references().tags:
             raise PublishError(f"{self.repo_id} has a tag {printable(tag)} already; choose another, tags are not moved")
         parent, stale = self.head, self._stale(prepared)
 
@@ -269,6 +284,13 @@ class _Push:
                     f"{self.repo_id}: somebody else has committed to {printable(self.branch or 'main')} meanwhile; "
                     "nothing was changed; look at what is there and push again"
                 ) from None
+            except ValueError:  # nothing was sent, or it arrived and the answer says something else
+                self._look()
+                if self._holds(prepared):
+                    return self.head
+                raise
+            if not names.fits(names.commit, sent.oid):
+                raise LookupError("the answer names no commit")  # the next try finds out whether there is one
             return str(sent.oid)
 
         return self._ask(send), True
@@ -278,7 +300,7 @@ class _Push:
         from huggingface_hub import HfApi
 
         def send() -> None:
-            there = self._tags().get(tag)
+            there = self._references().tags.get(tag)
             if there is None:
                 HfApi().create_tag(self.repo_id, tag=tag, revision=commit)
             elif there != commit:
@@ -290,14 +312,18 @@ class _Push:
         self._ask(send)
 
     def _ask(self, request: Any) -> Any:
-        return self.talk.ask(request, self.repo_id, self.branch)
+        return self.talk.ask(request, self.repo_id, self.branch, sending=True)
 
     def _look(self) -> None:
-        from huggingface_hub import HfApi
+        there = self._describe(self.branch)
+        self.head = there.sha
+        self.there = {name: listed.digest for name, listed in there.files.items()}
 
-        info = self._ask(lambda: HfApi().repo_info(self.repo_id, revision=self.branch, files_metadata=True))
-        self.head = str(info.sha)
-        self.there = {name: listed.digest for name, listed in listed_files(info).items()}
+    def _describe(self, revision: str | None) -> Description:
+        return describe(self.talk, self.repo_id, revision=revision)
+
+    def _references(self) -> References:
+        return references(self.talk, self.repo_id)
 
     def _holds(self, prepared: Prepared) -> bool:
         """Whether the head has exactly these files, besides some that are none of ours."""
@@ -307,14 +333,6 @@ class _Push:
 
     def _stale(self, prepared: Prepared) -> list[str]:
         return sorted(name for name in self.there.keys() - prepared.files.keys() if _is_ours(name))
-
-    def _refs(self) -> Any:
-        from huggingface_hub import HfApi
-
-        return self._ask(lambda: HfApi().list_repo_refs(self.repo_id))
-
-    def _tags(self) -> dict[str, str]:
-        return {ref.name: ref.target_commit for ref in self._refs().tags}
 
 
 @contextmanager
@@ -326,11 +344,6 @@ def _as_folder(source: Ticket | Ladder | Path | str) -> Iterator[Path]:
     with TemporaryDirectory() as passing:
         place = Path(passing) / "pushed"
         yield folder.save_ticket(source, place) if isinstance(source, Ticket) else folder.save_ladder(source, place)
-
-
-def _check_repo_id(repo_id: str) -> None:
-    if not _REPO_ID.fullmatch(repo_id):
-        raise PublishError(f"{printable(repo_id)} is not a valid repository id: it looks like USER/NAME")
 
 
 def _url(repo_id: str, revision: str | None) -> str:

@@ -3,7 +3,8 @@
     tickets/mine/ticket          a folder; whatever is on the disk goes first, and asks no network
     resnet18-slim-adv            a name of `packaged/`
     USER/NAME, USER/NAME@v1      a repository on the Hugging Face Hub, at a branch, tag or commit
-    s3://bucket/folder           an address that fsspec understands; file:// is read in place
+    https://huggingface.co/...   the page of one, as pasted from a browser
+    s3://bucket/folder           an address of http, or that fsspec understands; file:// is read in place
 
 Of a repository only the files that make a ticket are fetched, all at one commit, each of bounded size and checked
 against its hash; the dense copy for timm is left where it is.
@@ -13,27 +14,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from lottery_hub import downloads
-from lottery_hub.connection import Conversation, Patience, is_missing, redacted
-from lottery_hub.errors import DownloadError, LotteryHubError, TicketError, printable
+from lottery_hub import downloads, names
+from lottery_hub.addresses import open_address
+from lottery_hub.connection import Patience, is_missing, redacted
+from lottery_hub.errors import DownloadError, TicketError, printable
+from lottery_hub.pasted import is_page, pasted
 from lottery_hub.storage import atomic, files, folder
-from lottery_hub.storage.folder import CARD, CONFIG, MAX_CONFIG_BYTES, RESULTS, TRAINED
+from lottery_hub.storage.folder import CARD, CONFIG, MAX_CARD_BYTES, MAX_CONFIG_BYTES, RESULTS, TRAINED
 from lottery_hub.storage.manifest import BackboneManifest
 from lottery_hub.tickets import Ladder, Ticket
 
-T = TypeVar("T")
-
-MAX_CARD_BYTES = 4 * 2**20
 
 # What a copy of an older version may consist of.
 _COPIED = {CARD, CONFIG, RESULTS, TRAINED} | {f"{content}.safetensors" for content in ("ticket", "ladder", "backbone")}
-_HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(.+))?", re.ASCII)
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.+", re.DOTALL)
 
 
@@ -63,7 +60,8 @@ def load_ticket(
 
     Args:
         ref: a folder; a packaged name such as `resnet18-slim-adv`; "USER/NAME" or "USER/NAME@REVISION" on the
-            Hugging Face Hub; or an address that fsspec understands, e.g. "s3://bucket/folder".
+            Hugging Face Hub, or the address of its page; or an address of http or that fsspec understands, e.g.
+            "s3://bucket/folder".
         sparsity: which level of a ladder, in 0..1, nearest wins; a ticket folder has just one, and asking
             for another is an error.
         revision: branch, tag or commit on the Hub; None means "main".
@@ -75,6 +73,7 @@ def load_ticket(
     Raises:
         TicketError: names the file and the reason.
         DownloadError: the Hub, or what is behind the address, did not deliver.
+        ConfigError: the deadline is no number of seconds.
     """
     pulled = pull(ref, revision=revision, patience=Patience(deadline))
     ticket = folder.load_ticket(pulled.folder, sparsity)
@@ -125,18 +124,24 @@ def pull(
 def is_remote(ref: str) -> bool:
     """Whether a reference may need a network: nothing of that name is on the disk or packaged."""
     there = _exists(Path(ref)) or ref in folder.packaged_names()
-    return not there and bool(_HUB_ID.fullmatch(ref) or _ADDRESS.fullmatch(ref))
+    return not there and (
+        names.fits(names.repo_id, ref.partition("@")[0]) or bool(_ADDRESS.fullmatch(ref)) or is_page(ref)
+    )
 
 
 def _locate(ref: str, revision: str | None, patience: Patience, *, card_too: bool, models: bool) -> Pulled:
-    repo = _HUB_ID.fullmatch(ref) if is_remote(ref) else None
-    if repo is None and revision is not None:
-        raise TicketError(f"{redacted(printable(ref))} has no revisions: only repositories of the Hub do")
-    if repo is None:
-        return _from_address(ref, patience) if is_remote(ref) else Pulled(folder.find_folder(ref))
-    if repo[2] and revision is not None:
+    remote = is_remote(ref)
+    if remote and (page := pasted(ref, "model", TicketError)):
+        ref = page.repo_id if page.revision is None else f"{page.repo_id}@{page.revision}"
+    repo_id, at, named = ref.partition("@")
+    if not (remote and names.fits(names.repo_id, repo_id)):
+        if revision is not None:
+            raise TicketError(f"{redacted(printable(ref))} has no revisions: only repositories of the Hub do")
+        return _from_address(ref, patience) if remote else Pulled(folder.find_folder(ref))
+    if at and revision is not None:
         raise TicketError(f"{printable(ref)} names a revision already; leave out one of the two")
-    return _from_hub(repo[1], repo[2] or revision, patience, card_too=card_too, models=models)
+    revision = named if at else revision
+    return _from_hub(repo_id, revision, patience, card_too=card_too, models=models)
 
 
 def _from_hub(repo_id: str, revision: str | None, patience: Patience, *, card_too: bool, models: bool) -> Pulled:
@@ -173,25 +178,16 @@ def _fetch_models(commit: downloads.Commit) -> None:
 
 def _from_address(address: str, patience: Patience) -> Pulled:
     """Copy the files of a ticket from where an address leads into a folder of the cache."""
-    from fsspec.core import url_to_fs
-
-    talk = Conversation(patience)
+    place = open_address(address, patience)
+    if isinstance(place, str):
+        return Pulled(folder.find_folder(place))
     shown = redacted(printable(address))
-    system, path = talk.ask(lambda: _any_error(lambda: url_to_fs(address), shown), shown)
-    if "file" in system.protocol:
-        return Pulled(folder.find_folder(path))
 
     def read(name: str, limit: int) -> bytes:
-        """Return a file of at most `limit` bytes."""
-        place = f"{path.rstrip('/')}/{name}"
-
-        def transfer() -> bytes:
-            size = system.info(place)["size"]
-            if size is not None and size > limit:
-                raise TicketError(f"{shown}: {name} has {size:,} bytes, more than it may have ({limit:,})")
-            return bytes(system.cat_file(place, end=limit + 1))
-
-        return talk.ask(lambda: _any_error(transfer, f"{shown}: {name}"), shown, filename=name)
+        content = place.read(name, limit)
+        if content is None:
+            raise TicketError(f"{shown}: {name} is not there; an address leads to a folder with a {CONFIG}")
+        return content
 
     target = downloads.cache_folder() / hashlib.sha256(address.encode()).hexdigest()
     with atomic.new_folder(target) as fresh:
@@ -202,25 +198,10 @@ def _from_address(address: str, patience: Patience) -> Pulled:
             if files.sha256_of(content) != about.hashes.get(name):
                 content = read(name, limit)  # a second time; what is still wrong is refused where it is loaded
             (fresh / name).write_bytes(content)
-        if talk.ask(lambda: _any_error(lambda: bool(system.exists(f"{path.rstrip('/')}/{CARD}")), shown), shown):
-            (fresh / CARD).write_bytes(read(CARD, MAX_CARD_BYTES))
+        card = place.read(CARD, MAX_CARD_BYTES)
+        if card is not None:
+            (fresh / CARD).write_bytes(card)
     return Pulled(target)
-
-
-def _any_error(request: Callable[[], T], subject: str) -> T:
-    """Turn what a file system raises into what a conversation understands: each has errors of its own kind."""
-    try:
-        return request()
-    except FileNotFoundError as problem:
-        raise TicketError(f"{subject} is not there; an address leads to a folder with a {CONFIG}") from problem
-    except ImportError as problem:
-        raise DownloadError(f"{subject} needs a package: {printable(problem)}") from problem
-    except ValueError as problem:  # fsspec knows no such protocol
-        raise DownloadError(f"{subject} cannot be read: {printable(problem)}") from problem
-    except (LotteryHubError, OSError):
-        raise
-    except Exception as problem:
-        raise OSError(f"{type(problem).__name__}: {problem}") from problem
 
 
 def _needed(about: BackboneManifest) -> dict[str, int]:
@@ -230,17 +211,10 @@ def _needed(about: BackboneManifest) -> dict[str, int]:
 
 def _copy(source: Path, target: Path, models: bool) -> Path:
     """Copy a ticket's files to a new folder, or in place of an older copy; nothing else is ever replaced."""
-    about = folder.read_about(source)
-    names = [CONFIG, *_needed(about), CARD]
     if target.exists() and not (target.is_dir() and {path.name for path in target.iterdir()} <= _COPIED):
         raise TicketError(f"{printable(target)} is there and holds something else; give the name of a new folder")
     with atomic.new_folder(target) as fresh:
-        for name in names:
-            if files.is_file(source / name):
-                shutil.copyfile(source / name, fresh / name)
-        for name, network in folder.trained_folders(source).items() if models else ():
-            shutil.copytree(network, fresh / TRAINED / name)
-        folder.check_folder(fresh)
+        folder.copy_files(source, fresh, card=True, trained=models)
     return target
 
 

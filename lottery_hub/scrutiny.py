@@ -127,6 +127,8 @@ def look_at_folder(
 def images_of(ticket: Ticket, dataset: str | None = None) -> Dataset:
     """Load the images on which a ticket's figures were measured, from elsewhere where `dataset` says so.
 
+    What the records name is a dataset, never a folder: they may be a stranger's.
+
     Raises:
         DataError: they are not to be had.
         TicketError: what is there are other images.
@@ -136,7 +138,7 @@ def images_of(ticket: Ticket, dataset: str | None = None) -> Dataset:
     plan = DataPlan.parse(
         {"dataset": data["name"], "fraction": data["fraction"], "image_size": data["image_size"]} | said
     )
-    loaded = load_planned(plan.changed(dataset=dataset))
+    loaded = load_planned(plan.changed(dataset=dataset), local=dataset is not None)
     check_images(ticket, loaded)
     return loaded
 

@@ -1,15 +1,17 @@
 """Searching the Hugging Face Hub for tickets: by tags there, by the figures of their cards here.
 
 Cards are strangers' words. A figure that a card lacks, or holds something else in its place, is None, and a ticket
-without the figure that is asked for is not found.
+without the figure that is asked for is not found. A row of the list that names no repository is skipped and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
+from lottery_hub import names
+from lottery_hub.answers import models
 from lottery_hub.cards import LIBRARY, TICKET_TAG, WINNER_TAG, dataset_id
 from lottery_hub.config import REGIMES, Kind
 from lottery_hub.connection import Conversation, Patience
@@ -58,6 +60,18 @@ class Found:
         return asdict(self)
 
 
+class SearchResult(list[Found]):
+    """The tickets that were found, sparsest first.
+
+    Attributes:
+        skipped: rows of the Hub's list that could not be read, and so may have been tickets.
+    """
+
+    def __init__(self, found: Iterable[Found] = (), skipped: int = 0) -> None:
+        super().__init__(found)
+        self.skipped = skipped
+
+
 def search_tickets(
     *,
     dataset: str | None = None,
@@ -68,7 +82,7 @@ def search_tickets(
     double_win: bool = False,
     limit: int | None = None,
     patience: Patience | None = None,
-) -> list[Found]:
+) -> SearchResult:
     """Search the Hub for tickets.
 
     Args:
@@ -82,7 +96,7 @@ def search_tickets(
         patience: how long to try.
 
     Returns:
-        What was found, sparsest first.
+        What was found, sparsest first: a list, which also says how many rows could not be read.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -102,37 +116,35 @@ def search_tickets(
         *([f"arch:{arch}"] if arch else []),
         *([f"dataset:{hub_id}"] if hub_id else []),
     ]
-    found = [
-        ticket
-        for ticket in _listed(tags, patience)
-        if (min_sparsity is None or (ticket.sparsity is not None and ticket.sparsity >= min_sparsity))
-        and (min_ra is None or (ticket.robust is not None and ticket.robust >= min_ra))
-        and (dataset is None or hub_id is not None or ticket.dataset == dataset)
-        and (not double_win or ticket.double_win is True)
-    ]
+    query = [("filter", tag) for tag in tags] + [("expand", name) for name in EXPAND]
+    found, skipped = [], 0
+    for row in models(Conversation(patience or Patience(deadline=60.0)), query):
+        ticket = _found(row)
+        if ticket is None:
+            skipped += 1
+        elif (
+            (min_sparsity is None or (ticket.sparsity is not None and ticket.sparsity >= min_sparsity))
+            and (min_ra is None or (ticket.robust is not None and ticket.robust >= min_ra))
+            and (dataset is None or hub_id is not None or ticket.dataset == dataset)
+            and (not double_win or ticket.double_win is True)
+        ):
+            found.append(ticket)
     found.sort(key=lambda ticket: (-(ticket.sparsity or 0.0), ticket.repo_id))
-    return found[:limit]
+    return SearchResult(found[:limit], skipped)
 
 
-def _listed(tags: list[str], patience: Patience | None) -> Iterator[Found]:
-    """Yield the tickets that have all of these tags, page by page."""
-    from huggingface_hub import HfApi
-
-    talk = Conversation(patience or Patience(deadline=60.0, tries=1))  # the client itself tries each page six times
-    wanted: Any = EXPAND
-    for model in talk.ask(lambda: list(HfApi().list_models(filter=tags, expand=wanted)), None):
-        yield _found(model)
-
-
-def _found(model: Any) -> Found:
-    card = model.card_data.to_dict() if model.card_data is not None else {}
-    own = card.get("lottery_hub")
-    own = own if isinstance(own, Mapping) else {}
-    results = _first(_first(card.get("model-index") or model.model_index).get("results"))
+def _found(row: Any) -> Found | None:
+    """Return the ticket that a row of the Hub's list is about, None where it is about no repository."""
+    model = _mapping(row)
+    if not names.fits(names.repo_id, model.get("id")):
+        return None
+    card = _mapping(model.get("cardData"))
+    own = _mapping(card.get("lottery_hub"))
+    results = _first(_first(card.get("model-index") or model.get("model-index")).get("results"))
     figures, attack, samples = _figures(results.get("metrics"))
     return Found(
-        repo_id=str(model.id),
-        commit=_text(model.sha),
+        repo_id=str(model["id"]),
+        commit=model["sha"] if names.fits(names.commit, model.get("sha")) else None,
         arch=_text(own.get("arch")),
         pretrain=_text(own.get("pretrain")),
         dataset=_text(_mapping(results.get("dataset")).get("name")),
@@ -141,7 +153,7 @@ def _found(model: Any) -> Found:
         figures=figures,
         attack=attack,
         samples=samples,
-        downloads=_count(model.downloads),
+        downloads=_count(model.get("downloads")),
     )
 
 
@@ -152,7 +164,7 @@ def _figures(metrics: Any) -> tuple[dict[str, float], str | None, int | None]:
     attack, samples = None, None
     for metric in map(_mapping, metrics if isinstance(metrics, list) else []):
         name, value, settings = metric.get("name"), _share(metric.get("value")), _mapping(metric.get("args"))
-        if name in known and value is not None:
+        if isinstance(name, str) and name in known and value is not None:
             figures[name] = value
             attack = _text(settings.get("attack")) or attack
             samples = _count(settings.get("samples"))

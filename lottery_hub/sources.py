@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast, get_args
 import torch
 from torch import Tensor
 
-from lottery_hub import downloads
+from lottery_hub import downloads, names
 from lottery_hub.backbones import (
     ARCHITECTURES,
     DEFAULT_ARCH,
@@ -32,6 +32,7 @@ from lottery_hub.backbones import (
 )
 from lottery_hub.config import Attack, Kind, parse_number
 from lottery_hub.errors import BackboneError, TicketError, printable
+from lottery_hub.pasted import pasted
 from lottery_hub.published import SOURCES, threat
 from lottery_hub.pulling import is_remote, pull
 from lottery_hub.storage import files
@@ -81,7 +82,6 @@ def _training_attack(records: Mapping[str, Any]) -> Attack | None:
     return None if given is None else Attack.parse(given)
 
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _THREAT = re.compile(r"(linf|l2)-([\d./]+)", re.IGNORECASE)
 
 
@@ -124,8 +124,10 @@ def load_backbone(pretrain: str, arch: str | None = None) -> Backbone:
         )
     if files.is_file(path):
         return _from_checkpoint(path, arch, cast(Kind, kind), {"source": f"local file {path.name}"})
-    if _HUB_ID.fullmatch(place):
-        file, commit = downloads.fetch_file(place, "model.safetensors")
+    page = pasted(place, "model", BackboneError)
+    if page or names.fits(names.repo_id, place):
+        place, revision = (page.repo_id, page.revision) if page else (place, None)
+        file, commit = downloads.fetch_file(place, "model.safetensors", revision=revision)
         return _from_checkpoint(file, arch, cast(Kind, kind), {"source": place, "revision": commit})
     raise BackboneError(f"no checkpoint at {printable(place)}: give a file, a backbone folder or a Hub id org/name")
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from lottery_hub.cards import render_card
+from lottery_hub.cli import app
 from lottery_hub.storage.folder import load_ticket, save_ticket
 from lottery_hub.tickets import Ladder
 from tests.hub.server import Hub
@@ -137,6 +139,15 @@ def test_no_token_shows_even_in_a_traceback(hub: Hub, tmp_path: Path, ladder: La
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert token not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["inf", "-inf", "nan", "1e400", "0", "-1", "1e10", "soon"])
+@pytest.mark.parametrize("words", [["pull", "alice/net"], ["push", "ticket", "alice/net"]], ids=["pull", "push"])
+def test_a_deadline_that_is_none_is_wrong_usage(words: list[str], seconds: str) -> None:
+    done = CliRunner().invoke(app, [*words, "--deadline", seconds])
+    assert done.exit_code == 2
+    assert "--deadline" in done.output
+    assert "Traceback" not in done.output
 
 
 NO_NETWORK = """

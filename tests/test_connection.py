@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import json
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Callable
+from typing import Any
 
 import httpx2
 import pytest
 from huggingface_hub import errors
 
+from lottery_hub import bounded
 from lottery_hub.connection import Conversation, Patience, is_missing, redacted
-from lottery_hub.errors import DownloadError, PublishError, TicketError
+from lottery_hub.errors import ConfigError, DownloadError, PublishError, TicketError
 
 QUICK = Patience(deadline=20.0, tries=3, pause=0.001)
 TOKEN = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz012345"
@@ -129,8 +133,8 @@ def test_requests_share_the_deadline() -> None:
         talk.ask(lambda: time.sleep(0.2), "org/net")
 
 
-def test_our_own_errors_and_bugs_pass_through() -> None:
-    for problem in (TicketError("broken"), KeyError("a bug")):
+def test_our_own_errors_and_a_lack_of_memory_pass_through() -> None:
+    for problem in (TicketError("broken"), MemoryError()):
         with pytest.raises(type(problem)):
             Conversation(QUICK).ask(Failing(problem), "org/net")
 
@@ -163,3 +167,108 @@ def test_no_token_gets_out_of_an_error_or_its_traceback(monkeypatch: pytest.Monk
 def test_logins_in_addresses_are_redacted_and_other_words_stay() -> None:
     assert redacted("http://me:pass@hub/x and hf_hub is fine") == "http://(login)@hub/x and hf_hub is fine"
     assert redacted(f"token {TOKEN}.") == "token (token)."
+
+
+@pytest.mark.parametrize("deadline", [float("inf"), float("nan"), 1e400, -1, 0, -0.0, True, "10", 1e300])
+def test_a_deadline_is_a_number_of_seconds(deadline: Any) -> None:
+    with pytest.raises(ConfigError, match="a deadline is a number of seconds above 0, of at most 31536000"):
+        Patience(deadline=deadline)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"tries": 0}, "tries is a whole number from 1, not 0"),
+        ({"tries": 1.5}, "tries is a whole number"),
+        ({"pause": float("nan")}, r"pause lies in 0\.\.300 seconds, not nan"),
+        ({"pause": -1}, "pause lies in"),
+        ({"pause": 1e9}, "pause lies in"),
+    ],
+)
+def test_tries_and_pauses_are_such_numbers_too(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        Patience(**settings)
+
+
+@pytest.mark.parametrize("asked", ["86400", "inf", "1e400", "9" * 400, "301"])
+def test_a_pause_that_is_too_long_is_not_waited_for_without_a_deadline_either(asked: str) -> None:
+    began = time.monotonic()
+    complaint = told(Failing(answered(503, **{"Retry-After": asked})), Patience(deadline=None))
+    assert "the Hub answered 503" in complaint
+    assert "it asks for a pause of" in complaint
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("asked", ["-inf", "nan", "-5", "", "Wed, 21 Oct 2015 07:28:00 GMT", "soon"])
+def test_a_pause_that_is_none_is_none(asked: str) -> None:
+    began = time.monotonic()
+    assert Conversation(QUICK).ask(Failing(answered(503, **{"Retry-After": asked})), "org/net") == "done"
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        KeyError("commitOid"),
+        IndexError("list index out of range"),
+        TypeError("'NoneType' object is not subscriptable"),
+        AttributeError("'list' object has no attribute 'get'"),
+        RecursionError("maximum recursion depth exceeded"),
+        json.JSONDecodeError("Expecting value", "<html>", 0),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_what_the_client_breaks_at_is_a_wrong_answer(failure: Exception) -> None:
+    request = Failing(*[failure] * 9)
+    complaint = told(request)
+    assert complaint.startswith("org/net: the Hub answered something else than what was asked for")
+    assert "check the connection and HF_ENDPOINT: a proxy or a login page may answer in its place" in complaint
+    assert request.calls == 3, "somebody on the way may have answered"
+
+
+@pytest.mark.parametrize(
+    ("failure", "complaint"),
+    [
+        (
+            ImportError("Using SOCKS proxy, but the 'socksio' package is not installed."),
+            "run `pip install socksio`, or",
+        ),
+        (ImportError("install hf_xet"), "a package is missing; install it (install hf_xet)"),
+        (ValueError("Unknown scheme for proxy URL"), "the Hub's client refuses (Unknown scheme for proxy URL)"),
+        (OverflowError("timestamp too large"), "the Hub's client refuses (timestamp too large)"),
+        (AssertionError(), "the Hub's client refuses (AssertionError)"),
+        (zlib.error("incorrect header check"), "the Hub's client refuses (incorrect header check)"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_whatever_else_the_client_raises_is_one_line_at_once(failure: Exception, complaint: str) -> None:
+    request = Failing(failure)
+    assert complaint in told(request)
+    assert request.calls == 1
+
+
+def test_an_upload_tells_what_went_wrong_beneath() -> None:
+    def uploading(cause: Exception) -> Exception:
+        error = RuntimeError("Error while uploading 'ticket.safetensors' to the Hub.")
+        error.__cause__ = cause
+        return error
+
+    assert Conversation(QUICK).ask(Failing(uploading(answered(503))), "org/net") == "done"
+    with pytest.raises(TicketError, match="broken"):
+        Conversation(QUICK).ask(Failing(uploading(TicketError("broken"))), "org/net")
+
+
+def test_a_request_that_is_abandoned_sends_and_takes_nothing_more() -> None:
+    hanging, ended = threading.Event(), threading.Event()
+
+    def hang_and_go_on() -> None:
+        hanging.wait(60)
+        try:
+            bounded.look_at_the_clock()
+        except DownloadError:
+            ended.set()
+
+    assert "not done after 0.2 s" in told(hang_and_go_on, Patience(deadline=0.2))
+    hanging.set()
+    assert ended.wait(5)

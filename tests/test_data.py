@@ -448,6 +448,14 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+def test_a_name_from_records_is_looked_for_on_no_disk(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="no dataset"):
+        load_dataset(str(photos), local=False)
+    monkeypatch.chdir(photos.parent)
+    photos.rename(photos.with_name("digits"))
+    assert len(load_dataset("digits", image_size=8, local=False).test) > 300
+
+
 def test_an_image_folder_loads_with_its_folders_as_classes(photos: Path) -> None:
     (photos / "train" / "ant" / "notes.txt").write_text("not an image")
     (photos / "train" / ".hidden").mkdir()

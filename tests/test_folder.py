@@ -29,6 +29,7 @@ from lottery_hub.storage.folder import (
     save_backbone,
     save_ladder,
     save_ticket,
+    trained_folders,
 )
 from lottery_hub.tickets import Ladder, Ticket
 
@@ -424,6 +425,55 @@ def test_files_are_read_in_their_folder_only(saved: dict[str, Path], tmp_path: P
     weights.symlink_to(tmp_path / "outside")
     with pytest.raises(TicketError, match=r"ticket\.safetensors leads out of its folder"):
         load_ticket(folder)
+
+
+def test_a_link_inside_the_folder_is_no_file_of_it(saved: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(saved["ticket"], tmp_path / "copy")
+    (folder / "results.json").rename(folder / "diary.txt")
+    (folder / "results.json").symlink_to("diary.txt")
+    with pytest.raises(TicketError, match=r"results\.json is a link; put the file itself in its place"):
+        load_ticket(folder)
+
+
+def test_blobs_that_are_a_link_are_not_those_of_a_hub_cache(saved: dict[str, Path], tmp_path: Path) -> None:
+    snapshot = shutil.copytree(saved["ticket"], tmp_path / "models--a--b" / "snapshots" / ("0" * 40))
+    (tmp_path / "keys").mkdir()
+    (snapshot / "results.json").rename(tmp_path / "keys" / "id")
+    (tmp_path / "models--a--b" / "blobs").symlink_to(tmp_path / "keys")
+    (snapshot / "results.json").symlink_to("../../blobs/id")
+    with pytest.raises(TicketError, match=r"results\.json leads out of its folder"):
+        load_ticket(snapshot)
+
+
+def test_what_becomes_a_pipe_between_the_look_and_the_reading_is_not_waited_for(
+    saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(saved["ticket"], tmp_path / "copy")
+    really_open = os.open
+
+    def meanwhile(path: Any, *args: Any, **kwargs: Any) -> int:
+        if Path(path).name == "results.json":
+            Path(path).unlink()
+            os.mkfifo(path)
+        return really_open(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", meanwhile)
+    with pytest.raises(TicketError, match=r"cannot read .*results\.json: it is not a file"):
+        load_ticket(folder)
+
+
+def test_trained_networks_behind_a_link_that_leads_out_are_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(saved["ticket"], tmp_path / "copy")
+    name = "dense-standard-seed-0"
+    shutil.copytree(saved["ticket"], tmp_path / "elsewhere" / name)
+    (folder / "trained").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(TicketError, match=f"trained/{name} leads out of"):
+        trained_folders(folder)
+    (folder / "trained").unlink()
+    (folder / "trained").mkdir()
+    (folder / "trained" / name).symlink_to(tmp_path / "elsewhere" / name)
+    with pytest.raises(TicketError, match=f"trained/{name} leads out of"):
+        trained_folders(folder)
 
 
 def test_the_links_of_a_hub_cache_are_followed(saved: dict[str, Path], ticket: Ticket, tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def offline(served: Hub, place: Path) -> Iterator[Worker]:
 def victim(place: Path) -> Iterator[Path]:
     """A folder that is as it was when the test ends, and so is everything else beside the client's home."""
     folder = place / "victim"
+    shutil.rmtree(folder, ignore_errors=True)
     (folder / "keys").mkdir(parents=True)
     (folder / "thesis").write_text("years of work")
     (folder / "keys" / "id").write_text("secret")
@@ -75,7 +76,6 @@ def victim(place: Path) -> Iterator[Path]:
         "thesis": hashlib.sha256(b"years of work").hexdigest(),
     }
     assert {path.name for path in place.iterdir()} <= {"home", "victim"}
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Other tests trust what that server says of what was published, so the server is 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import http.client
 import json
@@ -507,6 +508,49 @@ def test_a_body_can_be_cut_short_flipped_or_have_another_etag(hub: Hub) -> None:
     assert other.headers["ETag"] != whole["ETag"]
     assert other.headers["X-Linked-Etag"] != whole["X-Linked-Etag"]
     assert ask(hub, "GET", FILE).body == WEIGHTS
+
+
+def test_an_answer_can_be_anything_at_all(hub: Hub) -> None:
+    moved = {"Location": "http://elsewhere/x"}
+    hub.faults.add(
+        Fault(API, "say", status=200, body=b"[]"),
+        Fault(API, "say", status=302, headers=moved),
+        Fault(API, "amend", headers={"X-Linked-Etag": "../x", "Content-Type": "text/html"}),
+        Fault(API, "amend", body=b"of one's own"),
+        Fault(API, "bomb", body=b"[", size=1000),
+        Fault(API, "status", status=429, retry_after="inf"),
+    )
+    said = ask(hub, "GET", API)
+    assert (said.status, said.body, said.headers["X-Error-Code"]) == (200, b"[]", None)
+    redirected = ask(hub, "GET", API)
+    assert (redirected.status, redirected.headers["Location"]) == (302, "http://elsewhere/x")
+    amended = ask(hub, "GET", API)
+    assert (amended.headers["X-Linked-Etag"], amended.headers.get_all("Content-Type")) == ("../x", ["text/html"])
+    assert amended.json()["id"] == "alice/net"
+    assert ask(hub, "GET", API).body == b"of one's own"
+    packed = ask(hub, "GET", API)
+    assert (gzip.decompress(packed.body), packed.headers["Content-Encoding"]) == (b"[".ljust(1000), "gzip")
+    assert ask(hub, "GET", API).headers["Retry-After"] == "inf"
+
+
+def test_an_endless_answer_ends_when_nobody_listens(hub: Hub) -> None:
+    hub.faults.add(Fault(API, "endless", body=b"ab" * 100))
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(hub.endpoint).netloc, timeout=20)
+    connection.request("GET", API)
+    assert connection.getresponse().read(100_000) == b"ab" * 50_000
+    connection.close()
+    last = -1
+    while last != hub.poured:
+        last = hub.poured
+        time.sleep(0.2)
+    assert hub.poured >= 100_000
+    assert ask(hub, "GET", API).status == 200
+
+
+def test_requests_with_a_token_are_counted_apart(hub: Hub) -> None:
+    ask(hub, "GET", API)
+    ask(hub, "GET", API, user="alice")
+    assert (hub.requests[f"GET {API}"], hub.authorized[f"GET {API}"]) == (2, 1)
 
 
 def test_an_answer_can_name_what_an_attacker_would(hub: Hub) -> None:

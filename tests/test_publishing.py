@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -137,6 +138,87 @@ def test_what_is_damaged_or_no_ticket_is_refused_before_anything_is_sent(
     (place / "results.json").write_text("{} ")
     with pytest.raises(TicketError, match=r"results\.json is not the file"):
         push_ticket(place, "alice/net")
+
+
+SECRET = b"-----BEGIN PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize("name", ["figure.png", "README.md", "results.json", "ticket.safetensors", "config.json"])
+@pytest.mark.parametrize("inside", [True, False], ids=["in the folder", "outside"])
+def test_what_a_link_leads_to_is_never_published(place: Path, tmp_path: Path, name: str, inside: bool) -> None:
+    secret = (place if inside else tmp_path) / "id_rsa"
+    secret.write_bytes(SECRET)
+    (place / name).unlink(missing_ok=True)
+    (place / name).symlink_to(secret)
+    with pytest.raises(TicketError, match=rf"{re.escape(name)} (leads out of its folder|is a link)"):
+        prepare(place, "alice/net")
+
+
+@pytest.mark.parametrize("name", ["figure.png", "README.md", "results.json", "ticket.safetensors"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "huge", "nowhere"])
+def test_what_is_no_file_of_a_size_that_it_may_have_is_refused_by_name(place: Path, name: str, kind: str) -> None:
+    path = place / name
+    path.unlink(missing_ok=True)
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "huge":
+            with path.open("wb") as file:
+                file.truncate(2**40)  # a hole, which takes no room
+        case "nowhere":
+            path.symlink_to(place / "nothing")
+    with pytest.raises(TicketError, match=rf"{re.escape(name)} (is missing, or not a file|is larger than|is a link)"):
+        prepare(place, "alice/net")
+
+
+def test_a_card_in_another_encoding_is_refused_by_name(place: Path) -> None:
+    (place / "README.md").write_bytes("---\n---\nfür".encode("latin-1"))
+    with pytest.raises(TicketError, match=r"README\.md is not text in UTF-8"):
+        prepare(place, "alice/net")
+
+
+def test_what_is_published_is_what_was_checked_whatever_becomes_of_the_folder(
+    place: Path, ladder: Ladder, ticket: Ticket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = save_ticket(ladder.ticket(5), tmp_path / "other")
+
+    def meanwhile(ticket: Ticket, *args: Any, **kwargs: Any) -> str:
+        """Somebody puts another ticket into the folder while this one's card is rendered."""
+        for path in other.iterdir():
+            shutil.copyfile(path, place / path.name)
+        return render_card(ticket, *args, **kwargs)
+
+    monkeypatch.setattr("lottery_hub.publishing.render_card", meanwhile)
+    published = tmp_path / "published"
+    published.mkdir()
+    for name, content in prepare(place, "alice/net").files.items():
+        (published / name).write_bytes(content)
+    assert load_ticket(place).fingerprint() != ticket.fingerprint()
+    assert load_ticket(published).fingerprint() == ticket.fingerprint()
+
+
+def test_bytes_that_were_damaged_when_they_were_read_are_not_published(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (place / "ticket.safetensors").read_bytes()
+    (place / "ticket.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    def mended(*args: Any) -> Ticket:
+        (place / "ticket.safetensors").write_bytes(whole)
+        return load_ticket(*args)
+
+    monkeypatch.setattr("lottery_hub.storage.folder.load_ticket", mended)
+    with pytest.raises(TicketError, match=r"ticket\.safetensors is not the file that config\.json describes"):
+        prepare(place, "alice/net")
+
+
+@pytest.mark.parametrize("name", ["../main", "/etc", "a b", "x" * 300, "a\x00b"])
+def test_a_tag_or_a_branch_that_is_a_path_is_refused(place: Path, name: str) -> None:
+    for which in ("tag", "revision"):
+        with pytest.raises(PublishError, match="is not a branch, tag or commit"):
+            push_ticket(place, "alice/net", dry_run=True, **{which: name})
 
 
 @pytest.mark.parametrize("repo", ["net", "a/b/c", "alice/", "/net", "alice/net@v1", "alice/\x1b[31m", ""])

@@ -200,6 +200,19 @@ def test_an_address_that_leads_nowhere_is_one_line(address: str, complaint: str,
         pull(address)
 
 
+def test_a_ticket_of_a_web_server_is_copied_and_a_file_that_is_not_there_is_told_from_one_that_fails(
+    hub: Hub, cache: Path, ticket: Ticket
+) -> None:
+    address = f"{hub.endpoint}/alice/net/resolve/main"
+    assert load_ticket(address).fingerprint() == ticket.fingerprint()
+    assert {path.name for path in pull(address).folder.iterdir()} == NAMES | {"README.md"}
+    with pytest.raises(TicketError, match=r"net/resolve: config\.json is not there; an address leads to a folder with"):
+        pull(f"{hub.endpoint}/alice/net/resolve")
+    hub.faults.add(Fault("GET .*/results.json", "status", status=403))
+    with pytest.raises(DownloadError, match=r"the server forbids results\.json"):
+        pull(address)
+
+
 def test_a_login_in_an_address_is_not_repeated(cache: Path) -> None:
     with pytest.raises(DownloadError) as caught:
         pull("nosuch://me:secret@bucket/net")
@@ -235,6 +248,40 @@ def test_a_copy_that_would_be_damaged_leaves_the_older_one(ticket: Ticket, tmp_p
         pull(source, local_dir=copy)
     assert contents(copy) == before
     assert {path.name for path in tmp_path.iterdir()} == {"source", "copy"}
+
+
+@pytest.mark.parametrize("name", ["README.md", "results.json", "ticket.safetensors"])
+def test_a_copy_holds_nothing_that_a_link_leads_to(ticket: Ticket, tmp_path: Path, name: str) -> None:
+    source = save_ticket(ticket, tmp_path / "source", render_card(ticket))
+    (tmp_path / "thesis").write_bytes((source / name).read_bytes())
+    (source / name).unlink()
+    (source / name).symlink_to(tmp_path / "thesis")
+    with pytest.raises(TicketError, match=rf"{re.escape(name)} leads out of its folder"):
+        pull(source, local_dir=tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_trained_networks_are_copied_file_by_file_and_checked(ticket: Ticket, tmp_path: Path) -> None:
+    source = save_ticket(ticket, tmp_path / "source")
+    network = save_ticket(ticket, source / "trained" / "dense-standard-seed-0")
+    (network / "diary.txt").symlink_to(tmp_path / "thesis")
+    copied = pull(source, local_dir=tmp_path / "copy", models=True).folder
+    assert {path.name for path in (copied / "trained" / "dense-standard-seed-0").iterdir()} == NAMES
+    (network / "results.json").write_text("{} ")
+    with pytest.raises(TicketError, match=r"results\.json is not the file"):
+        pull(source, local_dir=tmp_path / "other", models=True)
+    shutil.move(source / "trained", tmp_path / "elsewhere")
+    (source / "trained").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(TicketError, match="leads out of"):
+        pull(source, local_dir=tmp_path / "other", models=True)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("ref", ["alice/net@../../thesis", "alice/net@", "alice/net@a b", "alice/net@" + "x" * 300])
+def test_a_revision_that_is_a_path_is_one_line(ref: str) -> None:
+    assert is_remote(ref)
+    with pytest.raises(DownloadError, match="is not a branch, tag or commit"):
+        pull(ref)
 
 
 # The Hub, over HTTP

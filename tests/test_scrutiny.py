@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from lottery_hub import scrutiny
 from lottery_hub.backbones import Backbone
@@ -17,12 +18,13 @@ from lottery_hub.cards import render_card
 from lottery_hub.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
 from lottery_hub.consistency import contradictions
 from lottery_hub.data import Dataset, Split
-from lottery_hub.errors import ConfigError, PublishError, TicketError
+from lottery_hub.errors import ConfigError, DataError, PublishError, TicketError
 from lottery_hub.finding import find
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.publishing import prepare, push_ticket
-from lottery_hub.scrutiny import look, look_at_folder
+from lottery_hub.scrutiny import images_of, look, look_at_folder
 from lottery_hub.storage.folder import load_ticket, save_backbone, save_ticket, trained_folders
+from lottery_hub.tickets import Ladder
 
 STANDARD = Recipe(epochs=1, batch_size=12, lr=0.02, augment="none", image_size=8)
 ATTACK = Attack(eps=0.03, step_size=0.02, steps=3)
@@ -136,6 +138,22 @@ def test_other_images_are_refused(data: Dataset, place: Path) -> None:
     other = replace(data, fingerprint="sha256:other")
     with pytest.raises(TicketError, match="holds other images than those of the records"):
         look_at_folder(place, ["checks"], other)
+
+
+@pytest.mark.parametrize("said", [{}, {"plan": True}], ids=["by the name of the data", "by the plan"])
+def test_records_cannot_name_a_folder(ladder: Ladder, tmp_path: Path, said: dict[str, bool]) -> None:
+    for split in ("train", "test"):
+        for label in ("a", "b"):
+            (tmp_path / "photos" / split / label).mkdir(parents=True)
+            for number in range(10):
+                Image.new("RGB", (8, 8)).save(tmp_path / "photos" / split / label / f"{number}.png")
+    folder = str(tmp_path / "photos")
+    named = {"name": "digits" if said else folder, "fraction": 1.0, "image_size": 8, "fingerprint": "sha256:0"}
+    records: dict[str, Any] = {"data": named} | ({"plan": {"data": {"dataset": folder}}} if said else {})
+    with pytest.raises(DataError, match="no dataset"):
+        images_of(ladder.ticket(1, records))
+    with pytest.raises(TicketError, match="holds other images than those of the records"):
+        images_of(ladder.ticket(1, records), folder)
 
 
 @pytest.mark.parametrize(

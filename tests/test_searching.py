@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from lottery_hub.errors import ConfigError
-from lottery_hub.searching import search_tickets
+from lottery_hub.searching import Found, SearchResult, search_tickets
 from tests.hub.faults import Fault
 from tests.hub.server import Hub
 from tests.hub.worker import Worker
@@ -132,6 +136,9 @@ def test_what_is_asked_for_is_found(worker: Worker, asked: dict[str, Any], expec
         {"model-index": "nonsense"},
         {"model-index": [{"name": "x", "results": [{"task": 1, "dataset": 2, "metrics": 3}]}]},
         {"lottery_hub": {"arch": "\x1b[31mred"}},
+        {"ignore_metadata_errors": True, "self": 1, "eval_results": 2, "model_name": []},
+        {"model-index": [{"name": "x", "results": [{"metrics": [{"name": ["RA"], "value": 1}, {"name": {}}, 7]}]}]},
+        {"model-index": [[]], "datasets": 7},
     ],
     ids=str,
 )
@@ -146,9 +153,69 @@ def test_a_strangers_card_hides_only_itself(hub: Hub, worker: Worker, metadata: 
     hub.store.delete("models/dave/odd")
 
 
+ROW = {"id": "erin/fine", "sha": "0123456789" * 4, "cardData": {"lottery_hub": {"sparsity": 0.5}}}
+BAD_ROWS: list[object] = [None, [], 7, "erin/net", {}, {"id": None}, {"id": ["erin/net"]}, {"id": "../../etc"}]
+BAD_ROWS += [{"id": "\x1b[31mred/net"}, {"id": "erin/" + "x" * 1000}, {"sha": "0" * 40}]
+ODD_ROWS: list[object] = [{"id": "erin/a", "cardData": 7, "model-index": "x", "sha": "../../x", "downloads": "many"}]
+ODD_ROWS += [{"id": "erin/b", "cardData": {"lottery_hub": {"sparsity": 10**400, "double_win": 1}}, "downloads": -1}]
+ODD_ROWS += [{"id": "erin/c", "cardData": {"model-index": [{"results": [{"metrics": [{"name": ["a"]}]}]}]}}]
+
+
+def answer(hub: Hub, value: object, **more: Any) -> None:
+    body = value if isinstance(value, bytes) else json.dumps(value).encode()
+    hub.faults.add(Fault("GET /api/models", "say", status=200, body=body, **more))
+
+
+def test_a_row_that_names_no_repository_is_skipped_and_counted(hub: Hub, tmp_path: Path) -> None:
+    for _ in range(3):
+        answer(hub, [*BAD_ROWS, ROW, *ODD_ROWS])
+    command = [sys.executable, "-c", "from lottery_hub.cli import main; main()", "search"]
+    told, shown, none = (
+        subprocess.run(
+            [*command, *more],
+            env=hub.environment(tmp_path / "home", COLUMNS="120"),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for more in (["--json"], [], ["--min-ra", "0.5"])
+    )
+    found = json.loads(told)
+    assert names(found["tickets"]) == ["erin/fine", "erin/a", "erin/b", "erin/c"]
+    assert found["tickets"][1]["commit"] is None
+    assert found["skipped"] == len(BAD_ROWS)
+    assert shown.splitlines()[-1] == "11 rows of the Hub's list could not be read and left out"
+    assert "erin/fine" in shown
+    assert none.splitlines() == ["no ticket on the Hub fits; ask for less", shown.splitlines()[-1]]
+
+
+def test_a_result_is_a_list_that_knows_what_was_skipped() -> None:
+    found = SearchResult([Found("a/b", None)], skipped=2)
+    assert (found, found.skipped, found[0].repo_id) == ([Found("a/b", None)], 2, "a/b")
+    assert (SearchResult(), SearchResult().skipped) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "value", [None, {}, 7, "text", [{}] * 1001, b"", b"<html>", b"[" * 100_000, b"\xff"], ids=lambda v: repr(v)[:20]
+)
+def test_what_is_no_list_is_one_line(hub: Hub, worker: Worker, value: object) -> None:
+    answer(hub, value)
+    got = worker(SEARCH)
+    assert got["error"].startswith("search: the Hub answered something else than what was asked for (")
+    assert got["kind"] == "DownloadError"
+
+
+def test_pages_that_do_not_end_are_left(hub: Hub, worker: Worker) -> None:
+    following = {"Link": f'<{hub.endpoint}/api/models?cursor=7>; rel="next"'}
+    answer(hub, [ROW], headers=following, times=9)
+    got = worker(SEARCH)
+    hub.faults.clear()
+    assert got["error"] == "search: the pages of the Hub's answer do not end; ask for less"
+
+
 @pytest.mark.parametrize(
     ("status", "complaint"),
-    [(403, "search: the Hub forbids this"), (503, "search: not done after 1 s; try again later")],
+    [(403, "search: the Hub forbids this"), (503, "search: the Hub answered 503; try again later")],
 )
 def test_a_hub_that_fails_is_one_line(hub: Hub, worker: Worker, status: int, complaint: str) -> None:
     hub.faults.add(Fault(match="GET /api/models", kind="status", status=status, times=9))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +34,19 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is anything of that name, a link that leads nowhere included."""
+    try:
+        return path.is_symlink() or path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def read_bytes(path: Path, limit: int) -> bytes:
     """Read a regular file of at most `limit` bytes that lies in its own folder.
 
-    A symlink may not lead out of the folder, except to the `blobs` of a Hub cache, which is made of such links.
+    A symlink is followed to the `blobs` of a Hub cache alone, which is made of such links: any other would show what
+    it leads to under a name that says something else.
 
     Raises:
         TicketError: names the file and the reason.
@@ -46,15 +57,41 @@ def read_bytes(path: Path, limit: int) -> bytes:
         caches = [path.parent.parent for path in (home, *home.parents) if path.parent.name == "snapshots"]
         if target.parent not in (home, *(cache / "blobs" for cache in caches)):
             raise TicketError(f"{printable(path)} leads out of its folder")
+        if path.is_symlink() and target.parent == home:
+            raise TicketError(f"{printable(path)} is a link; put the file itself in its place")
         if not target.is_file():
             raise TicketError(f"{printable(path)} is missing, or not a file")
-        with target.open("rb") as handle:
+        with _open_regular(target) as handle:
             data = handle.read(limit + 1)
     except (OSError, ValueError, RuntimeError) as problem:  # pathlib's word for links in a circle is RuntimeError
         raise TicketError(f"cannot read {printable(path)}: {printable(problem)}") from problem
     if len(data) > limit:
         raise TicketError(f"{printable(path)} is larger than {limit} bytes")
     return data
+
+
+# Somebody may put something else there meanwhile: a link is not followed, and a pipe not waited for.
+_OPEN = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    handle = os.fdopen(os.open(path, _OPEN), "rb")
+    if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+        handle.close()
+        raise OSError("it is not a file")
+    return handle
+
+
+def read_text(path: Path, limit: int) -> str:
+    """Read a text of at most `limit` bytes in UTF-8, see `read_bytes`.
+
+    Raises:
+        TicketError: names the file and the reason.
+    """
+    try:
+        return read_bytes(path, limit).decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise TicketError(f"{printable(path)} is not text in UTF-8") from problem
 
 
 def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:

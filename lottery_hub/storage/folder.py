@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lottery_hub import __version__
+from lottery_hub import __version__, names
 from lottery_hub.backbones import Backbone, layout
 from lottery_hub.config import MAX_SEEDS, REGIMES
 from lottery_hub.errors import TicketError, printable
@@ -32,6 +32,8 @@ from lottery_hub.tickets import Ladder, Ticket, level_at
 
 CONFIG, RESULTS, CARD, TRAINED = "config.json", "results.json", "README.md", "trained"
 MAX_CONFIG_BYTES = 2**20
+MAX_CARD_BYTES = 4 * 2**20
+MAX_PICTURE_BYTES = 16 * 2**20
 
 
 def save_ticket(
@@ -176,6 +178,16 @@ def read_about(folder: Path) -> BackboneManifest:
         raise TicketError(f"{printable(folder)}: {problem}") from problem
 
 
+def read_card(folder: Path) -> str | None:
+    """Return the card of a folder, or None where there is nothing of that name.
+
+    Raises:
+        TicketError: it is no file, leads out of the folder, is too large, or is not UTF-8.
+    """
+    path = folder / CARD
+    return files.read_text(path, MAX_CARD_BYTES) if path.is_symlink() or path.exists() else None
+
+
 def weights_path(folder: Path, about: BackboneManifest) -> Path:
     """Return where a folder's weights file is."""
     return folder / _weights_name(about.content)
@@ -192,9 +204,49 @@ def trained_places(seeds: int) -> list[str]:
 
 
 def trained_folders(folder: Path) -> dict[str, Path]:
-    """Return name → ticket folder of the trained networks that a ticket's folder holds."""
-    places = [folder / place for place in trained_places(MAX_SEEDS)]
-    return {place.name: place for place in places if files.is_file(place / CONFIG)}
+    """Return name → ticket folder of the trained networks that a ticket's folder holds.
+
+    Raises:
+        TicketError: one of them is a link that leads out of the folder.
+    """
+    there = [place for place in trained_places(MAX_SEEDS) if files.is_file(folder / place / CONFIG)]
+    return {Path(place).name: names.below(folder, place, TicketError) for place in there}
+
+
+def copy_files(source: Path, target: Path, *, card: bool, pictures: bool = False, trained: bool = False) -> None:
+    """Copy what makes a ticket, ladder or backbone to a folder, and check the copy whole.
+
+    Each file is read once, as a regular file of its folder and within its bound: what is in the copy is what was
+    checked, whatever becomes of the source.
+
+    Args:
+        source: where to read.
+        target: an empty folder.
+        card, pictures, trained: also README.md, the pictures beside it, and the trained networks, where they are.
+
+    Raises:
+        TicketError: names the file and the reason.
+    """
+    try:
+        _copy_files(source, target, card, pictures)
+    except OSError as problem:
+        raise TicketError(f"cannot copy {printable(source)}: {printable(problem.strerror or problem)}") from problem
+    check_folder(target)
+    for name, network in trained_folders(source).items() if trained else ():
+        (target / TRAINED / name).mkdir(parents=True)
+        copy_files(network, target / TRAINED / name, card=True)
+
+
+def _copy_files(source: Path, target: Path, card: bool, pictures: bool) -> None:
+    (target / CONFIG).write_bytes(files.read_bytes(source / CONFIG, MAX_CONFIG_BYTES))
+    about = read_about(target)
+    bounds = {weights_path(target, about).name: max_weights_bytes(about), RESULTS: files.MAX_JSON_BYTES}
+    if card and files.is_there(source / CARD):
+        bounds[CARD] = MAX_CARD_BYTES
+    if pictures:
+        bounds |= dict.fromkeys(sorted(path.name for path in source.glob("*.png")), MAX_PICTURE_BYTES)
+    for name, limit in bounds.items():
+        (target / name).write_bytes(files.read_bytes(source / name, limit))
 
 
 def max_weights_bytes(about: BackboneManifest) -> int:

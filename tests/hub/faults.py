@@ -24,6 +24,10 @@ KINDS = {
     "sibling": "list a file `name` besides those of the repository, as large and with the contents of the first",
     "drop": "close the connection without a word, and do nothing",
     "applied_then_drop": "do what was asked, then close the connection without a word",
+    "say": "answer `status` with `body` and `headers`, whatever was asked, and do nothing",
+    "amend": "do what was asked, and answer with `headers` and, where it is given, `body` in place of its own",
+    "endless": "answer with `headers`, and with `body` again and again until nobody listens",
+    "bomb": "answer with gzip of `body` and as many spaces as make it `size` bytes",
     "move_branch": "commit `files` to `branch` of the repository first, as somebody else might",
 }
 
@@ -35,6 +39,7 @@ class Fault:
     Attributes:
         match: searched in, not matched with, the whole "METHOD /path", which is percent-decoded and has no query.
         status, retry_after, code: of the answer to kind "status": its Retry-After and X-Error-Code, if any.
+        body, headers, size: of an answer that no Hub would give.
         name: what the answer names instead of what it should: an attacker's path, for instance.
     """
 
@@ -44,8 +49,11 @@ class Fault:
     skip: int = 0
     seconds: float = 0.0
     status: int = 500
-    retry_after: int | None = None
+    retry_after: int | str | None = None
     code: str = ""
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    size: int = 0
     name: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
     branch: str = "main"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import hmac
 import itertools
@@ -35,6 +36,8 @@ class Hub:
         tokens: each token and the user it belongs to.
         requests: "METHOD /path", percent-decoded and without the query, counted.
         page_size: the most that a page of any list holds.
+        authorized: "METHOD /path" of the requests that came with an Authorization, counted.
+        poured: bytes of endless answers that somebody took.
     """
 
     def __init__(self, folder: Path, page_size: int = 1000, port: int = 0) -> None:
@@ -42,6 +45,8 @@ class Hub:
         self.faults = Faults()
         self.tokens = {f"hf_{user}LoopbackToken": user for user in ("alice", "bob")}
         self.requests: Counter[str] = Counter()
+        self.authorized: Counter[str] = Counter()
+        self.poured = 0
         self.page_size = page_size
         self.closing = threading.Event()
         self._port = port
@@ -77,9 +82,11 @@ class Hub:
         """Return what makes the address of an upload unguessable; it outlives a restart."""
         return hmac.new(b"loopback", f"{key} {oid}".encode(), hashlib.sha256).hexdigest()[:32]
 
-    def count(self, request: str) -> None:
+    def count(self, request: str, authorized: bool) -> None:
         with self._guard:
             self.requests[request] += 1
+            if authorized:
+                self.authorized[request] += 1
 
     def answer(self, request: Request, authorization: str) -> Answer:
         """Do what a request asks."""
@@ -143,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.server.hub
         split = urllib.parse.urlsplit(self.path)
         line = f"{self.command} {urllib.parse.unquote(split.path)}"
-        hub.count(line)
+        hub.count(line, "Authorization" in self.headers)
         fault = hub.faults.take(line)
         headers = {name.lower(): value for name, value in self.headers.items()}
         query = urllib.parse.parse_qs(split.query, keep_blank_values=True)
@@ -160,6 +167,14 @@ class _Handler(BaseHTTPRequestHandler):
             hub.store.commit(key, fault.files, fault.branch, "Somebody else was here", author="somebody")
         if fault and kind == "status":
             answer = _failing(fault)
+        elif fault and kind == "say":
+            answer = Answer(fault.status, fault.body, fault.headers)
+        elif fault and kind == "endless":
+            self._go_on(fault)
+            return
+        elif fault and kind == "bomb":
+            packed = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+            answer = Answer(200, gzip.compress(fault.body + b" " * (fault.size - len(fault.body))), packed)
         else:
             answer = hub.answer(request, headers.get("authorization", ""))
         if kind == "applied_then_drop":
@@ -197,6 +212,17 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.wfile.write(body)
 
+    def _go_on(self, fault: Fault) -> None:
+        self.send_response(200)
+        for name, value in {"Connection": "close", **fault.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = True
+        with suppress(OSError):
+            while self.command != "HEAD" and not self.server.hub.closing.is_set():
+                self.wfile.write(fault.body)
+                self.server.hub.poured += len(fault.body)
+
     def _trickle(self, body: bytes, seconds: float) -> None:
         count = max(1, min(len(body), math.ceil(seconds / 0.1)))
         step = math.ceil(len(body) / count)
@@ -230,6 +256,8 @@ def _failing(fault: Fault) -> Answer:
 
 def _spoiled(answer: Answer, fault: Fault) -> Answer:
     body, headers = answer.body, dict(answer.headers)
+    if fault.kind == "amend":
+        body, headers = fault.body or body, headers | fault.headers
     if fault.kind == "flip" and body:
         middle = len(body) // 2
         body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
