@@ -12,7 +12,7 @@ import typer
 from lottery_hub import __version__
 from lottery_hub.errors import LotteryHubError, printable
 
-from . import backbones, export, find, hub, make, show, use, verify
+from . import backbones, export, find, hub, make, show, terminal, use, verify
 
 app = typer.Typer(
     help="Find, keep and share double-win lottery tickets: sparse, accurate and robust subnetworks of timm ResNets.",
@@ -54,6 +54,7 @@ def _options(
 
 def main() -> None:
     """Run the command line: exit code 1 with one line for an error, 2 for wrong usage."""
+    terminal.never_fail()
     try:
         app()
     except LotteryHubError as problem:

@@ -168,6 +168,9 @@ class Progress:
         if kind == "ladder":
             source, method = printable(record["source"]), record["method"]
             self._say(f"ladder: {source}, {method}, {record['levels']} levels")
+        elif kind == "data":
+            for note in record["notes"]:
+                self.console.print(f"note: {printable(note, 1000)}", highlight=False, markup=False, soft_wrap=True)
         elif kind == "dense":
             self.dense = record
             self._say(f"dense: {_figures(record)}")

@@ -71,7 +71,8 @@ def find_command(
     from lottery_hub.config import DataPlan, FindPlan, parse_number
     from lottery_hub.data import load_planned
     from lottery_hub.finding import find
-    from lottery_hub.presets import paper_transfer, quick_transfer
+    from lottery_hub.opening import dataset_name
+    from lottery_hub.presets import paper_transfer, quick_transfer, stored_size
     from lottery_hub.sources import load_backbone
 
     from .display import Progress, fractions_table
@@ -82,7 +83,12 @@ def find_command(
     backbone = load_backbone(pretrain, arch)
     drawn = draw_plan(backbone.kind, source, method or "imp", preset, exact)
     radius = parse_number(eps) if eps else None
-    data_plans = [DataPlan.parse({"dataset": dataset, "fraction": share}) for share in fraction or [1.0]]
+    shown = paper_transfer(dataset, exact).standard if preset == "paper" else None
+    stored = stored_size(dataset_name(dataset), shown) if shown else None
+    data_plans = [
+        DataPlan.parse({"dataset": dataset, "fraction": share}).changed(image_size=stored)
+        for share in fraction or [1.0]
+    ]
     asked: dict[Look, bool] = {"checks": checks, "corruptions": corruptions, "unseen": unseen}
     looks = [name for name, wanted in asked.items() if wanted]
     summaries = []

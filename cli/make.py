@@ -53,6 +53,7 @@ def pretrain_command(
     directory = output or Path("runs") / f"{plan.arch}-{plan.kind}"
     run_settings = {"task": "pretrain", "plan": plan.record(), "data": data.fingerprint}
     with open_run(directory, run_settings) as run, Progress() as progress:
+        options.tell_notes(data.notes)
 
         def work(folder: Path) -> dict[str, object]:
             backbone = pretrain(
@@ -114,6 +115,7 @@ def draw_command(
         "data": data.fingerprint if data else None,
     }
     with open_run(directory, run_settings) as run, Progress() as progress:
+        options.tell_notes(data.notes if data else ())
         ladder = draw(backbone, plan, data=data, run=run, device=chosen, report=progress.report)
         folder = save_ladder(ladder, directory / "ladder")
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,6 +37,10 @@ Sparsity = Annotated[float | None, typer.Option(help="Which level of a ladder, i
 DatasetRef = Annotated[
     str,
     typer.Option(help="digits, cifar10, cifar100, svhn, mnist, tiny-imagenet, a Hub id, or a folder."),
+]
+RecordedDataset = Annotated[
+    str | None,
+    typer.Option(help="As for find; unless given, the dataset that the network's records name.", show_default=False),
 ]
 Fraction = Annotated[float, typer.Option(help="Share of the training images, stratified and nested.")]
 Output = Annotated[
@@ -78,7 +83,16 @@ def batches(size: str, *recipes: str) -> list[str]:
     return [f"{recipe}batch_size={size}" for recipe in recipes]
 
 
+def tell_notes(notes: Iterable[str]) -> None:
+    """Say on stderr how images were made to fit, and which files were left out."""
+    from lottery_hub.errors import printable
+
+    for note in notes:
+        print(f"note: {printable(note, 1000)}", file=sys.stderr)
+
+
 def emit(value: dict[str, Any]) -> None:
-    """Print one JSON object on stdout."""
-    json.dump(value, sys.stdout, ensure_ascii=False, allow_nan=False)
+    """Print one JSON object on stdout, in escapes where its encoding has not all letters."""
+    everything = sys.stdout.encoding.lower().startswith("utf")
+    json.dump(value, sys.stdout, ensure_ascii=not everything, allow_nan=False)
     sys.stdout.write("\n")

@@ -27,10 +27,9 @@ def finetune_command(
 ) -> None:
     """Fine-tune a ticket on a dataset behind a fresh head, and write the trained ticket."""
     from lottery_hub.cards import render_card
-    from lottery_hub.config import DataPlan
-    from lottery_hub.data import load_planned
-    from lottery_hub.presets import paper_transfer, quick_transfer
+    from lottery_hub.presets import paper_transfer, quick_transfer, stored_size
     from lottery_hub.pulling import load_ticket
+    from lottery_hub.recorded import load_for, seen_size
     from lottery_hub.runs import CHECKPOINT, open_run
     from lottery_hub.storage.folder import save_ticket
     from lottery_hub.transferring import transfer
@@ -39,10 +38,15 @@ def finetune_command(
 
     chosen, exact = options.choose(device, precision)
     start = load_ticket(ticket, sparsity)
-    data = load_planned(DataPlan.parse({"dataset": dataset, "fraction": fraction}))
+    data = load_for(start.records, dataset, fraction=fraction)
+    seen = seen_size(start.records) if preset == "quick" else None  # what was trained at 64 pixels goes on at 64
+    sizes = [f"{each}.image_size={seen}" for each in ("standard", "adversarial")] if seen else []
     plan = (
         quick_transfer(data.name, len(data.train), exact) if preset == "quick" else paper_transfer(data.name, exact)
-    ).with_settings([*options.batches(batch_size, "standard.", "adversarial."), *(settings or [])])
+    ).with_settings([*sizes, *options.batches(batch_size, "standard.", "adversarial."), *(settings or [])])
+    stored = stored_size(data.name, plan.recipe(regime))
+    if stored != data.train.images.shape[-1]:
+        data = load_for(start.records, dataset, fraction=fraction, image_size=stored)
     directory = output or Path("runs") / f"finetune-{start.arch}-{data.name.replace('/', '-')}-{regime}-seed-{seed}"
     run_settings = {
         "task": "finetune",
@@ -53,6 +57,7 @@ def finetune_command(
         "seed": seed,
     }
     with open_run(directory, run_settings) as run, Progress() as progress:
+        options.tell_notes(data.notes)
 
         def work(folder: Path) -> dict[str, Any]:
             done = transfer(
@@ -81,7 +86,7 @@ def finetune_command(
 
 def evaluate_command(
     ref: options.Ref,
-    dataset: options.DatasetRef = "digits",
+    dataset: options.RecordedDataset = None,
     sparsity: options.Sparsity = None,
     attack: Annotated[
         str,
@@ -113,12 +118,13 @@ def evaluate_command(
     from rich.console import Console
 
     from lottery_hub.config import parse_number
-    from lottery_hub.data import load_dataset, sample
+    from lottery_hub.data import sample
     from lottery_hub.errors import ConfigError, TicketError
     from lottery_hub.evaluation import evaluate
     from lottery_hub.masking import check_masking
     from lottery_hub.presets import habits, named_attack
     from lottery_hub.pulling import pull
+    from lottery_hub.recorded import load_for, seen_size
     from lottery_hub.storage.folder import load_backbone_folder, load_ticket, read_about
     from lottery_hub.unseen import measure_corruptions, measure_unseen
 
@@ -130,24 +136,25 @@ def evaluate_command(
         example = {"l2": "0.5", "l1": "12"}[norm]
         raise ConfigError(f"a dataset's default radius is for Linf; give one with --eps, e.g. --eps {example}")
     chosen, _ = options.choose(device, "float32")
-    data = load_dataset(dataset)
-    image_size = 32
     folder = pull(ref).folder
     if read_about(folder).content == "ticket" or sparsity is not None:
         ticket = load_ticket(folder, sparsity)
-        model = ticket.to_normalised()
-        # A fine-tuned ticket is measured at the size it was trained at.
-        image_size = ticket.records.get("recipe", {}).get("image_size", image_size)
+        model, records = ticket.to_normalised(), ticket.records
     else:
-        model = load_backbone_folder(folder).model()
+        backbone = load_backbone_folder(folder)
+        model, records = backbone.model(), backbone.records
+    data = load_for(records, dataset)
+    # Measured as it was trained: at the size it was shown, on images stored at the size its records name.
+    image_size = seen_size(records) or data.test.images.shape[-1]
     classes = len(model.network.get_parameter("fc.weight"))
     if classes != len(data.classes):
         raise TicketError(
             f"its head has {classes} classes and {data.name} has {len(data.classes)}; "
-            f"fine-tune it first: lottery-hub finetune {ref} --dataset {dataset}"
+            f"fine-tune it first: lottery-hub finetune {ref} --dataset {dataset or data.name}"
         )
     radius = parse_number(eps) if eps else habits(data.name).eps
     test_attack = named_attack(attack, radius, norm, restarts)
+    options.tell_notes(data.notes)
     split = data.test if samples is None else sample(data.test, samples, seed)
     accuracy = evaluate(model.to(chosen), split, attack=test_attack, image_size=image_size, seed=seed, device=chosen)
     shown = test_attack.describe() if test_attack else None
@@ -156,7 +163,14 @@ def evaluate_command(
     corrupted = measure_corruptions({"": model}, split, **how)[""] if corruptions else None
     others = measure_unseen({"": model}, split, **how)[""] if unseen else []
     if as_json:
-        told = {"dataset": data.name, "attack": shown, "seed": seed, "of": len(data.test), **accuracy.record()}
+        told = {
+            "dataset": data.name,
+            "notes": list(data.notes),
+            "attack": shown,
+            "seed": seed,
+            "of": len(data.test),
+            **accuracy.record(),
+        }
         told |= {"checks": [check.record() for check in checked]} if checks else {}
         told |= {"corruptions": corrupted} if corruptions else {}
         told |= {"unseen": others} if unseen else {}

@@ -18,6 +18,7 @@ _HOME = {
     "LotteryHubError": "errors",
     "PublishError": "errors",
     "TicketError": "errors",
+    "Normalised": "backbones",
     "load_backbone": "sources",
     "load_dataset": "data",
     "perturb": "attacks",
@@ -41,6 +42,7 @@ __all__ = [
     "DownloadError",
     "Ladder",
     "LotteryHubError",
+    "Normalised",
     "PublishError",
     "Recipe",
     "Seeds",
@@ -65,6 +67,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from lottery_hub.attacks import perturb
+    from lottery_hub.backbones import Normalised
     from lottery_hub.config import Attack, Recipe, Seeds
     from lottery_hub.data import load_dataset
     from lottery_hub.drawing import draw

@@ -33,7 +33,8 @@ def perturb(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, ge
         not project, within (1 + noise) * eps. With restarts, each image is the one of highest loss. The strong
         attacks return an image that withstood as it was.
 
-    Source: Goodfellow et al. 2015 (FGSM), Madry et al. 2018 (PGD), de Jorge et al. 2022 (N-FGSM).
+    Source: Goodfellow et al. 2015 (FGSM), Madry et al. 2018 (PGD), de Jorge et al. 2022 (N-FGSM). The start of
+    N-FGSM is as the paper's algorithm has it; its authors' code also clamps the start to [0,1], ours the result only.
     """
     if attack.eps == 0:
         return images.clone()

@@ -13,8 +13,8 @@ from typing import Any
 from lottery_hub import names, presets
 from lottery_hub.config import LOOKS, REGIMES, parse_number, pixel_units
 from lottery_hub.corruptions import CORRUPTIONS
-from lottery_hub.data import NAMED
 from lottery_hub.errors import printable
+from lottery_hub.opening import NAMED
 from lottery_hub.rendering import (
     Safe,
     boolean,

@@ -37,6 +37,16 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as problem:
+            raise ConfigError(_first_problem(type(self).__name__, problem)) from problem
+
+    # By this mark pydantic knows that validating a setting inside another need not come through here, where the
+    # error would lose its place.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     def changed(self, **updates: Any) -> Self:
         """Return a validated copy with some fields replaced; `None` leaves a field as it is.
 

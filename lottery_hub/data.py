@@ -10,60 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from lottery_hub import downloads, names
 from lottery_hub.config import DataPlan
-from lottery_hub.decoding import SPLIT_WORDS, Source, Tally, decode, find_parquet, open_folder, open_parquet
+from lottery_hub.decoding import Ints, Source, Tally, decode
 from lottery_hub.errors import DataError, printable
-from lottery_hub.pasted import pasted
-
-Ints = npt.NDArray[np.int64]
+from lottery_hub.opening import Opened, open_dataset
 
 TEST_SHARE = 0.2  # of the training images, where a dataset has no test split of its own
-
-
-@dataclass(frozen=True)
-class Named:
-    """A dataset known by a short name: where it is on the Hub and what its columns are called.
-
-    Attributes:
-        hub_id: dataset repository, "org/name".
-        config: the repository's folder that holds this set.
-        image: column of encoded images.
-        label: column of integer labels.
-        train: file-name prefix of the split that is trained on.
-        test: file-name prefix of the split that is tested on.
-        revision: pinned commit; None resolves the newest one at load, which is then reported.
-    """
-
-    hub_id: str
-    config: str
-    image: str
-    label: str
-    train: str = "train"
-    test: str = "test"
-    revision: str | None = None
-
-    @property
-    def patterns(self) -> tuple[str, str]:
-        """The files to fetch, one pattern a split."""
-        return f"{self.config}/{self.train}-*.parquet", f"{self.config}/{self.test}-*.parquet"
-
-
-NAMED: dict[str, Named] = {
-    "cifar10": Named("uoft-cs/cifar10", "plain_text", "img", "label"),
-    "cifar100": Named("uoft-cs/cifar100", "cifar100", "img", "fine_label"),
-    "svhn": Named("ufldl-stanford/svhn", "cropped_digits", "image", "label"),
-    "mnist": Named("ylecun/mnist", "mnist", "image", "label"),
-    # The labels of its real test images were never published: the valid split is what everybody tests on.
-    "tiny-imagenet": Named("zh-plus/tiny-imagenet", "data", "image", "label", test="valid"),
-}
-NAMES = ("digits", *NAMED)
 
 
 @dataclass(frozen=True)
@@ -77,6 +33,21 @@ class Split:
 
     images: torch.Tensor
     labels: torch.Tensor
+
+    def __post_init__(self) -> None:
+        """Raise DataError where the tensors are of another kind: they would give a wrong figure, and no error."""
+        shape = tuple(self.images.shape)
+        if len(shape) != 4 or shape[1] != 3:
+            hint = "; turn them with images.permute(0, 3, 1, 2)" if len(shape) == 4 and shape[3] == 3 else ""
+            raise DataError(f"images have shape {shape}, not [n, 3, height, width]{hint}")
+        if self.images.dtype != torch.uint8:
+            hint = "; images in [0,1] become that by (images * 255).round().to(torch.uint8)"
+            raise DataError(f"images are {self.images.dtype}, not uint8 from 0 to 255{hint}")
+        if self.labels.dtype != torch.int64 or self.labels.dim() != 1 or len(self.labels) != shape[0]:
+            given = f"{self.labels.dtype} of shape {tuple(self.labels.shape)}"
+            raise DataError(f"labels are {given}, not int64, one for each of {shape[0]} images")
+        if len(self.labels) and int(self.labels.min()) < 0:
+            raise DataError(f"a label is {int(self.labels.min())}; classes are numbered from 0")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -92,6 +63,8 @@ class Dataset:
         fingerprint: "sha256:..." over shapes, pixels and labels of the splits as delivered.
         classes: class names by label.
         fraction: share of the training images that was kept, in (0, 1].
+        validation_share: of the training images, held out; it decides with `split_seed` which images are where.
+        split_seed: see `load_dataset`.
         train: what to train on.
         validation: what to choose checkpoints and settings on.
         test: what to report on.
@@ -107,6 +80,8 @@ class Dataset:
     validation: Split
     test: Split
     notes: tuple[str, ...]
+    validation_share: float = 0.1
+    split_seed: int = 0
 
     def describe(self) -> dict[str, object]:
         """Return the provenance that goes into records and cards, ready for JSON."""
@@ -120,29 +95,10 @@ class Dataset:
             "validation": len(self.validation),
             "test": len(self.test),
             "classes": len(self.classes),
+            "validation_share": self.validation_share,
+            "split_seed": self.split_seed,
             "notes": list(self.notes),
         }
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """How a folder of parquet was asked for: `shown` in messages, `config` where one of several was named."""
-
-    name: str
-    shown: str
-    revision: str | None = None
-    config: str | None = None
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """A dataset whose labels are read and whose images are not: what every kind of reference comes down to."""
-
-    name: str
-    revision: str | None
-    train: Source
-    test: Source | None
-    notes: tuple[str, ...] = ()
 
 
 def load_dataset(
@@ -159,7 +115,7 @@ def load_dataset(
 
     Args:
         ref: a folder, which goes first: parquet files in the Hub's layout, or images as `train/<class>/*` and
-            `test/<class>/*`, or as `<class>/*`; else one of `NAMES`; else a dataset id on the Hub, "org/name",
+            `test/<class>/*`, or as `<class>/*`; else one of `opening.NAMES`; else a dataset id on the Hub, "org/name",
             or "org/name/config" where it has several.
         image_size: height and width in pixels; larger or smaller images are resized, others are untouched.
         fraction: share of each class's training images to keep, in (0, 1]; validation and test stay whole.
@@ -173,7 +129,7 @@ def load_dataset(
         DownloadError: the Hub did not deliver the files.
     """
     _check_settings(image_size, fraction, validation, split_seed)
-    opened = _open(ref, revision, local)
+    opened = open_dataset(ref, revision, local=local)
     classes = _class_names(opened)
     notes = list(opened.notes)
 
@@ -205,6 +161,8 @@ def load_dataset(
         validation=held_out,
         test=test,
         notes=(*notes, *tally.notes()),
+        validation_share=float(validation),
+        split_seed=split_seed,
     )
 
 
@@ -246,124 +204,7 @@ def _check_settings(image_size: int, fraction: float, validation: float, split_s
         raise DataError(f"split_seed must be 0 or more, not {split_seed}")
 
 
-def _open(ref: str, revision: str | None, local: bool) -> _Opened:
-    try:
-        is_folder = local and bool(ref) and Path(ref).is_dir()
-    except (OSError, ValueError):  # too long, or a null character
-        is_folder = False
-    if revision is not None and (is_folder or ref == "digits"):
-        raise DataError(f"{printable(ref)} has no revisions: only datasets of the Hub do")
-    if is_folder:
-        try:
-            return _open_folder(Path(ref).resolve())
-        except OSError as e:
-            raise DataError(f"cannot read {printable(ref)} ({printable(e.strerror or e)})") from e
-    if ref == "digits":
-        return _open_digits()
-    if page := pasted(ref, "dataset", DataError):
-        ref, revision = page.repo_id, revision or page.revision
-    for name, row in NAMED.items():
-        if ref in (name, row.hub_id):
-            return _open_named(name, row, revision)
-    if names.fits(names.dataset_id, ref):
-        org, name, *configs = ref.split("/")
-        hub_id, config = f"{org}/{name}", configs[0] if configs else None
-        pattern = f"{config}/*.parquet" if config else "*.parquet"
-        folder, sha = downloads.fetch_snapshot(hub_id, repo_type="dataset", revision=revision, patterns=[pattern])
-        return _open_parquet_folder(folder, _Reference(ref, hub_id, sha, config))
-    known = ", ".join(NAMES)
-    raise DataError(f"no dataset {printable(ref)!r}: give one of {known}, a Hub id (org/name) or a folder that exists")
-
-
-def _open_digits() -> _Opened:
-    """Return scikit-learn's 1,797 handwritten digits, 8 x 8 in 17 grey levels."""
-    from sklearn.datasets import load_digits
-
-    bundled = load_digits()
-    grey = np.rint(bundled.images * (255 / 16)).astype(np.uint8)
-    source = Source(
-        bundled.target.astype(np.int64),
-        tuple(str(i) for i in range(10)),
-        lambda rows: ((f"digits row {row}", grey[row]) for row in rows),
-    )
-    return _Opened("digits", None, source, None)
-
-
-def _open_named(name: str, row: Named, revision: str | None) -> _Opened:
-    folder, sha = downloads.fetch_snapshot(
-        row.hub_id, repo_type="dataset", revision=revision or row.revision, patterns=row.patterns
-    )
-    return _open_parquet_folder(folder, _Reference(name, row.hub_id, sha), row)
-
-
-def _open_folder(folder: Path) -> _Opened:
-    if any(folder.rglob("*.parquet")):
-        for name, row in NAMED.items():
-            if folder.parts[-2:] == tuple(row.hub_id.split("/")):
-                return _open_parquet_folder(folder, _Reference(name, row.hub_id), row)
-        return _open_parquet_folder(folder, _Reference(folder.name, folder.name))
-    return _open_image_folder(folder)
-
-
-def _open_parquet_folder(folder: Path, opened_as: _Reference, row: Named | None = None) -> _Opened:
-    """Open a folder in the Hub's layout; `row` tells the columns and, where there are several sets, which."""
-    configs = find_parquet(folder, opened_as.shown)
-    config = row.config if row else opened_as.config
-    if len(configs) > 1 and config not in configs:
-        here = opened_as.shown
-        choices = ", ".join(printable(here if found == "." else f"{here}/{found}") for found in sorted(configs))
-        raise DataError(f"{printable(here)} holds several datasets; give one of {choices}")
-    splits = configs.get(config or "") or next(iter(configs.values()))
-    image, label = (row.image, row.label) if row else (None, None)
-    test, notes = _choose_test(set(splits))
-    return _Opened(
-        opened_as.name,
-        opened_as.revision,
-        open_parquet(splits["train"], image, label),
-        open_parquet(splits[test], image, label) if test else None,
-        notes,
-    )
-
-
-def _open_image_folder(folder: Path) -> _Opened:
-    """Open `train/<class>/*` with `test/` or `val/` beside it, or `<class>/*`."""
-    inside = _folders(folder)
-    splits = {SPLIT_WORDS[d.lower()]: folder / d for d in inside if d.lower() in SPLIT_WORDS}
-    if "train" not in splits:
-        if not inside:
-            raise DataError(
-                f"{printable(folder.name)} holds neither parquet files nor class folders; expected "
-                "train-*.parquet, train/<class>/*.png or <class>/*.png"
-            )
-        return _Opened(folder.name, None, open_folder(inside, folder), None)
-    classes = _folders(splits["train"])
-    if not classes:
-        raise DataError(f"{printable(folder.name)}/train has no class folders; expected train/<class>/*.png")
-    test, notes = _choose_test(set(splits))
-    if test and (difference := sorted(set(classes) ^ set(_folders(splits[test])))):
-        raise DataError(
-            f"{printable(folder.name)}: class {printable(difference[0])} is in only one of train and "
-            f"{printable(splits[test].name)}; both need the same class folders"
-        )
-    train_source = open_folder(classes, splits["train"])
-    return _Opened(folder.name, None, train_source, open_folder(classes, splits[test]) if test else None, notes)
-
-
-def _folders(folder: Path) -> list[str]:
-    return sorted(d.name for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
-
-
-def _choose_test(splits: set[str]) -> tuple[str | None, tuple[str, ...]]:
-    """Return which split is tested on, None to carve one, and what to report about it."""
-    if "test" in splits:
-        unused = "the dataset's own validation split is not used: validation is carved from train"
-        return "test", (unused,) if "valid" in splits else ()
-    if "valid" in splits:
-        return "valid", ("no test split: the dataset's validation split serves as test",)
-    return None, ()
-
-
-def _class_names(opened: _Opened) -> tuple[str, ...]:
+def _class_names(opened: Opened) -> tuple[str, ...]:
     """Return the class names, after checking that every class can be learned."""
     train, test = opened.train, opened.test
     name = printable(opened.name)

@@ -1,49 +1,52 @@
-"""From files to pixels: parquet files and image folders become uint8 arrays of one size.
+"""From encoded images to pixels: pictures of many formats and sizes become uint8 arrays of one.
 
 A `Source` is one split before decoding: its labels are known, its images are still encoded. Splits and
 fractions are decided on labels alone, so only the images that are delivered are ever decoded.
-
-Parquet is read by pyarrow itself rather than through the `datasets` library: that library copies what it
-reads into a cache of its own, and this needs none, works on read-only folders, and runs nothing found in them.
-Only the schema, with its class names, is read by `datasets`, which wrote it.
 """
 
 from __future__ import annotations
 
+import functools
 import io
-import re
 import struct
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from lottery_hub.errors import DataError, printable
+from lottery_hub.errors import DataError, first_line
+from lottery_hub.pointers import POINTER_ADVICE, is_pointer, is_pointer_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    Ints = npt.NDArray[np.int64]
-    Pixels = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int64]
+Pixels = npt.NDArray[np.uint8]
+Encoded = tuple[str, bytes | Path | Pixels]  # where an image is, for messages, and what holds it
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"})
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "val": "valid",
-    "valid": "valid",
-    "validation": "valid",
+# The formats that are read, and how their files' names end. Pillow would also start Ghostscript for an EPS file; a
+# dataset has no business doing that.
+_FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "MPO": (".mpo",),  # what many phones write under the name of a JPEG
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif", ".avifs"),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "TGA": (".tga",),
+    "QOI": (".qoi",),
 }
-# Pillow would also start Ghostscript for an EPS file; a dataset has no business doing that.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 _SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
-_BATCH_ROWS = 512
 
 
 class Tally:
@@ -73,11 +76,13 @@ class Source:
         classes: class names by label, or None where the files do not say.
         encoded: given ascending row numbers, yields for each a phrase that locates the image ("train.parquet
             row 3") and the image: file contents, a file's path, or 2-d uint8 grey levels.
+        unused: the files among them that are no images, by their paths.
     """
 
     labels: Ints
     classes: tuple[str, ...] | None
-    encoded: Callable[[Ints], Iterator[tuple[str, bytes | Path | Pixels]]]
+    encoded: Callable[[Ints], Iterator[Encoded]]
+    unused: tuple[str, ...] = ()
 
 
 def decode(source: Source, rows: Ints, size: int, tally: Tally) -> Pixels:
@@ -102,29 +107,96 @@ def decode(source: Source, rows: Ints, size: int, tally: Tally) -> Pixels:
 
 
 def _decode_one(encoded: bytes | Path | Pixels, size: int, tally: Tally, where: str) -> Pixels:
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         if isinstance(encoded, np.ndarray):
             image: Image.Image = Image.fromarray(encoded)
         else:
-            image = Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, formats=_FORMATS)
+            image = Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, formats=_readable())
         with image:  # closes the file, which ends lazy loading: the pixels are taken inside
-            upright = ImageOps.exif_transpose(image) if "exif" in image.info else image  # photos may lie on a side
+            upright = _upright(image, tally)
             return np.asarray(_square(_rgb(upright, tally, where), size, tally)).transpose(2, 0, 1)
-    except (
-        OSError,  # includes Pillow's UnidentifiedImageError and truncated files
-        SyntaxError,  # Pillow's word for a broken chunk
-        ValueError,
-        EOFError,
-        IndexError,
-        KeyError,
-        TypeError,
-        struct.error,
-        zlib.error,
-        Image.DecompressionBombError,
-    ) as e:
-        raise DataError(f"{where} is not a readable image ({printable(e)}); repair or remove it") from e
+    except DataError:
+        raise
+    except Exception as e:  # a dozen foreign parsers, each with exceptions of its own over damaged bytes
+        if (
+            is_pointer_file(encoded)
+            if isinstance(encoded, Path)
+            else isinstance(encoded, bytes) and is_pointer(encoded)
+        ):
+            raise DataError(f"{where} {POINTER_ADVICE}") from e
+        raise DataError(f"{where} is not a readable image ({first_line(e)}); repair or remove it") from e
+
+
+def _is_pointer(encoded: bytes | Path | Pixels) -> bool:
+    if isinstance(encoded, Path):
+        return is_pointer_file(encoded)
+    return isinstance(encoded, bytes) and is_pointer(encoded)
+
+
+@functools.cache
+def _readable() -> tuple[str, ...]:
+    """Return the formats that this Pillow was built with."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+# What each orientation of the EXIF standard takes to stand upright, by Pillow's names.
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+
+def _upright(image: Image, tally: Tally) -> Image:
+    """Turn a photo that lies on a side, as its metadata says; of damaged metadata nothing is believed."""
+    from PIL import Image as Pillow
+
+    exif = image.info.get("exif")
+    if not isinstance(exif, bytes):
+        return image
+    orientation = _orientation(exif)
+    if orientation is None:
+        tally.add("{images} with damaged metadata: metadata ignored")
+    turn = _TURNS.get(orientation or 1)
+    return image.transpose(Pillow.Transpose[turn]) if turn else image
+
+
+_ORIENTATION = 0x0112
+_INTEGERS = {1: "B", 3: "H", 4: "I"}  # TIFF's numbers of the types that cameras write it in
+
+
+def _orientation(exif: bytes) -> int | None:
+    """Return the orientation, 1 to 8, that EXIF bytes name; 1 where they name none, None where they are damaged.
+
+    Pillow reads all of it, and refuses a picture over any tag that is odd. Nothing but this one matters here.
+    """
+    while exif.startswith(b"Exif\0\0"):  # some programs write the header twice
+        exif = exif[6:]
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return None
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", exif, 4)
+        (entries,) = struct.unpack_from(f"{order}H", exif, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
+            tag, kind, count = struct.unpack_from(f"{order}HHI", exif, entry)
+            if tag == _ORIENTATION:
+                if count != 1 or kind not in _INTEGERS:
+                    return None
+                (value,) = struct.unpack_from(order + _INTEGERS[kind], exif, entry + 8)
+                return value if 1 <= value <= 8 else None
+    except struct.error:
+        return None
+    return 1
 
 
 def _rgb(image: Image, tally: Tally, where: str) -> Image:
@@ -167,215 +239,3 @@ def _square(image: Image, size: int, tally: Tally) -> Image:
     )
     # The same as resizing the shorter side and cropping, without the huge intermediate of a 1 x 100000 image.
     return image.resize((size, size), Pillow.Resampling.BILINEAR, box=(left, top, left + side, top + side))
-
-
-def open_folder(classes: Sequence[str], root: Path) -> Source:
-    """Open `root/<class>/*`, one folder a class.
-
-    Args:
-        classes: folder names in label order.
-        root: the folder that holds them.
-
-    Raises:
-        DataError: a class has no image.
-    """
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = sorted(f for f in (root / name).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-        files += [f for f in found if not f.name.startswith(".")]
-        labels += [label] * (len(files) - len(labels))
-        if not labels or labels[-1] != label:
-            raise DataError(f"empty class: {printable(root.name)}/{printable(name)} has no image file")
-
-    def encoded(rows: Ints) -> Iterator[tuple[str, bytes | Path | Pixels]]:
-        for row in rows:
-            file = files[row]
-            yield printable(file.relative_to(root.parent)), file
-
-    return Source(np.array(labels, dtype=np.int64), tuple(classes), encoded)
-
-
-def find_parquet(folder: Path, shown: str) -> dict[str, dict[str, list[Path]]]:
-    """Find parquet files in the layout of the Hub: `[config/]train-*.parquet`, or `[config/]train/*.parquet`.
-
-    Args:
-        folder: where to look, at any depth.
-        shown: what to call it in messages.
-
-    Returns:
-        The sorted files by config ("." for the folder itself) and split ("train", "valid", "test"), for every
-        config that has a train split.
-
-    Raises:
-        DataError: there is none, or files of a numbered series are missing.
-    """
-    configs: dict[str, dict[str, list[Path]]] = {}
-    for file in sorted(folder.rglob("*.parquet")):
-        inside = file.relative_to(folder)
-        if any(part.startswith(".") for part in inside.parts):
-            continue
-        for word, config in (
-            (re.split(r"[-_.]", file.stem)[0], inside.parent),
-            (inside.parent.name, inside.parent.parent),
-        ):
-            if split := SPLIT_WORDS.get(word.lower()):
-                configs.setdefault(config.as_posix(), {}).setdefault(split, []).append(file)
-                break
-    configs = {config: splits for config, splits in configs.items() if "train" in splits}
-    if not configs:
-        raise DataError(f"{printable(shown)} has no training files; expected train-*.parquet, alone or in a folder")
-    for files in (files for splits in configs.values() for files in splits.values()):
-        # A download that was cut short leaves part of a series, which would pass for a smaller dataset.
-        numbered = re.search(r"-of-(\d+)", files[0].stem)
-        if numbered and len(files) < int(numbered[1]):
-            raise DataError(
-                f"{printable(shown)} has {len(files)} of the {int(numbered[1])} files of the series that "
-                f"{printable(files[0].name)} belongs to; fetch the others"
-            )
-    return configs
-
-
-def open_parquet(files: Sequence[Path], image: str | None = None, label: str | None = None) -> Source:
-    """Open the parquet files of one split, in the layout of the Hub.
-
-    Args:
-        files: the split's files, in order.
-        image: column of encoded images; None finds it.
-        label: column of integer labels; None finds it.
-
-    Raises:
-        DataError: a file is not parquet, a column is missing, or a label is not a class number.
-    """
-    image, label, classes = _columns(files[0], image, label)
-    parts = [_labels(file, label, len(classes) if classes else None) for file in files]
-    starts = np.cumsum([0, *map(len, parts)])
-
-    def encoded(rows: Ints) -> Iterator[tuple[str, bytes | Path | Pixels]]:
-        for file, start, end in zip(files, starts[:-1], starts[1:], strict=True):
-            first, last = np.searchsorted(rows, (start, end))
-            yield from _encoded_rows(file, image, rows[first:last] - start)
-
-    return Source(np.concatenate(parts), classes, encoded)
-
-
-def _parquet(file: Path) -> Any:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError as e:
-        raise DataError(f"reading {printable(file.name)} needs pyarrow; pip install datasets") from e
-    try:
-        return pq.ParquetFile(file)
-    except (OSError, ValueError) as e:  # pyarrow's own errors are children of these
-        raise DataError(f"{printable(file.name)} is not a readable parquet file ({_one_line(e)})") from e
-
-
-def _columns(file: Path, image: str | None, label: str | None) -> tuple[str, str, tuple[str, ...] | None]:
-    """Return the image column, the label column and the class names that the schema records."""
-    with _parquet(file) as opened:
-        schema = opened.schema_arrow
-    features = _features(schema)
-    columns = ", ".join(printable(name) for name in schema.names)
-    if image is None:
-        pictures = [n for n in schema.names if type(features.get(n)).__name__ == "Image"]
-        pictures.sort(key=lambda n: n not in ("img", "image"))  # stable: a usual name first
-        pictures += [n for n in ("img", "image") if n in schema.names]
-        if not pictures:
-            raise DataError(f"{printable(file.name)} has no image column; its columns are {columns}")
-        image = pictures[0]
-    if label is None:
-        label = next((n for n in ("label", "labels", "fine_label") if n in schema.names), None)
-        if label is None:
-            raise DataError(
-                f"{printable(file.name)} has no column label, labels or fine_label; its columns are {columns}"
-            )
-    for wanted in (image, label):
-        if schema.names.count(wanted) != 1:
-            raise DataError(f"{printable(file.name)} has no column {wanted!r}; its columns are {columns}")
-    names = getattr(features.get(label), "names", None)
-    well_formed = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    return image, label, tuple(names) if names and well_formed else None
-
-
-def _features(schema: Any) -> dict[str, Any]:
-    """Return what `datasets` recorded in a file's schema: column name → feature, or nothing.
-
-    The record is a convenience, not part of the data: without it, or without the library, columns are found
-    by their usual names and classes go by number.
-    """
-    try:
-        from datasets import Features
-
-        return dict(Features.from_arrow_schema(schema))
-    except (ImportError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
-
-
-def _labels(file: Path, column: str, classes: int | None) -> Ints:
-    """Return the int64 [n] labels of one file, checked row by row."""
-    import pyarrow as pa
-
-    with _parquet(file) as opened:
-        _require_column(file, opened, column)
-        try:
-            values = opened.read(columns=[column]).column(column)
-        except (OSError, ValueError) as e:
-            raise DataError(f"{printable(file.name)} is damaged ({_one_line(e)}); fetch it again") from e
-    if not pa.types.is_integer(values.type):
-        raise DataError(
-            f"{printable(file.name)} row 0: label {printable(values[0]) if len(values) else ''!s} in column "
-            f"{printable(column)} is {values.type}, not an integer; number the classes from 0"
-        )
-    if values.null_count:
-        row = int(np.flatnonzero(values.is_null().to_numpy())[0])
-        raise DataError(f"{printable(file.name)} row {row} has no label")
-    labels = values.to_numpy()
-    wrong = (labels < 0) | (labels >= (2**31 if classes is None else classes))
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        allowed = "0 or more" if classes is None else f"0 to {classes - 1}"
-        raise DataError(f"{printable(file.name)} row {row}: label {labels[row]} is out of range ({allowed})")
-    return np.asarray(labels, dtype=np.int64)
-
-
-def _encoded_rows(file: Path, column: str, rows: Ints) -> Iterator[tuple[str, bytes]]:
-    if not len(rows):
-        return
-    wanted = iter(rows.tolist())
-    row = next(wanted)
-    start = 0
-    with _parquet(file) as opened:
-        _require_column(file, opened, column)
-        batches = opened.iter_batches(batch_size=_BATCH_ROWS, columns=[column])
-        while True:
-            try:
-                values = next(batches).column(0)
-            except (OSError, ValueError) as e:
-                raise DataError(f"{printable(file.name)} is damaged ({_one_line(e)}); fetch it again") from e
-            while row < start + len(values):
-                where = f"{printable(file.name)} row {row}"
-                yield where, _content(values[row - start].as_py(), where)
-                following = next(wanted, None)
-                if following is None:
-                    return
-                row = following
-            start += len(values)
-
-
-def _content(value: object, where: str) -> bytes:
-    """Return the encoded image of one cell: bytes, or the Hub's {"bytes": ..., "path": ...}."""
-    content = value.get("bytes") if isinstance(value, dict) else value
-    if not isinstance(content, bytes):
-        raise DataError(f"{where} has no image bytes; embed the images in the parquet file")
-    return content
-
-
-def _require_column(file: Path, opened: Any, column: str) -> None:
-    names = opened.schema_arrow.names
-    if column not in names:
-        columns = ", ".join(printable(name) for name in names)
-        raise DataError(f"{printable(file.name)} has no column {column!r}; its columns are {columns}")
-
-
-def _one_line(error: BaseException) -> str:
-    return printable(str(error).strip().split("\n")[0])

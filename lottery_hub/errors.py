@@ -55,3 +55,8 @@ def printable(text: object, limit: int = 200) -> str:
     """
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def first_line(problem: object) -> str:
+    """Return the first line of a foreign library's message, safe for a terminal."""
+    return printable(str(problem).strip().split("\n")[0])

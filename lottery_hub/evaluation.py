@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lottery_hub.attacks import perturb
 from lottery_hub.config import Attack, Precision
 from lottery_hub.data import Split
+from lottery_hub.errors import ConfigError
 from lottery_hub.folding import Folded, folded
 from lottery_hub.memory import free_memory, images_that_fit, is_out_of_memory
 from lottery_hub.outcomes import Outcomes
@@ -49,7 +50,7 @@ def evaluate(
     split: Split,
     *,
     attack: Attack | None = None,
-    image_size: int = 32,
+    image_size: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
     precision: Precision = "float32",
@@ -64,14 +65,19 @@ def evaluate(
         model: maps float images in [0,1] to logits. Its training flags are restored.
         split: the images.
         attack: how RA is measured; None measures SA only.
-        image_size: side of what the model sees, in pixels.
+        image_size: side of what the model sees, in pixels; None shows it the images at the size they have.
         seed: of the attack's random starts.
         batch_size: images in a pass; fewer where memory would not hold them, half where it runs out.
         precision: of the convolutions. Figures that are published are measured in float32.
         device: where to compute; the model must be there.
+
+    Raises:
+        ConfigError: the model is a plain timm network, which takes normalised images.
     """
+    check_takes_pixels(model)
+    size = split.images.shape[-1] if image_size is None else image_size
     try:
-        return _evaluate(model, split, attack, image_size, seed, batch_size, precision, torch.device(device))
+        return _evaluate(model, split, attack, size, seed, batch_size, precision, torch.device(device))
     except RuntimeError as problem:
         if not is_out_of_memory(problem) or batch_size == 1:
             raise
@@ -125,6 +131,15 @@ def _evaluate(
     clean, withstood = (torch.cat(parts).cpu().numpy() for parts in (correct, robust))
     outcomes = Outcomes(clean, None if attack is None else withstood)
     return Accuracy(len(split), int(clean.sum()), None if attack is None else int(withstood.sum()), outcomes)
+
+
+def check_takes_pixels(model: nn.Module) -> None:
+    """Raise ConfigError for a plain timm network: it names a mean and std, and leaves it to others to apply them."""
+    if hasattr(model, "pretrained_cfg"):
+        raise ConfigError(
+            "a plain timm network takes normalised images, and this shows it [0,1] pixels: give "
+            "ticket.to_normalised(), or lottery_hub.Normalised(network, mean, std)"
+        )
 
 
 def is_right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

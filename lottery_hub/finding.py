@@ -97,6 +97,8 @@ def find(
         "device": torch.device(device).type,
     }
     with open_run(directory, settings) as run:
+        for loaded in (data, *([source] if source else [])):
+            tell("data", {"name": loaded.name, "notes": list(loaded.notes)})
         if known:
             ladder, origin = known
             tell("ladder", {"source": origin, "levels": ladder.levels, "method": ladder.method})

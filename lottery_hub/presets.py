@@ -61,10 +61,25 @@ def habits(dataset: str) -> Habits:
     return HABITS.get(dataset, CIFAR)
 
 
-def pgd(steps: int, eps: float) -> Attack:
-    """Return PGD in Linf with steps of eps/4 (2/255 at 8/255), or what crosses the ball where steps are few."""
+# Sides in pixels of the images of datasets that have small ones.
+SIDES = {"digits": 32, "mnist": 32, "svhn": 32, "cifar10": 32, "cifar100": 32, "tiny-imagenet": 64}
+
+
+def stored_size(dataset: str, recipe: Recipe) -> int:
+    """Return the side at which a dataset's images are best stored for a recipe, in pixels.
+
+    A random-resized crop, and the central crop that goes with it, are taken from images that are larger than what the
+    network sees, by 256/224; small images are stored as they are, and enlarged when they are shown.
+    """
+    cropped = recipe.augment == "random-resized-crop"
+    wanted = round(recipe.image_size * 256 / 224) if cropped else recipe.image_size
+    return min(wanted, SIDES.get(dataset, wanted)) if cropped else wanted
+
+
+def pgd(steps: int, eps: float, norm: Norm = "linf", restarts: int = 1) -> Attack:
+    """Return PGD with steps of eps/4 (2/255 at 8/255), or what crosses the ball where steps are few."""
     step_size = max(eps / 4, 2 * eps / max(steps + 1, 2))
-    return Attack.parse({"eps": eps, "step_size": step_size, "steps": steps})
+    return Attack.parse({"eps": eps, "step_size": step_size, "steps": steps, "norm": norm, "restarts": restarts})
 
 
 def named_attack(name: str, eps: float, norm: Norm, restarts: int = 1) -> Attack | None:
@@ -80,7 +95,7 @@ def named_attack(name: str, eps: float, norm: Norm, restarts: int = 1) -> Attack
         return None
     kind, _, steps = name.partition("-")
     if kind == "pgd" and steps.isdecimal() and int(steps) > 0:
-        return pgd(int(steps), eps).changed(norm=norm, restarts=restarts)
+        return pgd(int(steps), eps, norm, restarts)
     if name in STRONG:
         steps_of = {"apgd-ce": 100, "apgd-dlr": 100, "square": 5000, "autoattack": 1}
         return Attack.parse({"method": name, "norm": norm, "eps": eps, "steps": steps_of[name], "restarts": restarts})

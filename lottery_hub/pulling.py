@@ -28,7 +28,6 @@ from lottery_hub.storage.folder import CARD, CONFIG, MAX_CARD_BYTES, MAX_CONFIG_
 from lottery_hub.storage.manifest import BackboneManifest
 from lottery_hub.tickets import Ladder, Ticket
 
-
 # What a copy of an older version may consist of.
 _COPIED = {CARD, CONFIG, RESULTS, TRAINED} | {f"{content}.safetensors" for content in ("ticket", "ladder", "backbone")}
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.+", re.DOTALL)

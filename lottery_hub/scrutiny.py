@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from lottery_hub.cards import render_card
-from lottery_hub.config import REGIMES, Attack, DataPlan, Look
+from lottery_hub.config import REGIMES, Attack, Look
 from lottery_hub.corruptions import SIDE
 from lottery_hub.data import Dataset, Split, load_planned, sample
 from lottery_hub.environment import describe_environment
@@ -26,6 +26,7 @@ from lottery_hub.errors import ConfigError, TicketError, printable
 from lottery_hub.evaluation import evaluate
 from lottery_hub.masking import check_masking
 from lottery_hub.outcomes import interval
+from lottery_hub.recorded import recorded_plan
 from lottery_hub.rendering import is_untouched
 from lottery_hub.storage import folder
 from lottery_hub.storage.manifest import TicketManifest
@@ -133,11 +134,11 @@ def images_of(ticket: Ticket, dataset: str | None = None) -> Dataset:
         DataError: they are not to be had.
         TicketError: what is there are other images.
     """
-    said = ticket.records["plan"]["data"] if "plan" in ticket.records else {}
-    data = ticket.records["data"]
-    plan = DataPlan.parse(
-        {"dataset": data["name"], "fraction": data["fraction"], "image_size": data["image_size"]} | said
-    )
+    plan = recorded_plan(ticket.records)
+    if plan is None:
+        raise TicketError("its records name no images")
+    if dataset is not None and Path(dataset).is_dir():  # a folder has no revisions
+        plan = plan.model_copy(update={"revision": None})
     loaded = load_planned(plan.changed(dataset=dataset), local=dataset is not None)
     check_images(ticket, loaded)
     return loaded

@@ -258,7 +258,8 @@ def test_find_writes_a_ticket(chain: dict[str, tuple[list[str], Path]], call: An
     assert done.code == 0
     assert done.object["ticket"] == str(output / "ticket")
     assert load_ticket(output).sparsity == done.object["sparsity"]
-    assert done.err.startswith("ladder: ")
+    assert done.err.startswith("note: ")
+    assert "\nladder: " in done.err
     assert "dense: standard SA " in done.err
 
 
@@ -368,15 +369,19 @@ def test_evaluate_measures_it(chain: dict[str, tuple[list[str], Path]], call: An
     assert [set(check) for check in checked["checks"]] == [{"name", "passed", "figures"}] * 6
 
 
-def test_evaluate_measures_corruptions_and_other_norms(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+def test_evaluate_measures_corruptions_and_other_norms(
+    chain: dict[str, tuple[list[str], Path]], call: Any, ten_classes: Path
+) -> None:
     folder = str(chain["finetune"][1] / "units" / "finetune" / "ticket")
     options = ["--dataset", "digits", "--device", "cpu", "--attack", "none", "--samples", "5"]
     told = call("evaluate", folder, *options, "--unseen", "--json").object
     assert [row["attack"] for row in told["unseen"]] == ["PGD-20 L2 eps 0.5 step 0.125", "APGD-CE-100 L1 eps 12"]
     assert "RA " in call("evaluate", folder, *options, "--unseen").out
-    corrupted = call("evaluate", folder, *options, "--corruptions", "--json").object["corruptions"]
+    small = call("evaluate", folder, *options, "--corruptions")
+    assert (small.code, "32x32" in small.err) == (1, True), "it was trained on images of 16 pixels"
+    corrupted = call("evaluate", str(ten_classes), *options, "--corruptions", "--json").object["corruptions"]
     assert len(corrupted["correct"]) == 15
-    shown = call("evaluate", folder, *options, "--corruptions").out
+    shown = call("evaluate", str(ten_classes), *options, "--corruptions").out
     assert "jpeg compression" in shown
     assert f"mean over corruptions: {corrupted['mean'] * 100:.2f} %" in shown
     l1 = call("evaluate", folder, "--dataset", "digits", "--attack", "apgd-ce", "--norm", "l1")

@@ -327,3 +327,10 @@ def test_pixel_units_are_255ths_where_they_are_whole(value, shown):
 )
 def test_an_attack_is_described_in_the_shorthand_of_the_field(attack, words):
     assert attack.describe() == words
+
+
+def test_a_wrong_attack_is_one_of_our_errors_wherever_it_stands():
+    with pytest.raises(ConfigError, match=r"^Attack: an Linf eps of 3 covers all of"):
+        Attack(eps=3)
+    with pytest.raises(ConfigError, match=r"^Recipe.attack: an Linf eps of 3"):
+        Recipe(epochs=1, lr=0.1, attack={"eps": 3.0})

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,8 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lottery_hub.data import NAMED, Dataset, Split, _carve, _take_fraction, load_dataset, sample
+from lottery_hub.data import Dataset, Split, _carve, _take_fraction, load_dataset, sample
+from lottery_hub.decoding import Source, Tally, decode
 from lottery_hub.errors import DataError
+from lottery_hub.opening import NAMED
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "uoft-cs"
 needs_real_images = pytest.mark.skipif(not REAL.is_dir(), reason=f"real CIFAR images are not at {REAL}")
@@ -610,3 +614,211 @@ def test_a_sample_is_seeded_without_repeats_and_in_order() -> None:
     assert sample(split, 10, seed=0).labels.tolist() == list(range(10))
     with pytest.raises(DataError, match="there are 10 test images, not 11"):
         sample(split, 11, seed=0)
+
+
+# What is there and is not used, and other people's ways
+
+
+@pytest.mark.parametrize("word", ["testing", "Eval", "evaluation", "test1", "test_2024"])
+def test_a_test_split_has_any_name_that_datasets_knows(tmp_path: Path, word: str) -> None:
+    for split, count in (("train", 12), (word, 3)):
+        for i in range(count):
+            for name in ("cat", "dog"):
+                write_image(tmp_path / "folder" / split / name / f"{i}.png", picture(i))
+    write_parquet(tmp_path / "parquet" / "train-0.parquet", [0] * 12 + [1] * 12)
+    write_parquet(tmp_path / "parquet" / f"{word}-0.parquet", [0] * 3 + [1] * 3)
+    for data in (load_dataset(str(tmp_path / "folder")), load_dataset(str(tmp_path / "parquet"))):
+        assert len(data.test) == 6
+        assert not any("not used" in note or "test split" in note for note in data.notes)
+
+
+def test_a_dev_folder_is_a_validation_split_and_the_usual_word_goes_before_another(photos: Path) -> None:
+    (photos / "test").rename(photos / "dev")
+    assert "no test split: the dataset's validation split serves as test" in load_dataset(str(photos)).notes
+    write_image(photos / "eval" / "ant" / "0.png", picture(1))
+    write_image(photos / "eval" / "bee" / "0.png", picture(2))
+    (photos / "dev").rename(photos / "test")
+    data = load_dataset(str(photos))
+    assert len(data.test) > 2
+    assert "1 file or folder is not used: eval/" in data.notes
+
+
+def test_whatever_is_not_used_is_counted_and_named(photos: Path) -> None:
+    write_image(photos / "holdout" / "ant" / "0.png", picture(1))
+    (photos / "README.txt").write_text("about")
+    (photos / "train" / "ant" / "notes\x1b[31m.doc").write_text("about")
+    (photos / "train" / "list.csv").write_text("about")
+    (photos / ".hidden").write_text("about")
+    (note,) = (note for note in load_dataset(str(photos)).notes if "not used" in note)
+    assert note == (
+        "4 files and folders are not used: README.txt, holdout/, train/list.csv, train/ant/notes\\x1b[31m.doc"
+    )
+
+
+def test_many_files_that_are_not_used_are_counted_and_five_are_named(pets: Path) -> None:
+    for i in range(9):
+        (pets / f"other{i}.txt").write_text("about")
+    (note,) = (note for note in load_dataset(str(pets)).notes if "not used" in note)
+    assert note.startswith("9 files and folders are not used: ")
+    assert note.endswith(", and 4 more")
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("jfif", "JPEG"), ("avif", "AVIF"), ("jp2", "JPEG2000"), ("JPE", "JPEG")])
+def test_pictures_of_every_ending_are_read(photos: Path, suffix: str, kind: str) -> None:
+    before = len(load_dataset(str(photos)).train)
+    for i in range(10):
+        (photos / "train" / "ant" / f"more{i}.{suffix}").write_bytes(encoded(picture(i), kind))
+    assert len(load_dataset(str(photos)).train) == before + 9  # one of ten is held out
+
+
+def test_pictures_in_folders_inside_a_class_are_of_that_class(photos: Path) -> None:
+    before = load_dataset(str(photos))
+    for i in range(10):
+        write_image(photos / "train" / "bee" / "more" / f"{i}.png", picture(100 + i))
+    after = load_dataset(str(photos))
+    assert class_counts(after.train)[1] == class_counts(before.train)[1] + 9
+    assert class_counts(after.train)[0] == class_counts(before.train)[0]
+
+
+def test_a_link_that_leads_nowhere_is_refused_by_name(photos: Path) -> None:
+    (photos / "train" / "ant" / "link.png").symlink_to("nowhere.png")
+    assert refusal(photos) == "ant/link.png is a link that leads nowhere; mend or remove it"
+
+
+def test_class_folders_whose_names_differ_in_their_unicode_form_alone_are_one_class(photos: Path) -> None:
+    (photos / "train" / "ant").rename(photos / "train" / "caf\u00e9")
+    (photos / "test" / "ant").rename(photos / "test" / "cafe\u0301")
+    assert load_dataset(str(photos)).classes == ("bee", "caf\u00e9")
+
+
+def test_test_images_without_labels_do_not_win_over_validation_images_with_them(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "pq" / "train-0.parquet", [0] * 12 + [1] * 12)
+    write_parquet(tmp_path / "pq" / "validation-0.parquet", [0] * 3 + [1] * 4)
+    write_parquet(tmp_path / "pq" / "test-0.parquet", [-1] * 5)
+    for i in range(12):
+        for name in ("cat", "dog"):
+            write_image(tmp_path / "folder" / "train" / name / f"{i}.png", picture(i))
+            write_image(tmp_path / "folder" / "val" / name / f"{i}.png", picture(i))
+        write_image(tmp_path / "folder" / "test" / f"{i}.png", picture(i))
+    for folder, count in (("pq", 7), ("folder", 24)):
+        data = load_dataset(str(tmp_path / folder))
+        assert len(data.test) == count
+        assert "the test split has no labels: the dataset's validation split serves as test" in data.notes
+    (tmp_path / "pq" / "validation-0.parquet").unlink()
+    data = load_dataset(str(tmp_path / "pq"))
+    assert "the test split has no labels and is not used" in data.notes
+    assert len(data.test) == 4
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 4242\n"
+
+
+def test_a_git_lfs_pointer_is_called_what_it_is(photos: Path, pets: Path) -> None:
+    (photos / "train" / "ant" / "0.png").write_bytes(POINTER)
+    assert "is a Git LFS pointer, not the file itself; run `git lfs pull`" in refusal(photos)
+    (pets / "data" / "train-00000-of-00001.parquet").write_bytes(POINTER)
+    assert "train-00000-of-00001.parquet is a Git LFS pointer" in refusal(pets)
+
+
+def test_a_folder_of_save_to_disk_is_told_how_to_become_parquet(tmp_path: Path) -> None:
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "dataset_dict.json").write_text("{}")
+    (tmp_path / "saved" / "train").mkdir()
+    assert "save_to_disk" in refusal(tmp_path / "saved")
+    assert "to_parquet" in refusal(tmp_path / "saved")
+
+
+# Metadata of pictures
+
+
+def tiff(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """Return a TIFF directory in Intel order: (tag, type, count, four bytes of value) each."""
+    body = b"".join(struct.pack("<HHI", tag, kind, count) + value for tag, kind, count, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4)
+
+
+def with_exif(jpeg: bytes, exif: bytes) -> bytes:
+    """Return a JPEG with this content of its APP1 segment."""
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+
+
+SIDEWAYS = (0x0112, 3, 1, struct.pack("<HH", 6, 0))
+BROKEN_MAKE = (0x010F, 5, 1, struct.pack("<I", 9999))
+HEADER = b"Exif\0\0"
+
+
+def two_of_each(folder: Path, content: bytes, suffix: str = "jpg") -> Dataset:
+    for name in ("cat", "dog"):
+        for i in range(4):
+            file = folder / name / f"{i}.{suffix}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+    return load_dataset(str(folder))
+
+
+@pytest.mark.parametrize("exif", [tiff(SIDEWAYS), tiff(BROKEN_MAKE, SIDEWAYS), HEADER + tiff(SIDEWAYS)])
+def test_a_photo_that_lies_on_its_side_is_turned_whatever_else_its_metadata_says(tmp_path: Path, exif: bytes) -> None:
+    upright = np.zeros((32, 32, 3), np.uint8)
+    upright[:16, :, 0] = 255  # red above
+    lying = Image.fromarray(np.rot90(upright).copy())  # a quarter turn to the left; orientation 6 turns it back
+    data = two_of_each(tmp_path / "photos", with_exif(encoded(lying, "JPEG"), HEADER + exif))
+    assert data.train.images[0, 0, :12].min() > 200
+    assert data.train.images[0, 0, 20:].max() < 60
+    assert not any("metadata" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"",
+        b"II*\0",
+        tiff((0x0112, 3, 2, struct.pack("<HH", 6, 6))),
+        tiff((0x0112, 3, 1, struct.pack("<HH", 9, 0))),
+        tiff(SIDEWAYS)[:14],
+        b"II*\0" + struct.pack("<I", 2**32 - 1),
+    ],
+)
+def test_damaged_metadata_is_ignored_and_counted(tmp_path: Path, exif: bytes) -> None:
+    data = two_of_each(tmp_path / "photos", with_exif(encoded(picture(1), "JPEG"), HEADER + exif))
+    assert "8 images with damaged metadata: metadata ignored" in data.notes
+
+
+def test_a_png_whose_metadata_has_no_header_loads(tmp_path: Path) -> None:
+    data = b"\0\x08\0\2\1\x12\0\3\0\0\0\1"
+    chunk = struct.pack(">I", len(data)) + b"eXIf" + data + struct.pack(">I", zlib.crc32(b"eXIf" + data))
+    png = encoded(picture(1))
+    assert len(two_of_each(tmp_path / "photos", png[:33] + chunk + png[33:], "png").train) > 0
+
+
+@given(exif=st.binary(max_size=60), kind=st.sampled_from(["JPEG", "PNG", "WEBP"]))
+@settings(deadline=None, max_examples=150)
+def test_no_metadata_whatever_keeps_sound_pixels_from_being_read(exif: bytes, kind: str) -> None:
+    plain, tally = picture(3), Tally()
+    buffer = io.BytesIO()
+    plain.save(buffer, kind, exif=exif)
+    source = Source(np.zeros(1, np.int64), None, lambda rows: iter([("picture", buffer.getvalue())]))
+    assert decode(source, np.arange(1), 32, tally).shape == (1, 3, 32, 32)
+
+
+def test_what_a_decoder_raises_is_one_line_with_the_files_name(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AttributeError("'NoneType' object has no attribute 'read'")
+
+    monkeypatch.setattr(Image, "open", fail)
+    assert refusal(photos).startswith("train/ant/")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.rand(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64), "not uint8 from 0 to 255"),
+        (torch.zeros(2, 8, 8, 3, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), "permute"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), "not .n, 3, height, width."),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2), "labels are torch.float32"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), "one for each of 2 images"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, -1]), "classes are numbered from 0"),
+    ],
+)
+def test_a_split_of_another_kind_is_refused(images: torch.Tensor, labels: torch.Tensor, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Split(images, labels)

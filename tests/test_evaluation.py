@@ -11,7 +11,9 @@ from torch import nn
 from lottery_hub import evaluation
 from lottery_hub.config import Attack
 from lottery_hub.data import Split
+from lottery_hub.errors import ConfigError
 from lottery_hub.evaluation import Accuracy, evaluate
+from lottery_hub.pulling import load_ticket
 
 
 class BrightestChannel(nn.Module):
@@ -215,3 +217,25 @@ def test_lower_precision_is_used_only_where_asked_for():
 def test_the_record_holds_shares_and_counts():
     assert Accuracy(8, 6, 2).record() == {"SA": 0.75, "RA": 0.25, "correct": 6, "robust": 2, "samples": 8}
     assert Accuracy(8, 6).record() == {"SA": 0.75, "RA": None, "correct": 6, "robust": None, "samples": 8}
+
+
+def test_images_are_shown_at_their_own_size_unless_another_is_asked_for():
+    seen = []
+
+    class Watch(nn.Module):
+        def forward(self, images):
+            seen.append(tuple(images.shape))
+            return torch.zeros(len(images), 2)
+
+    split = Split(torch.zeros(3, 3, 48, 48, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+    evaluate(Watch(), split)
+    evaluate(Watch(), split, image_size=16)
+    assert seen == [(3, 3, 48, 48), (3, 3, 16, 16)]
+
+
+def test_a_plain_timm_network_is_refused_because_it_takes_normalised_images():
+    ticket = load_ticket("resnet18-slim-std", 0.2)
+    split = Split(torch.zeros(3, 3, 32, 32, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ConfigError, match=r"ticket.to_normalised\(\)"):
+        evaluate(ticket.to_model(), split)
+    evaluate(ticket.to_normalised(), split)

@@ -7,6 +7,7 @@ import pytest
 from lottery_hub.config import Attack
 from lottery_hub.presets import (
     habits,
+    named_attack,
     paper_draw,
     paper_transfer,
     pgd,
@@ -14,6 +15,7 @@ from lottery_hub.presets import (
     quick_pretrain,
     quick_transfer,
     source_attack,
+    stored_size,
 )
 
 
@@ -113,3 +115,18 @@ def test_a_quick_round_sees_as_many_images_of_a_subset_as_of_the_whole():
     assert part.data is not None
     assert (whole.recipe.epochs, whole.data.fraction) == (1, 0.5)
     assert (part.recipe.epochs, part.data.fraction) == (4, 1.0)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 8 / 255), ("l2", 3.0)])
+def test_pgd_has_any_radius_that_its_norm_allows(norm, eps):
+    attack = named_attack("pgd-20", eps, norm)
+    assert attack is not None
+    assert (attack.norm, attack.eps, attack.step_size) == (norm, eps, eps / 4)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "stored"), [("cifar10", 32), ("tiny-imagenet", 64), ("imagenet-1k", 256), ("photos", 256)]
+)
+def test_the_papers_views_are_cropped_from_images_stored_large_enough(dataset, stored):
+    assert stored_size(dataset, paper_transfer(dataset, "float32").standard) == stored
+    assert stored_size(dataset, quick_transfer(dataset, 1000, "float32").standard) == 32

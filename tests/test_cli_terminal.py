@@ -1,0 +1,54 @@
+"""Whatever a terminal can show, a command ends well and says the same."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+
+import pytest
+
+from lottery_hub import cli
+
+
+def shown(encoding: str, columns: int, *arguments: str) -> str:
+    """Return what a command prints where the terminal has this encoding and width."""
+    screen, errors = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lottery-hub", *arguments])
+        patch.setattr(sys, "stdout", screen)
+        patch.setattr(sys, "stderr", errors)
+        patch.setenv("COLUMNS", str(columns))
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    screen.flush()
+    assert isinstance(screen.buffer, io.BytesIO)
+    assert end.value.code == 0
+    return screen.buffer.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize(
+    "arguments", [["show", "resnet18-slim-adv", "--sparsity", "0.5"], ["backbones"]], ids=lambda given: given[0]
+)
+def test_a_command_ends_well_in_any_encoding_and_says_the_same(encoding: str, arguments: list[str]) -> None:
+    whole, plain = shown("utf-8", 100, *arguments), shown(encoding, 100, *arguments)
+    numbers = re.compile(r"\d+[.,]?\d*")
+    assert numbers.findall(plain) == numbers.findall(whole)
+    assert len(numbers.findall(plain)) > 50
+
+
+def test_bars_and_dashes_have_stand_ins_in_ascii() -> None:
+    assert "####" in shown("ascii", 80, "show", "resnet18-slim-adv", "--sparsity", "0.5")
+    assert "████" in shown("utf-8", 80, "show", "resnet18-slim-adv", "--sparsity", "0.5")
+
+
+def test_json_is_the_same_in_every_encoding() -> None:
+    command = ["show", "resnet18-slim-adv", "--sparsity", "0.5", "--json"]
+    assert json.loads(shown("ascii", 80, *command)) == json.loads(shown("utf-8", 80, *command))
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_narrow_ascii_terminals_are_no_trouble(columns: int) -> None:
+    assert shown("ascii", columns, "backbones", "--kind", "adv")
