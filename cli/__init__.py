@@ -6,11 +6,13 @@ import os
 import sys
 import threading
 import traceback
+import warnings
+from typing import TextIO
 
 import typer
 
 from lottery_hub import __version__
-from lottery_hub.errors import LotteryHubError, printable
+from lottery_hub.errors import DamageWarning, LotteryHubError, printable
 
 from . import backbones, export, find, hub, make, show, terminal, use, verify
 
@@ -55,13 +57,21 @@ def _options(
 def main() -> None:
     """Run the command line: exit code 1 with one line for an error, 2 for wrong usage."""
     terminal.never_fail()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DamageWarning)
+        warnings.showwarning = _show_warning
+        _run()
+
+
+def _run() -> None:
     try:
         app()
-    except LotteryHubError as problem:
+    except (LotteryHubError, OSError) as problem:
         if "--debug" in sys.argv:
             from lottery_hub.connection import redacted
 
             print(redacted(traceback.format_exc()), file=sys.stderr)
+        # What the system says against a file or a connection is news to the user, wherever it was met.
         print(f"error: {printable(problem, 2000)}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as end:
@@ -70,3 +80,21 @@ def main() -> None:
             if threading.active_count() > 1:  # interrupted a second time, before transfers at work could end
                 os._exit(INTERRUPTED)
         raise
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning of ours as one line, and another's as Python does."""
+    ours = issubclass(category, DamageWarning)
+    shown = (
+        f"warning: {printable(message, 2000)}\n"
+        if ours
+        else warnings.formatwarning(message, category, filename, lineno, line)
+    )
+    print(shown, end="", file=file or sys.stderr)

@@ -26,13 +26,15 @@ def finetune_command(
     as_json: options.Json = False,
 ) -> None:
     """Fine-tune a ticket on a dataset behind a fresh head, and write the trained ticket."""
+    from dataclasses import replace
+
     from lottery_hub.cards import render_card
     from lottery_hub.presets import paper_transfer, quick_transfer, stored_size
     from lottery_hub.pulling import load_ticket
     from lottery_hub.recorded import load_for, seen_size
     from lottery_hub.runs import CHECKPOINT, open_run
     from lottery_hub.storage.folder import save_ticket
-    from lottery_hub.transferring import transfer
+    from lottery_hub.transferring import start_of, transfer
 
     from .display import Progress, percent
 
@@ -48,6 +50,8 @@ def finetune_command(
     if stored != data.train.images.shape[-1]:
         data = load_for(start.records, dataset, fraction=fraction, image_size=stored)
     directory = output or Path("runs") / f"finetune-{start.arch}-{data.name.replace('/', '-')}-{regime}-seed-{seed}"
+    # Its records go on the card: what cannot be told there is refused before anything is trained.
+    render_card(replace(start, records={}))
     run_settings = {
         "task": "finetune",
         "recipe": plan.recipe(regime).record(),
@@ -74,7 +78,7 @@ def finetune_command(
             save_ticket(trained, folder / "ticket", render_card(trained))
             return done.record
 
-        record = run.once("finetune", work)
+        record = run.once("finetune", work, start_of(start))
         folder = run.folder("finetune") / "ticket"
     if as_json:
         options.emit({"ticket": str(folder), "sparsity": start.sparsity, **record})

@@ -61,6 +61,11 @@ DEFAULT_ARCH = "resnet18-slim"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+MAX_CLASSES = 100_000
+# A thousandth of the pixels' range, less than half of a 255th. Far below it, dividing gives infinity.
+MIN_STD = 1e-3
+COUNTER = "num_batches_tracked"
+
 
 class Normalised(nn.Module):
     """A network that takes [0,1] images: subtracts mean, divides by std, then calls `network`."""
@@ -88,6 +93,9 @@ class Backbone:
         mean, std: per channel, applied to [0,1] pixels inside the model.
         provenance: source, licence, and what is known of the training; JSON-able.
         records: the full record of a pre-training of our own, empty for others' weights; JSON-able.
+
+    Raises:
+        BackboneError: mean or std is none that images can have.
     """
 
     arch: str
@@ -97,6 +105,9 @@ class Backbone:
     std: tuple[float, ...] = IMAGENET_STD
     provenance: dict[str, Any] = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_normalisation(self.mean, self.std)
 
     @property
     def num_classes(self) -> int:
@@ -178,8 +189,39 @@ def build_network(arch: str, weights: Mapping[str, Tensor]) -> nn.Module:
     return network.train()
 
 
+def check_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Raise BackboneError unless mean and std are of three channels of [0,1] pixels."""
+    fits = len(mean) == len(std) == 3 and all(0 <= value <= 1 for value in mean)
+    if not fits or not all(MIN_STD <= value <= 1 for value in std):
+        raise BackboneError(
+            f"mean {mean} and std {std} are not of [0,1] pixels: three means in 0..1 and three stds in {MIN_STD:g}..1"
+        )
+
+
 def check_weights(arch: str, weights: Mapping[str, Tensor], network: nn.Module) -> None:
-    """Raise BackboneError unless names and shapes are exactly the network's and every value is finite."""
+    """Check weights by the rules by which a folder of them is read.
+
+    Raises:
+        BackboneError: names or shapes are not exactly the network's; a tensor is not of its type (float32, counters
+            int64); or a value is not finite, a variance or a count of batches negative.
+    """
+    check_shapes(arch, weights, network)
+    wanted = network.state_dict()
+    for name, tensor in weights.items():
+        dtype = torch.float32 if wanted[name].is_floating_point() else torch.int64
+        if tensor.dtype != dtype:
+            raise BackboneError(f"tensor {printable(name)} is {tensor.dtype}, and has to be {dtype}")
+        # The extremes are NaN or infinite if any value is, and take a fraction of the time of looking at each.
+        extremes = tensor.aminmax() if tensor.numel() else (torch.zeros(()),) * 2
+        if not all(bool(extreme.isfinite()) for extreme in extremes):
+            raise BackboneError(f"tensor {printable(name)} holds NaN or infinite values; the checkpoint is damaged")
+        if name.endswith(("running_var", COUNTER)) and bool(extremes[0] < 0):
+            what = "count of batches" if name.endswith(COUNTER) else "variance"
+            raise BackboneError(f"tensor {printable(name)} holds a negative {what}; the checkpoint is damaged")
+
+
+def check_shapes(arch: str, weights: Mapping[str, Tensor], network: nn.Module) -> None:
+    """Raise BackboneError unless names and shapes are exactly the network's."""
     wanted = network.state_dict()
     missing = [name for name in wanted if name not in weights]
     unexpected = [name for name in weights if name not in wanted]
@@ -192,9 +234,6 @@ def check_weights(arch: str, weights: Mapping[str, Tensor], network: nn.Module) 
         if tensor.shape != wanted[name].shape:
             shapes = f"{tuple(tensor.shape)}, {arch} wants {tuple(wanted[name].shape)}"
             raise BackboneError(f"tensor {printable(name)} has shape {shapes}; check --arch")
-        # The extremes are NaN or infinite if any value is, and take a fraction of the time of looking at each.
-        if tensor.numel() and not all(bool(extreme.isfinite()) for extreme in tensor.aminmax()):
-            raise BackboneError(f"tensor {printable(name)} holds NaN or infinite values; the checkpoint is damaged")
 
 
 def _listed(what: str, names: list[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lottery_hub.backbones import Backbone
+from lottery_hub.backbones import Backbone, fingerprint
 from lottery_hub.config import DrawPlan
 from lottery_hub.data import Dataset
 from lottery_hub.environment import describe_environment
@@ -21,7 +21,7 @@ from lottery_hub.errors import ConfigError
 from lottery_hub.evaluation import evaluate
 from lottery_hub.masks import Mask, keep_count, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.runs import CHECKPOINT, Run, open_run
-from lottery_hub.storage import files
+from lottery_hub.storage import atomic, files
 from lottery_hub.tickets import Ladder
 from lottery_hub.training import train
 
@@ -115,7 +115,7 @@ def _round(
             checkpoint=folder / CHECKPOINT,
             on_epoch=lambda epoch: report("draw", {"level": level, "of": plan.rounds} | epoch) if report else None,
         )
-        files.write_tensors(folder / "trained.safetensors", trained.weights)
+        atomic.write_bytes(folder / "trained.safetensors", files.tensor_bytes(trained.weights))
         result = {"epoch": trained.epoch, "history": trained.history}
         if plan.test_attack is not None:
             model.network.load_state_dict(trained.weights, strict=True)
@@ -126,7 +126,9 @@ def _round(
         return result
 
     name = f"draw-level-{level:02d}"
-    record = run.once(name, work)
+    given: dict[str, Any] = {"weights": backbone.fingerprint(), "mask": fingerprint(mask)}
+    given |= {"mean": list(backbone.mean), "std": list(backbone.std)}
+    record = run.once(name, work, given)
     return files.read_tensors(run.folder(name) / "trained.safetensors"), record
 
 

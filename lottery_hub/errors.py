@@ -35,6 +35,10 @@ class TicketError(LotteryHubError):
     """A ticket or ladder file is malformed, or lacks what was asked of it."""
 
 
+class WriteError(TicketError):
+    """The disk does not take what is written: it is full, read-only, or not ours."""
+
+
 class ExportError(LotteryHubError):
     """An export cannot be written, or does not compute what the ticket computes."""
 
@@ -45,6 +49,10 @@ class RunError(LotteryHubError):
 
 class StoppedError(LotteryHubError):
     """Work ended early because other work beside it failed."""
+
+
+class DamageWarning(UserWarning):
+    """What an earlier process wrote is damaged: it was set aside and is made anew."""
 
 
 def printable(text: object, limit: int = 200) -> str:

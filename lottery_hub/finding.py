@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -18,14 +17,15 @@ from lottery_hub.config import REGIMES, DrawPlan, FindPlan, Look, Method, Regime
 from lottery_hub.data import Dataset, load_planned
 from lottery_hub.drawing import Report, draw
 from lottery_hub.environment import describe_environment
-from lottery_hub.errors import ConfigError, StoppedError
+from lottery_hub.errors import ConfigError, RunError, StoppedError, TicketError, printable
+from lottery_hub.lending import Wanted, borrow, take
 from lottery_hub.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.pulling import pull
 from lottery_hub.runs import CHECKPOINT, Run, open_run
 from lottery_hub.scrutiny import check_possible, look
 from lottery_hub.side_by_side import Result, side_by_side
 from lottery_hub.sources import load_backbone, packaged_name
-from lottery_hub.storage.files import read_json
+from lottery_hub.storage import atomic, sealed
 from lottery_hub.storage.folder import (
     TRAINED,
     load_ladder,
@@ -36,7 +36,7 @@ from lottery_hub.storage.folder import (
     save_ticket,
 )
 from lottery_hub.tickets import Ladder, Ticket, ticket_of
-from lottery_hub.transferring import transfer
+from lottery_hub.transferring import start_of, transfer
 from lottery_hub.verdict import (
     Splits,
     Tolerance,
@@ -88,6 +88,8 @@ def find(
     # Loaded before the run directory is made: a mistyped ladder or source leaves no run with wrong settings.
     known = known_ladder(plan, backbone)
     source = None if known or (directory / "ladder").exists() else source_data(plan.draw)
+    # What others' records say goes on the card: what cannot be told there is refused before anything is trained.
+    render_card(known[0].ticket(0) if known else ticket_of(backbone, backbone.dense_mask(), 0, plan.draw.method, {}))
     settings = {
         "task": "find",
         "plan": plan.record(),
@@ -228,11 +230,19 @@ def known_ladder(plan: FindPlan, backbone: Backbone) -> tuple[Ladder, str] | Non
 def _drawn_ladder(
     plan: FindPlan, backbone: Backbone, source: Dataset | None, run: Run, device: torch.device | str, report: Report
 ) -> Ladder:
-    """Draw a ladder inside the run, unless that is done, and save it there as `ladder`."""
-    folder = run.directory / "ladder"
-    if not folder.exists():
-        save_ladder(draw(backbone, plan.draw, data=source, run=run, device=device, report=report), folder)
-    return load_ladder(folder)
+    """Draw a ladder inside the run, unless that is done; a copy is saved there as `ladder`."""
+
+    def work(folder: Path) -> dict[str, Any]:
+        images = source or source_data(plan.draw)
+        drawn = draw(backbone, plan.draw, data=images, run=run, device=device, report=report)
+        save_ladder(drawn, folder / "ladder")
+        return {"levels": drawn.levels, "sparsities": list(drawn.sparsities)}
+
+    run.once("ladder", work)
+    ladder = load_ladder(run.folder("ladder") / "ladder")
+    if not (run.directory / "ladder").exists():
+        save_ladder(ladder, run.directory / "ladder")
+    return ladder
 
 
 def source_data(plan: DrawPlan) -> Dataset | None:
@@ -290,48 +300,58 @@ class _Bench:
 
     def _once(self, ticket: Ticket, unit: str, regime: Regime, seed: int) -> dict[str, Any]:
         """Return the record of one transfer: of this run, of one beside it, or made now."""
-        finished = self.run.has(unit)
-        donor = None if finished or ticket.level else self.run.elsewhere(unit, partial(self._same, regime))
-        self.report("unit", {"unit": unit, "finished": finished, "taken": donor and donor.parent.parent.name})
-        work = partial(_taken, ticket, donor) if donor else partial(self._transfer, ticket, unit, regime, seed)
-        return self.run.once(unit, work)
-
-    def _same(self, regime: Regime, settings: dict[str, Any], record: dict[str, Any]) -> bool:
-        """Whether another run's transfer of the dense backbone is what one here would be: no ladder matters to it."""
-
-        def matters(settings: dict[str, Any]) -> list[Any]:
-            plan = settings["plan"]
-            images = {key: value for key, value in plan["data"].items() if key not in ("dataset", "revision")}
-            inside = [settings[key] for key in ("task", "backbone", "data", "device")]
-            return [*inside, images, plan["transfer"][regime], plan["transfer"]["test_attack"]]
-
-        same_machine = record["provenance"]["environment"] == describe_environment(self.device)
-        return same_machine and matters(settings) == matters(self.run.settings)
+        given = start_of(ticket)
+        record = self.run.finished(unit, given)
+        wanted = Wanted(ticket, self.data, self.plan.transfer, regime, seed, self.device)
+        loan = borrow(self.run, unit, wanted) if record is None and not ticket.level else None
+        self.report("unit", {"unit": unit, "finished": record is not None, "taken": loan and loan.run})
+        if record is not None:
+            return record
+        work = partial(take, loan, wanted) if loan else partial(self._transfer, ticket, unit, regime, seed)
+        return self.run.once(unit, work, given)
 
     def trained(self, names: Mapping[str, str]) -> dict[str, Path]:
-        """Return the folders of trained networks, e.g. `ticket-adversarial-seed-0`, for {"ticket": its unit name}."""
-        return {
-            f"{shown}-{regime}-seed-{seed}": self.run.folder(_unit(name, regime, seed)) / TRAINED
+        """Return the folders of trained networks, e.g. `ticket-adversarial-seed-0`, for {"ticket": its unit name}.
+
+        Raises:
+            RunError: one of them is no longer there, or not what it was.
+        """
+        units = {
+            f"{shown}-{regime}-seed-{seed}": self.run.folder(_unit(name, regime, seed))
             for shown, name in names.items()
             for regime in REGIMES
             for seed in range(self.plan.seeds)
         }
+        for unit in units.values():
+            # Hours may have passed since it was read; and what no verdict needed then was removed.
+            try:
+                sealed.read(unit)
+                why = f"{printable(unit / TRAINED)} is missing" if not (unit / TRAINED).is_dir() else ""
+            except TicketError as problem:
+                why = str(problem)
+            if why:
+                atomic.set_aside(unit, why)
+                raise RunError(f"the trained network of {unit.name} is gone; give the same command again to train it")
+        return {shown: unit / TRAINED for shown, unit in units.items()}
 
     def look(self, wanted: Look, trained: Mapping[str, Path]) -> dict[str, Any]:
         """Return the record of a closer look at the networks in these folders, once for all."""
-        self.report("look", {"unit": wanted, "finished": self.run.has(wanted)})
+        given = {"networks": {name: self.records[path.parent.name]["trained"] for name, path in trained.items()}}
+        record = self.run.finished(wanted, given)
+        self.report("look", {"unit": wanted, "finished": record is not None})
 
         def work(folder: Path) -> dict[str, Any]:
             networks = {name: load_ticket(path) for name, path in trained.items()}
             return look(wanted, networks, self.data, self.plan.transfer.test_attack, self.device)
 
-        return self.run.once(wanted, work)
+        return record or self.run.once(wanted, work, given)
 
     def forget_others(self, wanted: Mapping[str, Path]) -> None:
         """Remove the trained networks that the ticket folder does not hold: with many levels they take much room."""
         for folder in self.run.directory.glob(f"units/*/{TRAINED}"):
-            if folder not in wanted.values():
-                shutil.rmtree(folder)
+            # A dot is in the names of what is not finished, or was set aside.
+            if folder not in wanted.values() and "." not in folder.parent.name:
+                self.run.forget(folder.parent.name, TRAINED)
 
     def _transfer(self, ticket: Ticket, unit: str, regime: Regime, seed: int, folder: Path) -> dict[str, Any]:
         recipe = self.plan.transfer.recipe(regime)
@@ -353,13 +373,6 @@ class _Bench:
         )
         save_ticket(done.ticket(ticket, self.data, recipe), folder / TRAINED)
         return done.record
-
-
-def _taken(ticket: Ticket, donor: Path, folder: Path) -> dict[str, Any]:
-    """Take over what another run has made of the same weights and mask."""
-    trained = load_ticket(donor / TRAINED)
-    save_ticket(replace(ticket, weights=trained.weights, records=trained.records), folder / TRAINED)
-    return read_json(donor / "result.json")
 
 
 def _place(record: Mapping[str, Any]) -> tuple[str, int, int]:

@@ -291,10 +291,10 @@ def _images(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the images below a folder, and every other file or linked folder there; hidden ones are neither."""
     images: list[Path] = []
     others: list[Path] = []
-    for inside, folders, names in os.walk(folder):
+    for inside, folders, found in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         others += [place / name for place in (Path(inside),) for name in folders if (place / name).is_symlink()]
-        for file in (Path(inside) / name for name in sorted(names) if not name.startswith(".")):
+        for file in (Path(inside) / name for name in sorted(found) if not name.startswith(".")):
             if file.is_symlink() and not file.exists():
                 shown = printable(file.relative_to(folder.parent))
                 raise DataError(f"{shown} is a link that leads nowhere; mend or remove it")

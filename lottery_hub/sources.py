@@ -6,10 +6,7 @@ nothing gives a randomly initialised ticket with a robust-looking name.
 
 from __future__ import annotations
 
-import math
-import pickle
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +18,16 @@ from torch import Tensor
 from lottery_hub import downloads, names
 from lottery_hub.backbones import (
     ARCHITECTURES,
+    COUNTER,
     DEFAULT_ARCH,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    MAX_CLASSES,
     Backbone,
     Weights,
     check_arch,
+    check_normalisation,
+    check_shapes,
     check_weights,
     skeleton,
 )
@@ -35,7 +36,7 @@ from lottery_hub.errors import BackboneError, TicketError, printable
 from lottery_hub.pasted import pasted
 from lottery_hub.published import SOURCES, threat
 from lottery_hub.pulling import is_remote, pull
-from lottery_hub.storage import files
+from lottery_hub.storage import checkpoints, files
 from lottery_hub.storage.folder import RESULTS, load_backbone_folder, packaged_folder, packaged_names, read_about
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std per channel
@@ -209,26 +210,14 @@ def _from_hub(ref: str, arch: str | None) -> Backbone:
     return replace(backbone, provenance=backbone.provenance | pulled.origin())
 
 
-# What torch.load raises over damaged bytes: an unpickler stumbles over whatever comes next.
-_UNREADABLE = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    struct.error,
-)
-
-
 def _is_entry(item: tuple[Any, Any]) -> bool:
     name, value = item
-    return (
-        isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
-    )
+    # A tensor on the meta device has a shape and nothing in it.
+    return isinstance(name, str) and isinstance(value, Tensor) and value.device.type == "cpu" and _is_dense(value)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_quantized
 
 
 class Checkpoint(NamedTuple):
@@ -255,17 +244,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         except TicketError as problem:
             raise BackboneError(str(problem)) from problem
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as problem:
-        named = re.search(r"GLOBAL (\S+) (?:was not|whose)", str(problem))
-        calls = f" (it asks for {printable(named[1])})" if named else ""
-        raise BackboneError(
-            f"{printable(path)} is damaged, or needs code to be run to be opened{calls}, which is refused; "
-            "save its state dict as .safetensors where it comes from"
-        ) from problem
-    except _UNREADABLE as problem:
-        reason = printable(problem) or type(problem).__name__
-        raise BackboneError(f"cannot read {printable(path)}: {reason}") from problem
+        with path.open("rb") as file:
+            content = checkpoints.unpickled(file, path)
+    except OSError as problem:
+        raise BackboneError(f"cannot read {printable(path)}: {printable(problem)}") from problem
+    except TicketError as problem:
+        raise BackboneError(str(problem)) from problem
     state = content
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), Mapping):
@@ -300,33 +284,62 @@ def _stated_normalisation(state: Mapping[str, Tensor]) -> Normalisation | None:
         return None
     if mean is None or std is None or not len(mean) == len(std) == 3:
         raise BackboneError("the checkpoint's normalizer is no mean and std of three channels")
-    if not all(map(math.isfinite, mean)) or not all(0 < value < math.inf for value in std):
-        raise BackboneError(f"the checkpoint's normalizer has mean {mean} and std {std}; the checkpoint is damaged")
+    try:
+        check_normalisation(mean, std)
+    except BackboneError as problem:
+        raise BackboneError(f"the checkpoint's normalizer: {problem}") from problem
     return mean, std
 
 
 def _decimals(stored: Tensor | None) -> tuple[float, ...] | None:
-    """Return the decimals that were stored as float32: 0.485, not 0.48500001430511475."""
-    return None if stored is None else tuple(round(value, 6) for value in stored.double().flatten().tolist())
+    """Return the three decimals that were stored as float32: 0.485, not 0.48500001430511475; none of anything else."""
+    if stored is None:
+        return None
+    if stored.numel() != 3 or stored.dtype not in FLOATS:
+        return ()
+    return tuple(round(value, 6) for value in stored.detach().double().flatten().tolist())
+
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+WHOLE = (torch.int64, torch.int32, torch.int16)
 
 
 def match(state: Mapping[str, Tensor], arch: str) -> Weights:
     """Return the state as float32 weights in the network's own order; every key must match.
 
     Raises:
-        BackboneError: names the keys that do not.
+        BackboneError: names the keys that do not, or a tensor that is none of a network; see `check_weights`.
     """
     head = state.get("fc.weight")
-    network = skeleton(arch, len(head) if head is not None and head.dim() else 1000)
+    classes = len(head) if head is not None and head.dim() else 1000
+    if classes > MAX_CLASSES:
+        raise BackboneError(f"the head has {classes} classes, more than the {MAX_CLASSES} that are allowed")
+    network = skeleton(arch, classes)
     wanted = network.state_dict()
     # Checkpoints from before BatchNorm counted batches lack the counter, which no forward pass reads.
-    complete: dict[str, Any] = {n: torch.zeros((), dtype=torch.int64) for n in wanted if n.endswith(_COUNTER)}
+    complete: dict[str, Any] = {n: torch.zeros((), dtype=torch.int64) for n in wanted if n.endswith(COUNTER)}
     complete |= state
-    check_weights(arch, complete, network)
-    return {name: complete[name].to(wanted[name].dtype).clone() for name in wanted}
+    check_shapes(arch, complete, network)
+    weights = {name: _owned(name, complete[name]) for name in wanted}
+    check_weights(arch, weights, network)
+    return weights
 
 
-_COUNTER = "num_batches_tracked"
+def _owned(name: str, tensor: Tensor) -> Tensor:
+    """Return a copy of a tensor as a network holds it.
+
+    Raises:
+        BackboneError: it is of a type that no weights have, or unfolds to more than what is stored of it.
+    """
+    allowed, dtype = (WHOLE, torch.int64) if name.endswith(COUNTER) else (FLOATS, torch.float32)
+    if tensor.dtype not in allowed:
+        kinds = ", ".join(str(kind).removeprefix("torch.") for kind in allowed)
+        raise BackboneError(f"tensor {printable(name)} is {tensor.dtype}, which is none of {kinds}")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise BackboneError(
+            f"tensor {printable(name)} stores fewer values than its shape has; the checkpoint is damaged"
+        )
+    return tensor.detach().resolve_neg().to(dtype, copy=True).contiguous()
 
 
 def _normalisation(arch: str) -> Normalisation:

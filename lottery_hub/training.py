@@ -8,7 +8,6 @@ step: momentum and weight decay may move a pruned weight, but no forward pass ev
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,16 +20,17 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lottery_hub.attacks import perturb
-from lottery_hub.backbones import Normalised, Weights
+from lottery_hub.backbones import Normalised, Weights, fingerprint
 from lottery_hub.config import Recipe, Seeds
 from lottery_hub.data import Dataset
-from lottery_hub.errors import LotteryHubError
+from lottery_hub.errors import LotteryHubError, TicketError, printable
 from lottery_hub.evaluation import autocast, evaluate
 from lottery_hub.folding import Folded, folded
 from lottery_hub.masks import Mask, apply_
 from lottery_hub.memory import free_memory, images_that_fit, is_out_of_memory, peak_memory
 from lottery_hub.small_maps import arranged
 from lottery_hub.speed import memory_format
+from lottery_hub.storage import atomic, checkpoints, sealed
 from lottery_hub.views import centred, train_batches
 
 OnEpoch = Callable[[dict[str, Any]], None]
@@ -70,18 +70,21 @@ def train(
         seed: of data order and views, and of attack starts; they may be given apart.
         mask: pruned weights stay exactly 0 after every step.
         device: where to compute.
-        checkpoint: file to continue from and to update after every epoch.
+        checkpoint: file to continue from and to update after every epoch. One that is damaged, or of another
+            training, is set aside with a `DamageWarning`, and training begins anew.
         on_epoch: called with each epoch's record.
 
     Where memory runs out, a batch is taken in parts; a record says in how many, and what memory was taken at most.
 
     Raises:
         LotteryHubError: the loss, or a weight that would be kept, is no longer finite.
+        WriteError: the disk does not take the checkpoint; the older one stays what it is.
     """
+    saved = None if checkpoint is None else _Saved(checkpoint, _training_of(model, data, recipe, Seeds.of(seed), mask))
     loop = Loop.over(model, data, recipe, seed=seed, mask=mask, device=device)
     optimizer, averaged = loop.optimizer, loop.averaged
     judged = model if averaged is None else cast(Normalised, averaged.module)
-    start, history, best = _resume(checkpoint, model, averaged, optimizer)
+    start, history, best = saved.resume(model, averaged, optimizer) if saved else (0, [], None)
     for epoch in range(start, recipe.epochs):
         if history and "stopped" in history[-1]:
             break
@@ -101,7 +104,8 @@ def train(
         record |= {"parts": loop.parts, "peak_memory": peak_memory(loop.device)}
         record["seconds"] = round(time.monotonic() - began, 3)
         history.append(record)
-        _save_checkpoint(checkpoint, model, averaged, optimizer, epoch + 1, history, best)
+        if saved:
+            saved.update(model, averaged, optimizer, epoch + 1, history, best)
         if on_epoch is not None:
             on_epoch(record)
     assert best is not None  # the last epoch is always validated
@@ -302,38 +306,67 @@ def _diverged(epoch: int, what: str) -> LotteryHubError:
     return LotteryHubError(f"training diverged in epoch {epoch} ({what}); lower the learning rate")
 
 
-def _save_checkpoint(
-    path: Path | None,
-    model: Normalised,
-    averaged: AveragedModel | None,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    history: list[dict[str, Any]],
-    best: dict[str, Any] | None,
-) -> None:
-    if path is None:
-        return
-    state = {
-        "epoch": epoch,
-        "model": model.network.state_dict(),
-        "averaged": None if averaged is None else averaged.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "history": history,
-        "best": best,
-    }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)  # noqa: PTH105 - a rename is what makes the checkpoint whole or absent
+def _training_of(model: Normalised, data: Dataset, recipe: Recipe, seeds: Seeds, mask: Mask | None) -> str:
+    """Return `sha256:…` of everything that a training's path depends on."""
+    images = {"fingerprint": data.fingerprint, "fraction": data.fraction, "train": len(data.train)}
+    normalisation = {name: tensor.flatten().tolist() for name, tensor in model.named_buffers(recurse=False)}
+    return sealed.digest(
+        {
+            "recipe": recipe.record(),
+            "seeds": seeds.record(),
+            "data": images | {"validation": len(data.validation)},
+            "weights": fingerprint(model.network.state_dict()),
+            "mask": None if mask is None else fingerprint(mask),
+            **normalisation,
+        }
+    )
 
 
-def _resume(
-    path: Path | None, model: Normalised, averaged: AveragedModel | None, optimizer: torch.optim.Optimizer
-) -> tuple[int, list[dict[str, Any]], dict[str, Any] | None]:
-    if path is None or not path.exists():
-        return 0, [], None
-    state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
-    model.network.load_state_dict(state["model"], strict=True)
-    if averaged is not None:
-        averaged.load_state_dict(state["averaged"], strict=True)
-    optimizer.load_state_dict(state["optimizer"])
-    return state["epoch"], state["history"], state["best"]
+@dataclass(frozen=True)
+class _Saved:
+    """The file that a training goes on from: its place, and of what training it must be."""
+
+    path: Path
+    training: str
+
+    def update(
+        self,
+        model: Normalised,
+        averaged: AveragedModel | None,
+        optimizer: torch.optim.Optimizer,
+        epoch: int,
+        history: list[dict[str, Any]],
+        best: dict[str, Any] | None,
+    ) -> None:
+        state = {
+            "training": self.training,
+            "epoch": epoch,
+            "model": model.network.state_dict(),
+            "averaged": None if averaged is None else averaged.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "history": history,
+            "best": best,
+        }
+        checkpoints.save(self.path, state)
+
+    def resume(
+        self, model: Normalised, averaged: AveragedModel | None, optimizer: torch.optim.Optimizer
+    ) -> tuple[int, list[dict[str, Any]], dict[str, Any] | None]:
+        """Bring everything to where the file left it; return (epochs done, history, the best epoch)."""
+        if not self.path.exists():
+            return 0, [], None
+        weights = sum(tensor.nbytes for tensor in model.network.state_dict().values())
+        try:
+            # Weights, their average, momentum and the best epoch are four times the network.
+            state = checkpoints.load(self.path, 2**26 + 8 * weights, next(model.parameters()).device)
+        except TicketError as problem:
+            atomic.set_aside(self.path, str(problem))
+            return 0, [], None
+        if state.get("training") != self.training:
+            atomic.set_aside(self.path, f"{printable(self.path)} is of another training")
+            return 0, [], None
+        model.network.load_state_dict(state["model"], strict=True)
+        if averaged is not None:
+            averaged.load_state_dict(state["averaged"], strict=True)
+        optimizer.load_state_dict(state["optimizer"])
+        return state["epoch"], state["history"], state["best"]

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from lottery_hub.backbones import Backbone, Weights, fingerprint
+from lottery_hub.backbones import Backbone, Normalised, Weights, fingerprint
 from lottery_hub.config import Attack, Recipe, Seeds
-from lottery_hub.data import Dataset, Split
+from lottery_hub.data import Dataset
 from lottery_hub.environment import describe_environment
 from lottery_hub.evaluation import Accuracy, evaluate
 from lottery_hub.masks import Mask
@@ -72,21 +72,13 @@ def transfer(
     trained = train(model, data, recipe, seed=seeds, mask=mask, device=device, checkpoint=checkpoint, on_epoch=on_epoch)
     model.network.load_state_dict(trained.weights, strict=True)
     began = time.monotonic()
-
-    def measure(split: Split) -> Accuracy:
-        return evaluate(
-            model, split, attack=test_attack, image_size=recipe.image_size, seed=seeds.attack, device=device
-        )
-
-    validation, accuracy = measure(data.validation), measure(data.test)
+    accuracies = measure(model, data, recipe, test_attack, seeds, device)
     measuring = time.monotonic() - began
     record = {
         "regime": recipe.regime,
         "seed": seeds.order,
         "seeds": seeds.record(),
-        **_measured(accuracy),
-        "attack": None if test_attack is None else test_attack.describe(),
-        "validation": _measured(validation),
+        **figures(accuracies, test_attack),
         "epoch": trained.epoch,
         "history": trained.history,
         "trained": _fingerprint(trained.weights, start, mask),
@@ -101,7 +93,42 @@ def transfer(
             "seconds": round(sum(epoch["seconds"] for epoch in trained.history) + measuring, 3),
         },
     }
-    return Transferred(trained.weights, accuracy, record)
+    return Transferred(trained.weights, accuracies.test, record)
+
+
+class Accuracies(NamedTuple):
+    """Of one network on both splits."""
+
+    validation: Accuracy
+    test: Accuracy
+
+
+def measure(
+    model: Normalised,
+    data: Dataset,
+    recipe: Recipe,
+    test_attack: Attack | None,
+    seed: int | Seeds,
+    device: torch.device | str,
+) -> Accuracies:
+    """Measure a trained network as `transfer` does."""
+    model, start = model.to(device), Seeds.of(seed).attack
+    validation, test = (
+        evaluate(model, split, attack=test_attack, image_size=recipe.image_size, seed=start, device=device)
+        for split in (data.validation, data.test)
+    )
+    return Accuracies(validation, test)
+
+
+def figures(accuracies: Accuracies, test_attack: Attack | None) -> dict[str, Any]:
+    """Return what a record says of them: figures on the test split, and those of `validation` inside."""
+    attack = None if test_attack is None else test_attack.describe()
+    return _measured(accuracies.test) | {"attack": attack, "validation": _measured(accuracies.validation)}
+
+
+def start_of(start: Ticket) -> dict[str, Any]:
+    """Return what determines where a transfer begins: weights and mask, and how images are normalised."""
+    return {"start": start.fingerprint(), "mean": list(start.mean), "std": list(start.std)}
 
 
 def _measured(accuracy: Accuracy) -> dict[str, Any]:

@@ -17,7 +17,16 @@ FLOORS = [
     {"config", "connection", "decoding", "splits", "storage.rice", "storage.atomic", "storage.files", "side_by_side"},
     {"hub_cache"},
     {"answers"},
-    {"downloads", "addresses", "pasted", "parquet", "strong_attacks", "outcomes"},
+    {
+        "downloads",
+        "addresses",
+        "pasted",
+        "parquet",
+        "strong_attacks",
+        "outcomes",
+        "storage.sealed",
+        "storage.checkpoints",
+    },
     {"verdict", "masks", "opening", "attacks", "corruptions", "storage.codec"},
     {"backbones", "environment", "presets", "published", "compacting", "rendering", "small_maps"},
     {"data"},
@@ -30,6 +39,7 @@ FLOORS = [
     {"ladder_cards", "searching", "scrutiny"},
     {"publishing"},
     {"pretraining", "drawing", "transferring", "consistency"},
+    {"lending"},
     {"finding", "verifying"},
 ]
 DOORS = {

@@ -132,6 +132,39 @@ def test_weights_that_do_not_fit_are_refused_by_name(backbone: Backbone, change:
         build_network(SLIM, broken(backbone.weights, change))
 
 
+@pytest.mark.parametrize(
+    ("name", "tensor", "reason"),
+    [
+        ("bn1.running_var", torch.full((64,), -1e-9), r"bn1\.running_var holds a negative variance"),
+        ("bn1.num_batches_tracked", torch.tensor(-3), r"bn1\.num_batches_tracked holds a negative count of batches"),
+        ("fc.bias", torch.ones(5).half(), r"fc\.bias is torch\.float16, and has to be torch\.float32"),
+        ("fc.bias", torch.ones(5).double(), r"fc\.bias is torch\.float64, and has to be torch\.float32"),
+    ],
+)
+def test_weights_that_no_folder_could_hold_make_no_network(
+    backbone: Backbone, name: str, tensor: torch.Tensor, reason: str
+) -> None:
+    with pytest.raises(BackboneError, match=reason):
+        build_network(SLIM, backbone.weights | {name: tensor})
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ((0.5, 0.5, 0.5), (1e-320, 1e-320, 1e-320)),
+        ((0.5, 0.5, 0.5), (0.0, 1.0, 1.0)),
+        ((0.5, 0.5, 0.5), (math.nan, 1.0, 1.0)),
+        ((123.0, 117.0, 104.0), (58.0, 57.0, 57.0)),
+        ((0.5,), (0.5,)),
+    ],
+)
+def test_a_normalisation_that_no_folder_could_hold_makes_no_backbone(
+    backbone: Backbone, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    with pytest.raises(BackboneError, match=r"are not of \[0,1\] pixels: three means in 0\.\.1 and three stds"):
+        Backbone(SLIM, "adv", backbone.weights, mean, std)
+
+
 def test_many_missing_keys_are_counted_and_only_four_are_named() -> None:
     with pytest.raises(BackboneError, match=r"128 missing \(conv1\.weight, [^,]+, [^,]+, [^,]+ and 124 more\)"):
         build_network(SLIM, {})

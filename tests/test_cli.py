@@ -60,6 +60,35 @@ def call(capsys: pytest.CaptureFixture[str]) -> Any:
     return lambda *arguments: Called(capsys, *arguments)
 
 
+# Damage and the disk
+
+
+def test_damage_is_one_line_of_warning_and_the_command_goes_on(call: Any, backbone: Backbone, tmp_path: Path) -> None:
+    net, run = save_backbone(backbone, tmp_path / "net"), tmp_path / "run"
+    words = ["draw", "--pretrain", str(net), "--method", "omp", "--rounds", "1", "--output", str(run), "--json"]
+    assert call(*words).code == 0
+    (run / "run.json").write_text("{", encoding="utf-8")
+    done = call(*words)
+    assert done.code == 0
+    assert done.object["method"] == "omp"
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"warning: cannot read {run}/run.json: ")
+    assert line.endswith("; it is set aside as run.json.damaged and made anew")
+    assert call(*words).err == ""
+
+
+def test_what_the_system_says_is_one_line_wherever_it_was_met(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device", "/some/\x1b[2Jwhere")
+
+    monkeypatch.setattr(cli, "app", full)
+    done = call("show")
+    assert (done.code, done.out) == (1, "")
+    (line,) = done.err.splitlines()
+    assert line.startswith("error: [Errno 28] No space left on device: ")
+    assert line.isprintable()
+
+
 # Help and usage
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,14 +23,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from lottery_hub import cli, finding
+from lottery_hub import cli, finding, lending
 from lottery_hub.backbones import Backbone
 from lottery_hub.cli.display import levels_table
 from lottery_hub.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
 from lottery_hub.consistency import contradictions
 from lottery_hub.data import Dataset
 from lottery_hub.drawing import draw
-from lottery_hub.errors import ConfigError, LotteryHubError, RunError
+from lottery_hub.errors import ConfigError, DamageWarning, LotteryHubError, RunError
 from lottery_hub.evaluation import evaluate
 from lottery_hub.finding import find, judge_levels
 from lottery_hub.storage.folder import load_ladder, load_ticket, save_backbone, save_ladder
@@ -296,7 +297,7 @@ def test_every_unit_is_announced_and_measured_once(found: tuple[Path, dict[str, 
     assert [kind for kind, _ in told if kind in ("ladder", "dense", "level", "control")] == (
         ["ladder", "dense"] + ["level"] * 3 + ["control"] * 2
     )
-    assert sorted(path.name for path in (directory / "units").iterdir()) == sorted(units)
+    assert sorted(path.name for path in (directory / "units").iterdir()) == sorted(["ladder", *units])
 
 
 def test_the_ticket_folder_holds_the_networks_behind_its_figures_and_the_run_no_others(
@@ -338,6 +339,54 @@ def test_the_same_find_again_trains_nothing_and_says_the_same(
     assert again | {"ticket": ""} == summary | {"ticket": ""}
     for name in ("ticket.safetensors", "results.json", "README.md", "config.json"):
         assert (copy / "ticket" / name).read_bytes() == (directory / "ticket" / name).read_bytes()
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_damage_anywhere_in_a_run_is_said_and_only_what_is_damaged_is_made_anew(
+    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    directory, summary, _ = found
+    run = shutil.copytree(directory, tmp_path / "run")
+    damaged = [
+        run / "run.json",
+        run / "units" / "ladder" / "ladder" / "config.json",
+        run / "units" / "transfer-level-00-standard-seed-1" / "trained" / "ticket.safetensors",
+        run / "units" / "transfer-level-02-adversarial-seed-0" / "result.json",
+    ]
+    for path in damaged:
+        flip(path)
+    trained: list[str] = []
+
+    def watch(kind: str, record: dict[str, Any]) -> None:
+        if kind == "epoch":
+            trained.append(record["unit"])
+
+    with pytest.warns(DamageWarning) as told:
+        again = find(plan, run, data=tiny_data, report=watch)
+    lines = [str(warning.message) for warning in told]
+    assert [path for path in damaged if not any(path.name in line and "damaged" in line for line in lines)] == []
+    assert len(lines) == len(damaged)
+    assert trained == ["transfer-level-00-standard-seed-1", "transfer-level-02-adversarial-seed-0"]
+    assert again | {"ticket": ""} == summary | {"ticket": ""}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DamageWarning)
+        assert find(plan, run, data=tiny_data) == again
+
+
+def test_a_trained_network_that_is_gone_is_trained_again_by_the_same_command(
+    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    directory, summary, _ = found
+    run = shutil.copytree(directory, tmp_path / "run")
+    shutil.rmtree(run / "units" / "transfer-level-00-standard-seed-1" / "trained")
+    with pytest.warns(DamageWarning), pytest.raises(RunError, match="level-00-standard-seed-1 is gone; give the same"):
+        find(plan, run, data=tiny_data)
+    assert find(plan, run, data=tiny_data) | {"ticket": ""} == summary | {"ticket": ""}
 
 
 def test_a_changed_setting_is_refused_with_the_difference(
@@ -482,9 +531,9 @@ def test_runs_that_are_damaged_or_of_another_machine_lend_nothing(
     short = plan.changed(draw=DrawPlan(method="omp", rounds=1), controls=False, seeds=1, tolerance="points:1")
     find(short, tmp_path / "first", data=tiny_data)
     told: list[dict[str, Any]] = []
-    here = finding.describe_environment("cpu")
+    here = lending.describe_environment("cpu")
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(finding, "describe_environment", lambda device: here | {"threads": 64})
+        elsewhere.setattr(lending, "describe_environment", lambda device: here | {"threads": 64})
         find(short, tmp_path / "elsewhere", data=tiny_data, report=lambda kind, record: told.append(record))
     (tmp_path / "first" / "run.json").write_text('{"plan": ')
     shutil.rmtree(tmp_path / "elsewhere")
@@ -550,6 +599,16 @@ def test_a_ladder_of_another_backbone_is_refused(
     folder = save_ladder(draw(other, DrawPlan(method="omp", rounds=1)), tmp_path / "ladder")
     with pytest.raises(ConfigError, match="was drawn from another backbone"):
         find(plan.changed(ladder=str(folder)), tmp_path / "run", data=tiny_data)
+
+
+@pytest.mark.parametrize("drawing", [{"prune_fraction": "x"}, {"data": "x"}, {"data": 3}])
+def test_a_strangers_ladder_that_no_card_could_tell_of_is_refused_before_any_work(
+    plan: FindPlan, ladder: Ladder, tiny_data: Dataset, tmp_path: Path, drawing: dict[str, Any]
+) -> None:
+    folder = save_ladder(replace(ladder, drawing=ladder.drawing | drawing), tmp_path / "ladder")
+    with pytest.raises(LotteryHubError, match="card"):
+        find(plan.changed(ladder=str(folder)), tmp_path / "run", data=tiny_data)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("wrong", ["ladder=nowhere", 'draw.data.dataset="nowhere"'])

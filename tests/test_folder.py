@@ -245,7 +245,11 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "classes inside": (setting("num_classes", 5), "num_classes does not belong in the lottery_hub object"),
     "mean": (setting("mean", [0.5, 0.5]), "mean: List should have at least 3 items"),
     "std of words": (setting("std", ["a", "b", "c"]), r"std\.0: Input should be a valid number"),
-    "std zero": (setting("std", [0, 1, 1]), r"std\.0: Input should be greater than 0"),
+    "std zero": (setting("std", [0, 1, 1]), r"std\.0: Input should be greater than or equal to 0\.001"),
+    "std too small to divide by": (
+        setting("std", [1e-320] * 3),
+        r"std\.0: Input should be greater than or equal to 0\.001",
+    ),
     "mean huge": (setting("mean", [10**300, 0, 0]), r"mean\.0: Input should be less than or equal to 1"),
     "provenance": (setting("provenance", []), "provenance: Input should be a valid dictionary"),
     "no hashes": (setting("hashes", {}), r"hashes does not name exactly ticket\.safetensors and results\.json"),
@@ -400,7 +404,7 @@ def test_an_older_folder_is_replaced_as_a_whole(ladder: Ladder, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "failing", [(files, "write_arrays"), (atomic, "write_json"), (atomic, "write_text"), (atomic, "_sync")]
+    "failing", [(files, "write_arrays"), (atomic, "write_json"), (atomic, "write_text"), (atomic, "sync")]
 )
 def test_a_failing_write_leaves_the_old_folder(
     ladder: Ladder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: tuple[Any, str]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from lottery_hub.errors import RunError
+from lottery_hub.errors import DamageWarning, LotteryHubError, RunError
 from lottery_hub.runs import CHECKPOINT, differences, open_run
+from lottery_hub.storage import sealed
 
 SETTINGS: dict[str, Any] = {"task": "find", "plan": {"lr": 0.1, "milestones": [50, 75], "attack": None}}
 
@@ -36,9 +39,9 @@ class Unit:
 def test_a_unit_is_done_once(tmp_path: Path) -> None:
     work = Unit()
     with open_run(tmp_path / "run", SETTINGS) as run:
-        assert not run.has("a")
+        assert run.finished("a") is None
         assert run.once("a", work) == {"SA": 0.1 + 0.2}
-        assert run.has("a")
+        assert run.finished("a") == {"SA": 0.1 + 0.2}
         assert run.once("a", work) == {"SA": 0.1 + 0.2}
     with open_run(tmp_path / "run", SETTINGS) as run:
         assert run.once("a", work) == {"SA": 0.1 + 0.2}
@@ -70,7 +73,7 @@ def test_killed_work_finds_what_it_left(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "units").iterdir()] == ["a.partial"]
     work = Unit()
     with open_run(tmp_path, SETTINGS) as run:
-        assert not run.has("a")
+        assert run.finished("a") is None
         run.once("a", work)
     assert work.found == [[CHECKPOINT]]
     assert [path.name for path in (tmp_path / "units").iterdir()] == ["a"]
@@ -94,7 +97,11 @@ def test_a_kill_between_any_two_steps_is_made_good(tmp_path: Path, left: list[st
     partial = tmp_path / "units" / "a.partial"
     partial.mkdir(parents=True)
     for name in left:
-        (partial / name).write_text(json.dumps({"SA": "from the killed run"}), encoding="utf-8")
+        (partial / name).write_text("half way", encoding="utf-8")
+    if "result.json" in left:
+        (partial / "result.json").unlink()
+        given = {"settings": sealed.digest(SETTINGS)}
+        sealed.seal(partial, {"SA": "from the killed run"}, given, without=CHECKPOINT)
     work = Unit({"SA": "new"})
     with open_run(tmp_path, SETTINGS) as run:
         result = run.once("a", work)
@@ -103,6 +110,176 @@ def test_a_kill_between_any_two_steps_is_made_good(tmp_path: Path, left: list[st
     assert work.found == ([sorted(left)] if done_again else [])
     assert not (tmp_path / "units" / "a" / CHECKPOINT).exists()
     assert not partial.exists()
+
+
+# Damage
+
+
+def damages(whole: bytes) -> list[bytes]:
+    middle = len(whole) // 2
+    return [b"", whole[:-1], bytes(len(whole)), whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]]
+
+
+@pytest.mark.parametrize("name", ["result.json", "weights"])
+def test_a_damaged_unit_is_set_aside_and_done_anew_and_the_others_are_kept(tmp_path: Path, name: str) -> None:
+    with open_run(tmp_path, SETTINGS) as run:
+        run.once("a", Unit({"n": 1}))
+        run.once("b", Unit({"n": 2}))
+    path = tmp_path / "units" / "a" / name
+    whole = path.read_bytes()
+    for count, damage in enumerate(damages(whole), 1):
+        path.write_bytes(damage)
+        work = Unit({"n": 1})
+        with open_run(tmp_path, SETTINGS) as run:
+            with pytest.warns(
+                DamageWarning, match=rf"units/a/{name} is damaged|units/a/{name}: |{name} .* set aside as"
+            ):
+                assert run.once("a", work) == {"n": 1}
+            assert run.once("b", work) == {"n": 2}
+        assert work.found == [[]]
+        assert path.read_bytes() == whole
+        assert len(list((tmp_path / "units").glob("a.damaged*"))) == count
+
+
+def test_a_unit_whose_file_is_gone_is_done_anew(tmp_path: Path) -> None:
+    with open_run(tmp_path, SETTINGS) as run:
+        run.once("a", Unit())
+        (run.folder("a") / "weights").unlink()
+        with pytest.warns(DamageWarning, match="units/a/weights is missing"):
+            assert run.finished("a") is None
+        assert run.once("a", Unit()) == {"SA": 0.1 + 0.2}
+
+
+def test_a_unit_made_of_something_else_is_not_taken(tmp_path: Path) -> None:
+    with open_run(tmp_path, SETTINGS) as run:
+        run.once("a", Unit({"n": 1}), {"start": "sha256:one"})
+        assert run.once("a", Unit({"n": 2}), {"start": "sha256:one"}) == {"n": 1}
+        with pytest.warns(DamageWarning, match="units/a was made of something else"):
+            assert run.once("a", Unit({"n": 2}), {"start": "sha256:two"}) == {"n": 2}
+
+
+def test_a_damaged_result_of_a_killed_unit_is_set_aside_and_the_checkpoint_goes_on(tmp_path: Path) -> None:
+    partial = tmp_path / "units" / "a.partial"
+    with open_run(tmp_path, SETTINGS) as run:
+        run.once("a", Unit())
+        run.folder("a").rename(partial)  # killed before the folder was renamed
+        (partial / CHECKPOINT).write_text("half way", encoding="utf-8")
+        result = (partial / "result.json").read_text(encoding="utf-8")
+        (partial / "result.json").write_text(result.replace("0.3", "0.9", 1), encoding="utf-8")
+        work = Unit()
+        with pytest.warns(DamageWarning, match=r"result\.json is damaged"):
+            assert run.once("a", work) == {"SA": 0.1 + 0.2}
+    assert work.found == [[CHECKPOINT, "result.json.damaged", "weights"]]
+
+
+def test_damaged_settings_are_written_anew_and_what_was_made_under_them_is_kept(tmp_path: Path) -> None:
+    with open_run(tmp_path, SETTINGS) as run:
+        run.once("a", Unit())
+    whole = (tmp_path / "run.json").read_bytes()
+    for damage in damages(whole):
+        (tmp_path / "run.json").write_bytes(damage)
+        with pytest.warns(DamageWarning, match=r"run\.json.* set aside"), open_run(tmp_path, SETTINGS) as run:
+            assert run.finished("a") == {"SA": 0.1 + 0.2}
+        assert (tmp_path / "run.json").read_bytes() == whole
+    # Where the settings are others, the units say so themselves.
+    (tmp_path / "run.json").write_bytes(b"")
+    with pytest.warns(DamageWarning) as told, open_run(tmp_path, {"task": "other"}) as run:
+        assert run.finished("a") is None
+    assert "units/a was made of something else" in str(told[-1].message)
+
+
+def test_a_run_killed_after_its_damaged_settings_were_set_aside_is_still_one(tmp_path: Path) -> None:
+    with open_run(tmp_path, SETTINGS) as run:
+        run.once("a", Unit())
+    (tmp_path / "run.json").rename(tmp_path / "run.json.damaged")
+    with open_run(tmp_path, SETTINGS) as run:
+        assert run.finished("a") == {"SA": 0.1 + 0.2}
+
+
+def test_what_is_forgotten_is_gone_in_one_step_and_the_unit_stays_finished(tmp_path: Path) -> None:
+    def work(folder: Path) -> dict[str, Any]:
+        (folder / "trained").mkdir()
+        (folder / "trained" / "weights").write_text("trained", encoding="utf-8")
+        return {"n": 1}
+
+    with open_run(tmp_path, SETTINGS) as run:
+        run.once("a", work)
+        # A kill in the middle of it.
+        (run.folder("a") / "trained").rename(run.folder("a") / ".trained")
+        assert run.finished("a") == {"n": 1}
+        run.once("b", work)
+        run.forget("b", "trained")
+        assert [path.name for path in run.folder("b").iterdir()] == ["result.json"]
+        assert run.finished("b") == {"n": 1}
+
+
+# The disk
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
+def test_a_disk_that_takes_nothing_is_one_line_and_with_room_the_same_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Every step that asks the disk for something fails once, the first, then the second, and so on."""
+    reason = os.strerror(number)
+    calls, failing = 0, 0
+    told: list[str] = []
+
+    def watched(real: Any) -> Any:
+        def step(*given: Any, **named: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == failing:
+                raise OSError(number, reason, str(given[0]))
+            return real(*given, **named)
+
+        return step
+
+    for step in ("fsync", "mkdir", "rename", "replace", "unlink"):
+        monkeypatch.setattr(os, step, watched(getattr(os, step)))
+    while calls >= failing:
+        calls, failing = 0, failing + 1
+        place = tmp_path / f"{failing}" / "run"
+
+        def go(place: Path = place) -> None:
+            with open_run(place, SETTINGS) as run:
+                assert run.once("a", Unit()) == {"SA": 0.1 + 0.2}
+
+        try:
+            go()
+        except LotteryHubError as problem:
+            told.append(str(problem))
+        go()
+        assert [path.name for path in (place / "units").iterdir()] == ["a"]
+    assert len(told) > 8
+    for line in told:
+        assert line.startswith(("cannot write ", "cannot work in "))
+        assert reason in line
+        assert line.isprintable()
+
+
+# Runs beside this one
+
+
+def test_sound_units_of_runs_beside_this_one_are_found_and_whatever_else_is_there_is_passed_over(
+    tmp_path: Path,
+) -> None:
+    for name in ("good", "damaged", "strange", "mixed", "unfinished"):
+        with open_run(tmp_path / name, SETTINGS) as run:
+            if name != "unfinished":
+                run.once("a", Unit({"from": name}))
+    (tmp_path / "damaged" / "units" / "a" / "weights").write_text("trainee", encoding="utf-8")
+    (tmp_path / "strange" / "run.json").write_text("[" * 10_000, encoding="utf-8")
+    sealed.write(tmp_path / "mixed" / "run.json", sealed.Sealed({}, {"task": "find", "plan": "another"}, {}))
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "run.json")
+    (tmp_path / "folder" / "run.json").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("nowhere")
+    with open_run(tmp_path / "mine", SETTINGS) as run:
+        found = list(run.elsewhere("a", lambda settings: "plan" in settings, 2**20))
+        assert [(folder.parent.parent.name, unit.record) for folder, unit in found] == [("good", {"from": "good"})]
+        assert list(run.elsewhere("a", lambda settings: settings["nothing"], 2**20)) == []
+        assert list(run.elsewhere("a", lambda settings: True, 3)) == []
 
 
 # Settings
@@ -158,7 +335,7 @@ def test_a_run_killed_as_it_began_can_begin_again(tmp_path: Path, left: list[str
         (tmp_path / name).write_text("", encoding="utf-8")
     with open_run(tmp_path, SETTINGS) as run:
         assert run.once("a", Unit()) == {"SA": 0.1 + 0.2}
-    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8")) == SETTINGS
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["record"] == SETTINGS
 
 
 HOLD = """

@@ -144,8 +144,15 @@ def test_a_file_that_states_no_normalisation_gets_timms(tmp_path: Path, backbone
         (torch.zeros(3), torch.tensor([1.0, 0.0, 1.0])),
         (torch.zeros(3), torch.tensor([1.0, torch.nan, 1.0])),
         (torch.tensor([0.0, torch.inf, 0.0]), torch.ones(3)),
+        (torch.zeros(3), torch.full((3,), 1e-38)),
+        (torch.full((3,), 123.7), torch.full((3,), 58.4)),
+        (torch.zeros(1).expand(2**50), torch.ones(3)),
+        (torch.zeros(3, dtype=torch.complex64), torch.ones(3)),
     ],
-    ids=["one mean", "four stds", "zero std", "NaN std", "infinite mean"],
+    ids=[
+        *("one mean", "four stds", "zero std", "NaN std", "infinite mean"),
+        *("std too small", "of 0..255 pixels", "petabytes", "complex"),
+    ],
 )
 def test_a_normalisation_that_is_none_is_refused(
     tmp_path: Path, backbone: Backbone, mean: torch.Tensor, std: torch.Tensor
@@ -196,6 +203,59 @@ def test_weights_of_another_architecture_are_refused(backbone: Backbone) -> None
 def test_a_head_that_is_no_matrix_is_refused(backbone: Backbone) -> None:
     with pytest.raises(BackboneError, match=r"fc\.weight has shape \(\)"):
         match(backbone.weights | {"fc.weight": torch.zeros(())}, SLIM)
+
+
+# What no folder of weights may hold either: refused before any work
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "reason"),
+    [
+        ("layer1.0.bn1.running_var", torch.full((16,), -0.5), "holds a negative variance"),
+        ("layer1.0.bn1.num_batches_tracked", torch.tensor(-1), "holds a negative count of batches"),
+        ("layer1.0.bn1.num_batches_tracked", torch.tensor(0.5), r"is torch\.float32, which is none of int64"),
+        ("layer1.0.bn1.num_batches_tracked", torch.tensor(True), r"is torch\.bool, which is none of int64"),
+        ("fc.bias", torch.ones(5, dtype=torch.bool), r"is torch\.bool, which is none of float32"),
+        ("fc.bias", torch.ones(5, dtype=torch.int8), r"is torch\.int8, which is none of float32"),
+        ("fc.bias", torch.ones(5, dtype=torch.complex64), r"is torch\.complex64, which is none of float32"),
+        ("fc.bias", torch.ones(5).to(torch.float8_e4m3fn), r"is torch\.float8_e4m3fn, which is none of float32"),
+        ("fc.bias", torch.full((5,), 1e300, dtype=torch.float64), "holds NaN or infinite values"),
+        ("fc.bias", torch.zeros(1).expand(5), "stores fewer values than its shape has"),
+        ("fc.weight", torch.zeros(1, 1).expand(10**12, 128), "head has 1000000000000 classes, more than the 100000"),
+        ("fc.weight", torch.zeros(1, 1).expand(99_999, 128), r"fc\.bias has shape \(5,\)"),
+    ],
+    ids=lambda value: value.split(".")[-1] if isinstance(value, str) and "." in value else "",
+)
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_a_tensor_that_no_network_has_is_refused_by_name(
+    tmp_path: Path, backbone: Backbone, name: str, tensor: torch.Tensor, reason: str, kind: str
+) -> None:
+    path = tmp_path / f"w.{kind}"
+    if kind == "pth":
+        torch.save(backbone.weights | {name: tensor}, path)
+    elif 0 in tensor.stride()[:1] and tensor.dim():
+        pytest.skip("safetensors stores every value of a shape")
+    else:
+        safetensors.torch.save_file(backbone.weights | {name: tensor}, path)
+    assert path.stat().st_size < 4_000_000
+    with pytest.raises(BackboneError, match=reason):
+        load_backbone(f"adv:{path}", SLIM)
+
+
+def test_a_tensor_without_values_is_refused(tmp_path: Path, backbone: Backbone) -> None:
+    torch.save(backbone.weights | {"fc.bias": torch.empty(5, device="meta")}, tmp_path / "w.pth")
+    with pytest.raises(BackboneError, match="holds no state dict of dense tensors"):
+        load_backbone(f"adv:{tmp_path}/w.pth", SLIM)
+
+
+def test_a_part_of_a_larger_tensor_and_a_parameter_are_taken_as_they_are(tmp_path: Path, backbone: Backbone) -> None:
+    turned = backbone.weights["fc.weight"].t().contiguous().t()
+    part = torch.cat([backbone.weights["fc.bias"], torch.ones(7)])[:5]
+    state = backbone.weights | {"fc.weight": torch.nn.Parameter(turned), "fc.bias": part}
+    torch.save(state, tmp_path / "w.pth")
+    loaded = load_backbone(f"adv:{tmp_path}/w.pth", SLIM)
+    assert_same(loaded.weights, backbone.weights)
+    assert not any(tensor.requires_grad for tensor in loaded.weights.values())
 
 
 # Files that are refused

@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 
 from lottery_hub import training
 from lottery_hub.config import Attack, Recipe
-from lottery_hub.errors import LotteryHubError
+from lottery_hub.errors import DamageWarning, LotteryHubError
 from lottery_hub.masks import keep_highest, kept_and_total, magnitudes
 from lottery_hub.speed import TRICKS
 from lottery_hub.training import learning_rate, train
@@ -271,6 +271,38 @@ def test_a_killed_run_goes_on_with_its_average(backbone, tiny_data, tmp_path):
     with pytest.raises(KilledError):
         train(backbone.model(3), tiny_data, ONE_STEP, seed=0, checkpoint=checkpoint, on_epoch=die)
     assert same(train(backbone.model(3), tiny_data, ONE_STEP, seed=0, checkpoint=checkpoint).weights, unkilled.weights)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_training_begins_anew(backbone, tiny_data, tmp_path):
+    unkilled = train(backbone.model(3), tiny_data, ONE_STEP, seed=0, checkpoint=tmp_path / "whole.pt")
+    whole = (tmp_path / "whole.pt").read_bytes()
+    middle = len(whole) // 2
+    for damage in (b"", whole[:-1], bytes(len(whole)), whole[:middle] + bytes(64) + whole[middle + 64 :]):
+        checkpoint = tmp_path / "checkpoint.pt"
+        checkpoint.write_bytes(damage)
+        seen = []
+        with pytest.warns(DamageWarning, match=r"checkpoint\.pt is damaged .* set aside as checkpoint\.pt\.damaged"):
+            again = train(backbone.model(3), tiny_data, ONE_STEP, seed=0, checkpoint=checkpoint, on_epoch=seen.append)
+        assert [record["epoch"] for record in seen] == list(range(1, ONE_STEP.epochs + 1))
+        assert same(again.weights, unkilled.weights)
+        assert checkpoint.read_bytes()[:7] == b"sha256:"
+    assert len(list(tmp_path.glob("checkpoint.pt.damaged*"))) == 4
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"seed": 1}, {"recipe": ONE_STEP.changed(lr=0.01)}, {"mask": True}, {"classes": 4}],
+    ids=["seed", "recipe", "mask", "weights"],
+)
+def test_a_checkpoint_of_another_training_is_not_gone_on_from(backbone, tiny_data, ladder, tmp_path, other):
+    def go(checkpoint, classes=3, seed=0, recipe=ONE_STEP, mask=None):
+        mask = mask and ladder.mask(2)
+        return train(backbone.model(classes), tiny_data, recipe, seed=seed, mask=mask, checkpoint=checkpoint)
+
+    go(tmp_path / "checkpoint.pt")
+    with pytest.warns(DamageWarning, match="checkpoint.pt is of another training; it is set aside"):
+        taken = go(tmp_path / "checkpoint.pt", **other)
+    assert same(taken.weights, go(None, **other).weights)
 
 
 # The guard

@@ -8,12 +8,13 @@ import os
 import secrets
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lottery_hub.errors import TicketError, printable
+from lottery_hub.errors import DamageWarning, WriteError, printable
 
 if sys.platform != "win32":
     import fcntl
@@ -27,7 +28,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     most a hidden `.NAME.*.new` neighbour, which the next save to the same place removes.
 
     Raises:
-        TicketError: the folder cannot be written, for instance because the disk is full.
+        WriteError: the folder cannot be written, for instance because the disk is full.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -41,21 +42,80 @@ def new_folder(target: Path) -> Iterator[Path]:
             try:
                 yield fresh
                 for path in [*fresh.rglob("*"), fresh]:
-                    _sync(path)
+                    sync(path)
                 _put_in_place(fresh, target)
-                _sync(target.parent)
+                sync(target.parent)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
+    except WriteError as problem:  # of a file inside: the folder is what the caller knows
+        raise WriteError(f"cannot write {printable(target)}: {str(problem).rpartition(': ')[2]}") from problem
     except OSError as problem:
-        raise TicketError(f"cannot write {printable(target)}: {printable(problem.strerror or problem)}") from problem
+        raise _not_written(target, problem) from problem
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn whatever the system says against writing `target` into one line.
+
+    Raises:
+        WriteError: the disk is full, read-only, or not ours.
+    """
+    try:
+        yield
+    except OSError as problem:
+        raise _not_written(target, problem) from problem
+
+
+def _not_written(target: Path, problem: OSError) -> WriteError:
+    return WriteError(f"cannot write {printable(target)}: {printable(problem.strerror or problem)}")
+
+
+def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
+    """Write a file that is whole or absent: to a neighbour, synced, then renamed.
+
+    Raises:
+        WriteError: the disk does not take it; an older file stays what it is.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with writing(path):
+        try:
+            with partial.open("wb") as handle:
+                for part in parts:
+                    handle.write(part)
+                handle.flush()
+                os.fsync(handle.fileno())
+            partial.replace(path)
+        except OSError:
+            with suppress(OSError):  # a full disk needs the room; the first problem is the one to tell
+                partial.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that is whole or absent: to a neighbour, synced, then renamed."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    _sync(partial)
-    partial.replace(path)
+    """Write a text file that is whole or absent; see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Move what is damaged out of the way, to a neighbour's name, and say so in a `DamageWarning`.
+
+    Args:
+        path: the file or folder.
+        why: what is wrong with it, naming it.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        WriteError: it cannot be moved.
+    """
+    places = (path.with_name(f"{path.name}.damaged{number}") for number in ("", *(f"-{n}" for n in range(2, 1000))))
+    with writing(path):
+        place = next(place for place in places if not os.path.lexists(place))
+        path.rename(place)
+    warnings.warn(f"{why}; it is set aside as {printable(place.name)} and made anew", DamageWarning, stacklevel=2)
+    return place
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -135,7 +195,8 @@ def _locked(folder: Path, wait: bool) -> Iterator[bool]:
         os.close(handle)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
     if sys.platform == "win32" and path.is_dir():
         return
     handle = os.open(path, os.O_RDONLY)

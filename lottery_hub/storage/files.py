@@ -212,6 +212,6 @@ def sha256(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(handle, 'sha256').hexdigest()}"
 
 
-def sha256_of(data: bytes) -> str:
+def sha256_of(data: bytes | memoryview) -> str:
     """Return `sha256:…` of bytes that were read already."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"

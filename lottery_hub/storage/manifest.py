@@ -12,14 +12,13 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from lottery_hub.backbones import ARCHITECTURES
+from lottery_hub.backbones import ARCHITECTURES, MAX_CLASSES, MIN_STD
 from lottery_hub.config import Frozen, Kind, Method
 from lottery_hub.errors import ConfigError, TicketError, printable
 from lottery_hub.storage.codec import Values
 from lottery_hub.tickets import MAX_LEVELS
 
 FORMAT = 1
-MAX_CLASSES = 100_000
 Content = Literal["ticket", "ladder", "backbone"]
 
 # What timm itself may have written beside ours; never read.
@@ -49,7 +48,7 @@ class BackboneManifest(Frozen):
     arch: str
     pretrain: Kind
     mean: Annotated[list[_Share], Field(min_length=3, max_length=3)]
-    std: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Annotated[float, Field(ge=MIN_STD, le=1)]], Field(min_length=3, max_length=3)]
     prunable: Literal["every Conv2d weight"]
     values: Values
     provenance: dict[str, Any]
