@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -38,6 +39,7 @@ app.command("backbones")(backbones.backbones_command)
 
 
 INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EPIPE, errno.EDQUOT, errno.EIO)
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,8 +67,15 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:  # as where it was closed before the start
+                sys.stdout.flush()  # what is left, while an error can still be told
     except (LotteryHubError, OSError) as problem:
+        # Of the screen alone the system tells no file name.
+        if isinstance(problem, OSError) and problem.filename is None and problem.errno in NO_ROOM:
+            _end_without_output(problem)
         if "--debug" in sys.argv:
             from lottery_hub.connection import redacted
 
@@ -98,3 +107,12 @@ def _show_warning(
         else warnings.formatwarning(message, category, filename, lineno, line)
     )
     print(shown, end="", file=file or sys.stderr)
+
+
+def _end_without_output(problem: OSError) -> None:
+    """End with 1 where what is printed or written finds no room; quietly where only the reader has gone."""
+    # Else the interpreter would try again as it ends, and print a traceback.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if problem.errno != errno.EPIPE:
+        print(f"error: cannot write: {problem.strerror}", file=sys.stderr)
+    sys.exit(1)

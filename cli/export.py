@@ -25,7 +25,9 @@ def export_command(
             "safetensors-dense: timm's state dict.",
         ),
     ],
-    output: Annotated[Path, typer.Option(help="The file to write; for timm, the folder.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option(help="The file to write; for timm, the folder.", show_default=False, callback=options.place)
+    ],
     sparsity: options.Sparsity = None,
     compact: Annotated[
         bool, typer.Option("--compact", help="Remove dead filters and channels first (onnx and torch-export).")
@@ -34,7 +36,9 @@ def export_command(
         int | None,
         typer.Option(help="Side of the images in pixels; unless given, as fine-tuned, or 32.", show_default=False),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at once where --compact measures latency.")] = 1,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=65_536, metavar="INT", help="Images at once where --compact measures latency.")
+    ] = 1,
     as_json: options.Json = False,
 ) -> None:
     """Write a ticket, with the head it has, in a format that other programs read."""

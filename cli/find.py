@@ -135,13 +135,15 @@ def find_command(
 
 def _jobs(wanted: str, seeds: int, device: torch.device) -> int:
     """Return how many transfers to run at a time."""
+    from lottery_hub.errors import printable
     from lottery_hub.finding import likely_jobs
 
     if wanted == "auto":
         return likely_jobs(seeds, device)
-    if not wanted.isdecimal() or int(wanted) < 1:
-        raise typer.BadParameter(f"{wanted!r} is neither auto nor a number from 1", param_hint="--jobs")
-    return int(wanted)
+    jobs = options.whole_number(wanted)
+    if jobs is None or jobs < 1:
+        raise typer.BadParameter(f"{printable(wanted)!r} is neither auto nor a number from 1", param_hint="--jobs")
+    return jobs
 
 
 def draw_plan(kind: Kind, source: str, method: Method, preset: str, precision: Precision) -> DrawPlan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,22 +9,17 @@ import typer
 
 from . import options
 
-YEAR = 365 * 86400
-
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lottery_hub.searching import Found
 
-
-def _seconds(value: float) -> float:
-    if math.isnan(value):  # which is neither below the least nor above the most
-        raise typer.BadParameter("nan is no number of seconds")
-    return value
-
-
+WEEK = 604_800.0
 Deadline = Annotated[
-    float, typer.Option(min=0.1, max=YEAR, callback=_seconds, help="Seconds after which it is given up.")
+    float,
+    typer.Option(
+        min=0.1, max=WEEK, metavar="FLOAT", callback=options.finite, help="Seconds after which it is given up."
+    ),
 ]
 
 
@@ -94,7 +88,11 @@ def pull_command(
     ] = None,
     local_dir: Annotated[
         Path | None,
-        typer.Option(help="Copy the files to this folder; unless given, they stay in the cache.", show_default=False),
+        typer.Option(
+            help="Copy the files to this folder; unless given, they stay in the cache.",
+            show_default=False,
+            callback=options.place,
+        ),
     ] = None,
     models: Annotated[bool, typer.Option("--models", help="Also the trained networks behind the verdict.")] = False,
     deadline: Deadline = 300.0,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,10 +12,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lottery_hub.errors import printable
+
 if TYPE_CHECKING:
     import torch
 
     from lottery_hub.config import Precision
+
+
+def place(path: Path | None) -> Path | None:
+    """Return a path that file systems can hold; a callback of options."""
+    names = () if path is None else path.parts
+    if any(len(os.fsencode(name)) > 255 for name in names) or len(os.fsencode(path or "")) > 4000:
+        raise typer.BadParameter("no file or folder can have such a name: it is too long")
+    return path
+
+
+def finite(number: float) -> float:
+    """Return a number that is one; a callback of options."""
+    if math.isnan(number):
+        raise typer.BadParameter("nan is not a number")
+    return number
+
 
 Arch = Annotated[
     str | None,
@@ -44,9 +64,11 @@ RecordedDataset = Annotated[
 ]
 Fraction = Annotated[float, typer.Option(help="Share of the training images, stratified and nested.")]
 Output = Annotated[
-    Path | None, typer.Option(help="Run directory; the same command goes on where it was.", show_default=False)
+    Path | None,
+    typer.Option(help="Run directory; the same command goes on where it was.", show_default=False, callback=place),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of head, data order and attack starts.")]
+MAX_SEED = 2**32 - 1  # see `config.SEEDS`
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, metavar="INT", help="Of head, data order and attack starts.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 PrecisionChoice = Annotated[
     Literal["auto", "float32", "bfloat16"],
@@ -78,9 +100,15 @@ def batches(size: str, *recipes: str) -> list[str]:
     """Return the settings that give the recipes at these paths a batch size; none for `auto`."""
     if size == "auto":
         return []
-    if not size.isdecimal() or int(size) < 2:
-        raise typer.BadParameter(f"{size!r} is neither auto nor a number from 2", param_hint="--batch-size")
-    return [f"{recipe}batch_size={size}" for recipe in recipes]
+    images = whole_number(size)
+    if images is None or images < 2:
+        raise typer.BadParameter(f"{printable(size)!r} is neither auto nor a number from 2", param_hint="--batch-size")
+    return [f"{recipe}batch_size={images}" for recipe in recipes]
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that decimal digits mean, or None for anything else and for more than nine of them."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else None
 
 
 def tell_notes(notes: Iterable[str]) -> None:
@@ -92,7 +120,13 @@ def tell_notes(notes: Iterable[str]) -> None:
 
 
 def emit(value: dict[str, Any]) -> None:
-    """Print one JSON object on stdout, in escapes where its encoding has not all letters."""
-    everything = sys.stdout.encoding.lower().startswith("utf")
-    json.dump(value, sys.stdout, ensure_ascii=not everything, allow_nan=False)
-    sys.stdout.write("\n")
+    """Print one JSON object on stdout: no character that a terminal obeys, none that its encoding has not."""
+    everything = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    text = json.dumps(value, ensure_ascii=not everything, allow_nan=False)
+    print(text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text))
+
+
+def _escaped(letter: str) -> str:
+    """Return a character as JSON writes it in ASCII: one or two halves of `\\u` and four hex digits."""
+    halves = letter.encode("utf-16-be")
+    return "".join(f"\\u{halves[place : place + 2].hex()}" for place in range(0, len(halves), 2))

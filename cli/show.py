@@ -47,11 +47,13 @@ def _show_dense(ref: str, folder: Path, about: BackboneManifest, as_json: bool) 
     from rich.console import Console
 
     from lottery_hub.errors import printable
+    from lottery_hub.origins import Known, check
     from lottery_hub.storage.folder import load_ladder, weights_path
     from lottery_hub.storage.manifest import LadderManifest
 
     from .display import percent
 
+    check(Known, about.provenance, "config.json: provenance")
     file_bytes = weights_path(folder, about).stat().st_size
     if as_json:
         told = about.record() | {"file_bytes": file_bytes}
@@ -82,10 +84,12 @@ def _show_ticket(ticket: Ticket, folder: Path, about: BackboneManifest, as_json:
     from lottery_hub.errors import printable
     from lottery_hub.inspection import size
     from lottery_hub.masks import kept_and_total
+    from lottery_hub.records import check_ticket
     from lottery_hub.storage.folder import weights_path
 
     from .display import percent
 
+    check_ticket(ticket)
     layers = {name: kept_and_total({name: mask}) for name, mask in ticket.mask.items()}
     sized = size(ticket, value_bits=32 if about.values == "float32" else 16)
     file_bytes = weights_path(folder, about).stat().st_size
@@ -135,7 +139,7 @@ def _show_ticket(ticket: Ticket, folder: Path, about: BackboneManifest, as_json:
 
 
 def _print_verdict(console: Console, ticket: Ticket) -> None:
-    from lottery_hub.errors import TicketError, printable
+    from lottery_hub.errors import printable
 
     from .display import levels_table
 
@@ -143,11 +147,8 @@ def _print_verdict(console: Console, ticket: Ticket) -> None:
         console.print("not judged: no transfer is recorded")
         return
     records = ticket.records
-    try:
-        table = levels_table(records["dense"], records["levels"], records.get("controls", []))
-        measured = f"{int(records['samples'])} test images, RA by {printable(records['attack'])}"
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise TicketError("results.json does not hold the figures behind its verdict") from problem
+    table = levels_table(records["dense"], records["levels"], records["controls"])
+    measured = f"{records['samples']} test images, RA by {printable(records['attack'])}"
     console.print(table)
     verdict = "double win" if ticket.double_win else "no double win"
     console.print(f"{verdict}; {measured}", markup=False, soft_wrap=True)

@@ -32,6 +32,7 @@ def finetune_command(
     from lottery_hub.presets import paper_transfer, quick_transfer, stored_size
     from lottery_hub.pulling import load_ticket
     from lottery_hub.recorded import load_for, seen_size
+    from lottery_hub.records import check_ticket
     from lottery_hub.runs import CHECKPOINT, open_run
     from lottery_hub.storage.folder import save_ticket
     from lottery_hub.transferring import start_of, transfer
@@ -40,6 +41,7 @@ def finetune_command(
 
     chosen, exact = options.choose(device, precision)
     start = load_ticket(ticket, sparsity)
+    check_ticket(start)
     data = load_for(start.records, dataset, fraction=fraction)
     seen = seen_size(start.records) if preset == "quick" else None  # what was trained at 64 pixels goes on at 64
     sizes = [f"{each}.image_size={seen}" for each in ("standard", "adversarial")] if seen else []
@@ -129,6 +131,7 @@ def evaluate_command(
     from lottery_hub.presets import habits, named_attack
     from lottery_hub.pulling import pull
     from lottery_hub.recorded import load_for, seen_size
+    from lottery_hub.records import check_ticket
     from lottery_hub.storage.folder import load_backbone_folder, load_ticket, read_about
     from lottery_hub.unseen import measure_corruptions, measure_unseen
 
@@ -143,6 +146,7 @@ def evaluate_command(
     folder = pull(ref).folder
     if read_about(folder).content == "ticket" or sparsity is not None:
         ticket = load_ticket(folder, sparsity)
+        check_ticket(ticket)
         model, records = ticket.to_normalised(), ticket.records
     else:
         backbone = load_backbone_folder(folder)
@@ -158,6 +162,8 @@ def evaluate_command(
         )
     radius = parse_number(eps) if eps else habits(data.name).eps
     test_attack = named_attack(attack, radius, norm, restarts)
+    if checks:
+        named_attack("pgd-1", radius, norm)  # refuses what is no radius
     options.tell_notes(data.notes)
     split = data.test if samples is None else sample(data.test, samples, seed)
     accuracy = evaluate(model.to(chosen), split, attack=test_attack, image_size=image_size, seed=seed, device=chosen)

@@ -26,6 +26,10 @@ def verify_command(
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Train again as recorded, with the first seed (minutes to hours).")
     ] = False,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Download the Hub's dataset that its records name, if it is no named one.")
+    ] = False,
+    long: Annotated[bool, typer.Option("--long", help="Compute what its records ask for, however much it is.")] = False,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
@@ -52,6 +56,8 @@ def verify_command(
             ladder=ladder_folder,
             sample=sample,
             rerun=rerun,
+            fetch=fetch,
+            long=long,
             device=chosen,
             report=lambda line: status.update(printable(line)),
         )

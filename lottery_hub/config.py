@@ -250,7 +250,7 @@ class Recipe(Frozen):
     select: Literal["best", "last"] = "best"
     average: float = Field(default=0.0, ge=0, lt=1)
     guard: float = Field(default=0.0, ge=0, lt=1)
-    validate_every: int = Field(default=1, ge=1)
+    validate_every: int = Field(default=1, ge=1, le=10_000)
     precision: Precision = "float32"
 
     @model_validator(mode="after")
@@ -279,7 +279,7 @@ class DataPlan(Frozen):
     image_size: int = Field(default=32, ge=8, le=1024)
     fraction: float = Field(default=1.0, gt=0, le=1)
     validation: float = Field(default=0.1, gt=0, lt=0.9)
-    split_seed: int = Field(default=0, ge=0)
+    split_seed: int = Field(default=0, ge=0, lt=SEEDS)
     revision: str | None = None
 
 

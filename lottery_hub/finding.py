@@ -20,6 +20,7 @@ from lottery_hub.environment import describe_environment
 from lottery_hub.errors import ConfigError, RunError, StoppedError, TicketError, printable
 from lottery_hub.lending import Wanted, borrow, take
 from lottery_hub.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
+from lottery_hub.origins import check_ladder
 from lottery_hub.pulling import pull
 from lottery_hub.runs import CHECKPOINT, Run, open_run
 from lottery_hub.scrutiny import check_possible, look
@@ -214,6 +215,7 @@ def known_ladder(plan: FindPlan, backbone: Backbone) -> tuple[Ladder, str] | Non
     if plan.ladder not in ("auto", "draw"):
         pulled = pull(plan.ladder)
         ladder = load_ladder(pulled.folder)
+        check_ladder(ladder)
         if ladder.backbone.fingerprint() != backbone.fingerprint():
             raise ConfigError(
                 f"the ladder {plan.ladder} was drawn from another backbone than --pretrain and --arch name"

@@ -167,7 +167,7 @@ def _features(schema: Any) -> dict[str, Any]:
         from datasets import Features
 
         return dict(Features.from_arrow_schema(schema))
-    except (ImportError, ValueError, TypeError, KeyError, AttributeError):
+    except (ImportError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
         return {}
 
 

@@ -94,7 +94,7 @@ def named_attack(name: str, eps: float, norm: Norm, restarts: int = 1) -> Attack
     if name == "none":
         return None
     kind, _, steps = name.partition("-")
-    if kind == "pgd" and steps.isdecimal() and int(steps) > 0:
+    if kind == "pgd" and steps.isdecimal() and len(steps) <= 9 and int(steps) > 0:
         return pgd(int(steps), eps, norm, restarts)
     if name in STRONG:
         steps_of = {"apgd-ce": 100, "apgd-dlr": 100, "square": 5000, "autoattack": 1}

@@ -25,7 +25,9 @@ from lottery_hub.downloads import digests
 from lottery_hub.errors import LotteryHubError, PublishError, TicketError, printable
 from lottery_hub.exporting import TIMM_WEIGHTS, timm_config
 from lottery_hub.ladder_cards import render_ladder_card
+from lottery_hub.origins import check_ladder
 from lottery_hub.pasted import pasted
+from lottery_hub.records import check_ticket
 from lottery_hub.rendering import is_untouched
 from lottery_hub.scrutiny import images_of, look_at_folder
 from lottery_hub.storage import files, folder
@@ -148,7 +150,7 @@ def _look_closer(place: Path, data: Dataset | None) -> None:
     if ticket.double_win is None or "checks" in ticket.records.get("scrutiny", {}):
         return
     try:
-        look_at_folder(place, ["checks"], data or images_of(ticket))
+        look_at_folder(place, ["checks"], data or images_of(ticket, fetch=True))
     except LotteryHubError as problem:
         raise PublishError(
             f"the verdict was never checked for masked gradients, and cannot be: {problem}; or publish it unchecked "
@@ -180,6 +182,7 @@ def _prepared(copy: Path, place: Path, repo_id: str, timm: bool, models: bool) -
     config = to_config(about)
     if isinstance(about, TicketManifest):
         ticket = folder.load_ticket(copy)
+        check_ticket(ticket)
         title = f"{ticket.arch} ({ticket.kind}), level {ticket.level}, sparsity {ticket.sparsity:.4f}"
         if timm:
             config |= timm_config(ticket)
@@ -189,6 +192,7 @@ def _prepared(copy: Path, place: Path, repo_id: str, timm: bool, models: bool) -
         card = render_card(ticket, repo_id, timm=timm)
     else:
         ladder = folder.load_ladder(copy)
+        check_ladder(ladder)
         title = f"{ladder.backbone.arch} ({ladder.backbone.kind}), ladder of {ladder.levels} levels"
         card = render_ladder_card(ladder, repo_id)
     content[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

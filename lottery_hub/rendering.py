@@ -24,6 +24,16 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
 _LICENSES = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-nc-4.0", "gpl-3.0"}
 
 
+MAX_METADATA = 2**16  # ours take a thousandth of a second to read, and these many characters half a second
+_SCALARS = {
+    "str": re.compile(r".*", re.DOTALL),
+    "int": re.compile(r"-?(0|[1-9][0-9]*)"),
+    "float": re.compile(r"-?[0-9]+\.[0-9]*([eE][-+]?[0-9]+)?"),
+    "bool": re.compile(r"true|false"),
+    "null": re.compile(r"null"),
+}
+
+
 class Safe(str):
     """Text that a template prints as it is."""
 
@@ -72,6 +82,50 @@ def front_matter(metadata: dict[str, Any]) -> Safe:
     """Return a card's metadata as YAML."""
     text: str = yaml.safe_dump(_printable_leaves(metadata), sort_keys=False, allow_unicode=True, width=1000)
     return Safe(text)
+
+
+def read_front_matter(text: str) -> dict[str, Any]:
+    """Return a card's metadata, given the YAML between its two lines of dashes.
+
+    Only what every reader of YAML takes alike: no anchors, tags or merges, no key twice, and no number that one
+    reader takes for octal or for minutes and another does not.
+
+    Raises:
+        TicketError: it is no such YAML, or more than `MAX_METADATA` characters of it.
+    """
+    if len(text) > MAX_METADATA:
+        raise TicketError(f"the metadata of the card has more than {MAX_METADATA} characters")
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _check_plain(node, set())
+        metadata = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError, ArithmeticError) as problem:
+        raise TicketError(f"the metadata of the card cannot be read: {printable(problem, 120)}") from problem
+    if not isinstance(metadata, dict):
+        raise TicketError("the metadata of the card is not a mapping")
+    return metadata
+
+
+def _check_plain(node: yaml.Node | None, seen: set[int]) -> None:
+    if node is None:
+        return
+    if id(node) in seen:
+        raise ValueError("it has an alias")
+    seen.add(id(node))
+    kind = node.tag.removeprefix("tag:yaml.org,2002:")
+    if isinstance(node, yaml.ScalarNode):
+        wanted = _SCALARS.get(kind)
+        if wanted is None or not wanted.fullmatch(node.value) or (node.style is not None and kind != "str"):
+            raise ValueError(f"{printable(node.value, 60)} is not read alike by all")
+        return
+    below = node.value
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value]
+        if not all(isinstance(key, str) for key in keys) or len(set(keys)) != len(keys):
+            raise ValueError("a key appears twice, or is no word")
+        below = [part for pair in node.value for part in pair]
+    for part in below:
+        _check_plain(part, seen)
 
 
 def hub_license(license: object) -> str:

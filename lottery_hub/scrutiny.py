@@ -17,18 +17,21 @@ from typing import Any
 
 import torch
 
+from lottery_hub import names
 from lottery_hub.cards import render_card
 from lottery_hub.config import REGIMES, Attack, Look
 from lottery_hub.corruptions import SIDE
 from lottery_hub.data import Dataset, Split, load_planned, sample
 from lottery_hub.environment import describe_environment
-from lottery_hub.errors import ConfigError, TicketError, printable
+from lottery_hub.errors import ConfigError, DataError, TicketError, printable
 from lottery_hub.evaluation import evaluate
 from lottery_hub.masking import check_masking
+from lottery_hub.opening import NAMES
 from lottery_hub.outcomes import interval
 from lottery_hub.recorded import recorded_plan
+from lottery_hub.records import check_ticket
 from lottery_hub.rendering import is_untouched
-from lottery_hub.storage import folder
+from lottery_hub.storage import files, folder
 from lottery_hub.storage.manifest import TicketManifest
 from lottery_hub.strong_attacks import load_pyautoattack
 from lottery_hub.tickets import Ticket
@@ -105,6 +108,7 @@ def look_at_folder(
         TicketError: the networks behind the verdict are not in the folder, or the images are others.
     """
     ticket = folder.load_ticket(place)
+    check_ticket(ticket)
     missing = [name for name in wanted if name not in ticket.records["scrutiny"]]
     if not missing:
         return []
@@ -117,7 +121,7 @@ def look_at_folder(
     check_possible(missing, data, attack)
     found = {name: look(name, networks, data, attack, device) for name in missing}
     seen = replace(ticket, records=ticket.records | {"scrutiny": ticket.records["scrutiny"] | found})
-    own = (place / folder.CARD).read_text(encoding="utf-8") if (place / folder.CARD).is_file() else None
+    own = folder.read_card(place)
     card = own if own is not None and not is_untouched(own) else render_card(seen)
     about = folder.read_about(place)
     assert isinstance(about, TicketManifest)
@@ -125,23 +129,36 @@ def look_at_folder(
     return missing
 
 
-def images_of(ticket: Ticket, dataset: str | None = None) -> Dataset:
+def images_of(ticket: Ticket, dataset: str | None = None, *, fetch: bool = False) -> Dataset:
     """Load the images on which a ticket's figures were measured, from elsewhere where `dataset` says so.
 
-    What the records name is a dataset, never a folder: they may be a stranger's.
+    Without `dataset` nothing but a dataset that has a name here is loaded on the word of the records, and with
+    `fetch` one that they name on the Hub; never a folder.
 
     Raises:
-        DataError: they are not to be had.
+        DataError: they are not to be had, or not on the word of the records.
         TicketError: what is there are other images.
     """
     plan = recorded_plan(ticket.records)
     if plan is None:
         raise TicketError("its records name no images")
+    if plan.revision is not None:
+        names.revision(plan.revision, DataError)
+    if dataset is None and plan.dataset not in NAMES:
+        _check_origin(plan.dataset, fetch)
     if dataset is not None and Path(dataset).is_dir():  # a folder has no revisions
         plan = plan.model_copy(update={"revision": None})
     loaded = load_planned(plan.changed(dataset=dataset), local=dataset is not None)
     check_images(ticket, loaded)
     return loaded
+
+
+def _check_origin(name: str, fetch: bool) -> None:
+    """Raise DataError unless records may have this dataset fetched."""
+    if not names.fits(names.dataset_id, name) or files.is_there(Path(name)):
+        raise DataError(f"the records name their images {printable(name, 80)}, which is no dataset to be fetched")
+    if not fetch:
+        raise DataError(f"the images are a dataset of the Hub, {name}; --fetch downloads it")
 
 
 def check_images(ticket: Ticket, data: Dataset) -> None:

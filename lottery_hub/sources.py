@@ -33,6 +33,7 @@ from lottery_hub.backbones import (
 )
 from lottery_hub.config import Attack, Kind, parse_number
 from lottery_hub.errors import BackboneError, TicketError, printable
+from lottery_hub.origins import check_backbone
 from lottery_hub.pasted import pasted
 from lottery_hub.published import SOURCES, threat
 from lottery_hub.pulling import is_remote, pull
@@ -192,6 +193,7 @@ def _from_checkpoint(file: Path, arch: str, kind: Kind, told: dict[str, Any]) ->
 def _from_folder(folder: Path, kind: str, arch: str | None) -> Backbone:
     try:
         backbone = load_backbone_folder(folder)
+        check_backbone(backbone)
     except TicketError as problem:
         raise BackboneError(str(problem)) from problem
     if arch not in (None, backbone.arch):

@@ -10,7 +10,6 @@ figures     measured again, or trained again, they give the recorded accuracies 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +18,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from lottery_hub import __version__
+from lottery_hub import __version__, workload
+from lottery_hub.card_check import compare_card
 from lottery_hub.cards import render_card
 from lottery_hub.config import REGIMES, Attack, FindPlan
 from lottery_hub.consistency import contradictions
 from lottery_hub.data import Dataset, Split, sampled_rows
-from lottery_hub.errors import LotteryHubError, TicketError, printable
+from lottery_hub.errors import ConfigError, LotteryHubError, TicketError, printable
 from lottery_hub.evaluation import evaluate
+from lottery_hub.origins import check_ladder
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.pulling import Pulled
+from lottery_hub.records import check_ticket
 from lottery_hub.rendering import is_untouched
 from lottery_hub.scrutiny import images_of
 from lottery_hub.sources import packaged_name
@@ -43,7 +45,6 @@ Report = Callable[[str], None]
 SAMPLE_SEED = 0
 # Measured again, a network may gain or lose this many images, or three standard deviations of what changed sides.
 IMAGES, DEVIATIONS = 2, 3.0
-_DIGEST = re.compile(r"sha256 [0-9a-f]{64}")
 # Trained again, a figure of a single seed may move by this besides the chance of the test images.
 ONE_POINT = 0.01
 
@@ -76,6 +77,8 @@ def verify(
     ladder: Path | None = None,
     sample: int | None = None,
     rerun: bool = False,
+    fetch: bool = False,
+    long: bool = False,
     device: torch.device | str = "cpu",
     report: Report = lambda line: None,
 ) -> list[Finding]:
@@ -87,6 +90,8 @@ def verify(
         ladder: folder of the ladder it was taken from; None takes the packaged one, if it is that.
         sample: measure on so many test images, drawn with seed 0, instead of all.
         rerun: train again as the plan says, with the first seed, and compare; minutes to hours.
+        fetch: download the dataset that the records name, where it is one of the Hub that has no name here.
+        long: compute what the records ask for, however much it is; see `workload`.
         device: where to compute.
         report: told what is at work.
 
@@ -98,26 +103,40 @@ def verify(
     except TicketError as problem:
         return [Finding("files", "not verified", str(problem))]
     findings = [Finding("files", "verified", "every file is whole; hashes, counts and sparsity agree")]
-    if isinstance(about, LadderManifest):
-        why = f"{about.levels} nested levels, at the sparsities and with the fingerprint that config.json names"
+    is_ladder = isinstance(about, LadderManifest)
+    loaded = folder.load_ladder(pulled.folder) if is_ladder else folder.load_ticket(pulled.folder)
+    try:
+        if isinstance(loaded, Ladder):
+            check_ladder(loaded)
+        else:
+            check_ticket(loaded)
+    except TicketError as problem:
+        return [*findings, Finding("records", "not verified", str(problem))]  # nothing can be read from them
+    if isinstance(loaded, Ladder):
+        why = f"{loaded.levels} nested levels, at the sparsities and with the fingerprint that config.json names"
         told = "a ladder's accuracies are of its source task; `lottery-hub evaluate` measures them"
         return [*findings, Finding("drawing", "verified", why), Finding("figures", "cannot tell", told)]
-    ticket = folder.load_ticket(pulled.folder)
-    if not ticket.records:
+    if not loaded.records:
         return [*findings, Finding("figures", "cannot tell", "it claims none: it was never transferred")]
-    return [*findings, *_of_ticket(ticket, pulled, dataset, ladder, sample, rerun, torch.device(device), report)]
+    asked = _Asked(dataset, ladder, sample, rerun, fetch, long, torch.device(device), report)
+    return [*findings, *_of_ticket(loaded, pulled, asked)]
 
 
-def _of_ticket(
-    ticket: Ticket,
-    pulled: Pulled,
-    dataset: str | None,
-    ladder: Path | None,
-    sample: int | None,
-    rerun: bool,
-    device: torch.device,
-    report: Report,
-) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class _Asked:
+    """What `verify` was asked for; see there."""
+
+    dataset: str | None
+    ladder: Path | None
+    sample: int | None
+    rerun: bool
+    fetch: bool
+    long: bool
+    device: torch.device
+    report: Report
+
+
+def _of_ticket(ticket: Ticket, pulled: Pulled, asked: _Asked) -> Iterator[Finding]:
     lines = contradictions(ticket)
     if lines:
         more = f", and {len(lines) - 1} more" if len(lines) > 1 else ""
@@ -125,51 +144,77 @@ def _of_ticket(
     else:
         yield Finding("records", "verified", "counts, means, intervals, level and verdict follow from the outcomes")
     yield _card(ticket, pulled)
-    origin = _ladder(ticket, ladder)
+    origin = _ladder(ticket, asked.ladder)
     yield _drawing(ticket, origin)
     if lines:
         return  # there is nothing to compare new figures with
     networks, finding = _networks(ticket, pulled.folder)
+    finding = _malformed(networks) or finding
     yield finding
     if finding.answer == "not verified":
         return
-    if not networks and not rerun:
+    if not networks and not asked.rerun:
         yield Finding("figures", "cannot tell", "the trained networks are not there; --rerun trains them again")
         return
     try:
-        data = images_of(ticket, dataset)
+        data = images_of(ticket, asked.dataset, fetch=asked.fetch)
     except LotteryHubError as problem:
         yield Finding("figures", "cannot tell", f"{problem}; say where the images are with --dataset")
         return
+    try:
+        if not asked.long:
+            _check_amount(ticket, networks, data, asked)
+    except ConfigError as problem:
+        yield Finding("figures", "cannot tell", str(problem))
+        return
     if networks:
-        yield _measured_again(ticket, networks, data, sample, device, report)
-    if rerun:
-        yield _trained_again(ticket, origin, data, device, report)
+        yield _measured_again(ticket, networks, data, asked.sample, asked.device, asked.report)
+    if asked.rerun:
+        yield _trained_again(ticket, origin, data, asked.device, asked.report)
+
+
+def _malformed(networks: dict[str, Ticket]) -> Finding | None:
+    """Return what is wrong with the records that trained networks carry, which say how they are measured."""
+    for name, network in networks.items():
+        try:
+            check_ticket(network)
+        except TicketError as problem:
+            return Finding("networks", "not verified", f"{name}: {problem}")
+        if "recipe" not in network.records:
+            return Finding("networks", "not verified", f"{name} has no record of its own training")
+    return None
+
+
+def _check_amount(ticket: Ticket, networks: dict[str, Ticket], data: Dataset, asked: _Asked) -> None:
+    """Raise ConfigError where the records ask for more computing than anybody would start without being asked."""
+    images = len(data.test) if asked.sample is None else min(asked.sample, len(data.test))
+    measuring = 0
+    for name, network in networks.items():
+        attack = _record(ticket, name)["provenance"]["attack"]
+        known = None if attack is None else Attack.parse(attack)
+        measuring += workload.of_measuring(network, known, images, network.records["recipe"]["image_size"])
+    workload.check_amount(measuring, "measuring the networks again", "add --long, or less with --sample")
+    if asked.rerun and "plan" in ticket.records:
+        plan = FindPlan.parse(ticket.records["plan"])
+        training = 2 * workload.of_training(ticket, plan, len(data.train))
+        workload.check_amount(training, "training again", "add --long")
 
 
 def _card(ticket: Ticket, pulled: Pulled) -> Finding:
     """Compare the card with what the records would render."""
-    place = pulled.folder / folder.CARD
-    if not place.is_file():
-        return Finding("card", "cannot tell", "there is no card")
-    card = place.read_text(encoding="utf-8", errors="replace")
     try:
+        card = folder.read_card(pulled.folder)
+        if card is None:
+            return Finding("card", "cannot tell", "there is no card")
         repos = [None, *([pulled.repo_id] if pulled.repo_id else [])]
         rendered = [render_card(ticket, repo, timm=timm) for repo in repos for timm in (False, True)]
     except TicketError as problem:
         return Finding("card", "not verified", str(problem))
-    if card in rendered:
-        return Finding("card", "verified", "it says what the records say, to the letter")
-    metadata, _, text = rendered[0].removeprefix("---\n").partition("\n---\n")
-    figures = [metadata[metadata.index("model-index:") :]] + [line for line in text.splitlines() if line[:1] == "|"]
-    # Every other word of the records stands on the card as their digest.
-    missing = [part for part in [*figures, *_DIGEST.findall(text)] if part not in card]
-    if not missing:
-        return Finding("card", "verified", "its figures are those of the records; its words are not, to the letter")
+    answer, why = compare_card(card, rendered)
     other = folder.read_about(pulled.folder).library
-    if is_untouched(card) and other != __version__:
+    if answer == "not verified" and is_untouched(card) and other != __version__:
         return Finding("card", "cannot tell", f"lottery_hub {printable(other)} rendered it, this is {__version__}")
-    return Finding("card", "not verified", f"it does not say what the records say: {printable(missing[0], 120)}")
+    return Finding("card", answer, why)
 
 
 def _ladder(ticket: Ticket, ladder: Path | None) -> Ladder | None:

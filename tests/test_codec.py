@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any, cast
 
 import numpy as np
@@ -359,3 +360,17 @@ def test_padding_of_spare_planes_must_be_zero() -> None:
     encoded["values/1/rest"][-1] |= 1
     with pytest.raises(TicketError, match="values/1/rest has padding bits"):
         decoded(encoded, "float16")
+
+
+def test_a_file_too_small_for_its_weights_is_refused_before_any_round_is_decoded() -> None:
+    # 64 rounds in which everything stays take no bytes, and would take gigabytes over an architecture of this size.
+    size, levels = 2**26, 64
+    nothing = np.zeros(0, np.uint8)
+    floats = ["dense", *(f"values/{group}" for group in range(levels + 1))]
+    encoded: Arrays = {f"{name}/{part}": nothing for name in floats for part in ("exponents", "unary", "rest")}
+    encoded |= {f"round/{level}/{part}": nothing for level in range(1, levels + 1) for part in ("unary", "binary")}
+    encoded |= {"layers": np.full((levels, 1, 3), (size, 0, 0), np.int32), "counters": np.zeros(0, np.int64)}
+    began = time.monotonic()
+    with pytest.raises(TicketError, match="values are those of fewer than 67108864 weights"):
+        decode(encoded, {"conv.weight": (size,)}, ["conv.weight"], levels, values="bfloat16")
+    assert time.monotonic() - began < 1, "refused before anything of that size is made"

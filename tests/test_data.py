@@ -209,6 +209,19 @@ def test_other_settings_outside_their_range_are_refused() -> None:
 # Parquet
 
 
+@pytest.mark.parametrize(
+    "features",
+    ['{"a":' * 3000 + "1" + "}" * 3000, "[1]", "null", '{"label": {"_type": "ClassLabel", "num_classes": "many"}}'],
+    ids=["deep", "a list", "null", "no number"],
+)
+def test_a_schema_that_says_nothing_of_use_leaves_the_usual_names_and_numbers(tmp_path: Path, features: str) -> None:
+    write_parquet(tmp_path / "train-0.parquet", [0, 1, 2] * 4, names=None)
+    file = tmp_path / "train-0.parquet"
+    said = {"huggingface": f'{{"info": {{"features": {features}}}}}'}
+    pq.write_table(pq.read_table(file).replace_schema_metadata(said), file)
+    assert load_dataset(str(tmp_path)).classes == ("0", "1", "2")
+
+
 def test_a_parquet_folder_loads_with_the_class_names_of_its_schema(pets: Path) -> None:
     loaded = load_dataset(str(pets))
     assert loaded.name == "pets"

@@ -19,6 +19,7 @@ from lottery_hub.backbones import Backbone, fingerprint
 from lottery_hub.errors import TicketError
 from lottery_hub.storage import atomic, files
 from lottery_hub.storage.folder import (
+    MAX_CARD_BYTES,
     find_folder,
     load_backbone_folder,
     load_ladder,
@@ -26,6 +27,7 @@ from lottery_hub.storage.folder import (
     packaged_folder,
     packaged_names,
     read_about,
+    read_card,
     save_backbone,
     save_ladder,
     save_ticket,
@@ -522,3 +524,33 @@ def test_records_that_are_no_json_leave_nothing(ladder: Ladder, tmp_path: Path) 
     with pytest.raises(ValueError, match="Out of range float"):
         save_ticket(ladder.ticket(1, {"SA": float("nan")}), tmp_path / "ticket")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_card_is_a_text_of_its_folder_within_bounds_or_there_is_none(ladder: Ladder, tmp_path: Path) -> None:
+    place = save_ticket(ladder.ticket(2), tmp_path / "ticket", "# Grüße\n")
+    assert read_card(place) == "# Grüße\n"
+    card = place / "README.md"
+    card.write_bytes(b"\xff")
+    with pytest.raises(TicketError, match=r"README\.md is not text in UTF-8"):
+        read_card(place)
+    card.write_bytes(b" " * (MAX_CARD_BYTES + 1))
+    with pytest.raises(TicketError, match=r"README\.md is larger than 4194304 bytes"):
+        read_card(place)
+    card.unlink()
+    assert read_card(place) is None
+    (tmp_path / "secret").write_text("mine")
+    card.symlink_to(tmp_path / "secret")
+    with pytest.raises(TicketError, match=r"README\.md leads out of its folder"):
+        read_card(place)
+    card.unlink()
+    card.symlink_to("nowhere")
+    with pytest.raises(TicketError, match=r"README\.md is missing, or not a file"):
+        read_card(place)
+    card.unlink()
+    os.mkfifo(card)
+    with pytest.raises(TicketError, match=r"README\.md is missing, or not a file"):
+        read_card(place)
+    card.unlink()
+    card.mkdir()
+    with pytest.raises(TicketError, match=r"README\.md is missing, or not a file"):
+        read_card(place)

@@ -236,3 +236,55 @@ def test_a_network_that_the_records_do_not_name_is_not_published(place: Path) ->
     shutil.rmtree(place / "trained")
     with pytest.raises(TicketError, match="does not hold the trained networks"):
         prepare(place, "alice/net", models=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("/etc", "is no dataset to be fetched"),
+        ("../digits", "is no dataset to be fetched"),
+        ("pictures", "is no dataset to be fetched"),
+        ("org/name\x1b", "is no dataset to be fetched"),
+        ("org/name", "the images are a dataset of the Hub, org/name; --fetch downloads it"),
+    ],
+)
+def test_what_records_call_their_images_is_neither_walked_nor_downloaded(
+    ladder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, line: str
+) -> None:
+    def load(plan: DataPlan) -> Dataset:
+        raise AssertionError(f"{plan.dataset} was loaded")
+
+    monkeypatch.setattr(scrutiny, "load_planned", load)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    said = {"name": name, "fraction": 1.0, "image_size": 32, "fingerprint": "sha256:0"}
+    ticket = ladder.ticket(2, {"data": said})
+    with pytest.raises(DataError, match=line):
+        images_of(ticket)
+    if name != "org/name":
+        with pytest.raises(DataError, match=line):
+            images_of(ticket, fetch=True)
+    else:
+        (tmp_path / name).mkdir(parents=True)
+        with pytest.raises(DataError, match="is no dataset to be fetched"):
+            images_of(ticket, fetch=True)
+
+
+def test_a_named_dataset_is_loaded_and_so_is_what_the_user_names_or_allows(
+    ladder: Any, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def load(plan: DataPlan) -> Dataset:
+        asked.append((plan.dataset, plan.revision))
+        return data
+
+    monkeypatch.setattr(scrutiny, "load_planned", load)
+    said = {"name": "digits", "fraction": 1.0, "image_size": 32, "fingerprint": data.fingerprint}
+    images_of(ladder.ticket(2, {"data": said}))
+    images_of(ladder.ticket(2, {"data": said | {"name": "/etc"}}), "here")
+    images_of(ladder.ticket(2, {"data": said | {"name": "org/name"}}), fetch=True)
+    assert asked == [("digits", None), ("here", None), ("org/name", None)]
+    plan = {"data": {"dataset": "digits", "revision": "../../thesis"}}
+    with pytest.raises(DataError, match="is not a branch, tag or commit"):
+        images_of(ladder.ticket(2, {"data": said, "plan": plan}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from lottery_hub import verifying
+from lottery_hub import verifying, workload
 from lottery_hub.backbones import Backbone
 from lottery_hub.cards import render_card
+from lottery_hub.compacting import cost
 from lottery_hub.consistency import contradictions
 from lottery_hub.data import Dataset
 from lottery_hub.errors import DataError
@@ -46,7 +48,7 @@ def place(run: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def images(tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifying, "images_of", lambda ticket, dataset: tiny_data)
+    monkeypatch.setattr(verifying, "images_of", lambda ticket, dataset, **how: tiny_data)
 
 
 def answers(place: Path, **settings: Any) -> Answers:
@@ -253,6 +255,78 @@ def test_a_network_under_another_mask_is_noticed(place: Path, monkeypatch: pytes
     assert "the mask of ticket-standard-seed-0 is not that of the ticket" in why(place, "networks")
 
 
+# What is asked of whoever verifies
+
+
+def with_records(place: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    records = copy.deepcopy(load_ticket(place).records)
+    change(records)
+    forge(place, lambda ticket: replace(ticket, records=records))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda records: records.update(levels=records["levels"][:1] * 100),
+        lambda records: records.update(transfers={}),
+        lambda records: records["plan"]["transfer"]["test_attack"].update(steps=10**8),
+        lambda records: records["data"].update(classes=0),
+        lambda records: records.update(dense=None),
+    ],
+    ids=["one level 100 times", "no list", "10^8 steps", "no classes", "no figures"],
+)
+def test_records_that_nobody_writes_are_not_verified_and_nothing_else_is_asked(
+    place: Path, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    with_records(place, change)
+    assert answers(place) == {"files": "verified", "records": "not verified"}
+    assert why(place, "records").startswith("results.json: ")
+
+
+def test_a_ladder_whose_records_are_malformed_is_not_verified(ladder: Ladder, tmp_path: Path) -> None:
+    odd = save_ladder(replace(ladder, drawing=ladder.drawing | {"prune_fraction": "x"}), tmp_path / "ladder")
+    assert answers(odd) == {"files": "verified", "records": "not verified"}
+    bare = save_ticket(replace(ladder.ticket(2), provenance={"backbone": []}), tmp_path / "ticket")
+    assert answers(bare) == {"files": "verified", "records": "not verified"}
+
+
+def test_a_network_whose_own_records_are_malformed_is_not_measured(place: Path) -> None:
+    folder = place / "trained" / "ticket-standard-seed-0"
+    network = load_ticket(folder)
+    recipe = network.records["recipe"] | {"image_size": 4096}
+    save_ticket(replace(network, records=network.records | {"recipe": recipe}), folder)
+    found = answers(place)
+    assert (found["networks"], found.get("figures")) == ("not verified", None)
+    assert "recipe.image_size" in why(place, "networks")
+
+
+def test_more_work_than_anybody_would_start_is_asked_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_image = 8 * 4 * cost(load_ticket(place).to_model(), 8).macs  # networks; clean, and a step there and back
+    monkeypatch.setattr(workload, "LIMIT", 6 * one_image)
+    assert answers(place)["figures"] == "cannot tell"
+    assert "add --long, or less with --sample" in why(place, "figures")
+    assert answers(place, long=True)["figures"] == "verified"
+    assert answers(place, sample=1)["figures"] == "verified", "less is asked of fewer images"
+
+
+@pytest.mark.parametrize(
+    "card", [b"\xff\xfe", b"# x" * 2**21, None], ids=["not UTF-8", "larger than a card may be", "a folder"]
+)
+def test_what_is_no_card_is_not_verified(place: Path, card: bytes | None) -> None:
+    (place / "README.md").unlink()
+    if card is None:
+        (place / "README.md").mkdir()
+    else:
+        (place / "README.md").write_bytes(card)
+    assert answers(place)["card"] == "not verified"
+
+
+def test_a_pipe_in_the_place_of_a_card_is_not_waited_for(place: Path) -> None:
+    (place / "README.md").unlink()
+    os.mkfifo(place / "README.md")
+    assert answers(place)["card"] == "not verified"
+
+
 # A lie that is told everywhere
 
 
@@ -340,7 +414,7 @@ def test_the_card_of_a_repository_is_that_of_its_records(place: Path) -> None:
 
 
 def test_other_images_cannot_tell_anything(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(ticket: Ticket, dataset: str | None) -> Dataset:
+    def gone(ticket: Ticket, dataset: str | None, **how: Any) -> Dataset:
         raise DataError("stripes is not a dataset")
 
     monkeypatch.setattr(verifying, "images_of", gone)

@@ -113,10 +113,12 @@ def decode(
     """
     _check_names(encoded, levels, first)
     sizes = [math.prod(shapes[name]) for name in prunable]
+    layers = _layers(encoded, levels, len(prunable))
+    if not first:
+        _check_room(encoded, sum(sizes), values)
     survived = [np.zeros(size, np.uint8) for size in sizes]
     # Positions of what is still alive, by prunable tensor; the last round's are also group `levels`.
     alive = [np.arange(0)] * len(prunable)
-    layers = _layers(encoded, levels, len(prunable))
     for level in range(1, levels + 1):
         counts = sizes if level == 1 else [len(positions) for positions in alive]
         stay = _decode_round(encoded, level, layers[level - 1], counts, prunable)
@@ -281,6 +283,13 @@ def _layers(encoded: Mapping[str, npt.NDArray[np.generic]], levels: int, count: 
     if layers.dtype != np.int32 or layers.shape != (levels, count, 3):
         raise TicketError(f"layers is {layers.dtype} {printable(layers.shape)}, expected int32 {(levels, count, 3)}")
     return layers  # type: ignore[return-value]
+
+
+def _check_room(encoded: Mapping[str, npt.NDArray[np.generic]], count: int, values: Values) -> None:
+    """Raise TicketError where a file is too small for its weights, before rounds over all of them are decoded."""
+    bits = 8 * sum(array.size for name, array in encoded.items() if name.startswith("values/"))
+    if bits < count * (LAYOUTS[values].mantissa + 1):
+        raise TicketError(f"values are those of fewer than {count} weights")
 
 
 def _decode_round(

@@ -137,7 +137,7 @@ def load_ticket(ref: Path | str, sparsity: float | None = None) -> Ticket:
         raise TicketError(f"{printable(folder)}: config.json and the mask disagree about how many weights are kept")
     if about.double_win != ticket.double_win:
         raise TicketError(f"{printable(folder)}: config.json and results.json disagree about the verdict")
-    if sparsity is not None and abs(sparsity - ticket.sparsity) > 0.005:
+    if sparsity is not None and not abs(sparsity - ticket.sparsity) <= 0.005:
         raise TicketError(f"{printable(ref)} holds one ticket, of sparsity {ticket.sparsity:.4f}, not {sparsity}")
     return ticket
 
@@ -185,7 +185,7 @@ def read_card(folder: Path) -> str | None:
         TicketError: it is no file, leads out of the folder, is too large, or is not UTF-8.
     """
     path = folder / CARD
-    return files.read_text(path, MAX_CARD_BYTES) if path.is_symlink() or path.exists() else None
+    return files.read_text(path, MAX_CARD_BYTES) if files.is_there(path) else None
 
 
 def weights_path(folder: Path, about: BackboneManifest) -> Path:
