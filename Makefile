@@ -2,7 +2,8 @@
 #   make find   finds a double-win ticket in the packaged robust backbone, on the bundled digits
 #   make test   lint, types and tests
 # And a longer one:
-#   make faults reads 20,000 damaged folders, pulls 500 times from a failing Hub, and counts what happens
+#   make faults reads 20,000 damaged folders, pulls 500 times from a failing Hub, opens what 5,000
+#               strangers give, and counts what happens
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -18,6 +19,7 @@ test: lint
 faults: $(VENV)/.installed-dev
 	$(BIN)/python tests/faults/campaign.py --cases 20000 --seed 1
 	$(BIN)/python tests/faults/hub_campaign.py --pulls 500 --races 50 --seed 1
+	$(BIN)/python tests/faults/strangers.py --cases 5000 --seed 1
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

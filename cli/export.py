@@ -39,6 +39,7 @@ def export_command(
     batch_size: Annotated[
         int, typer.Option(min=1, max=65_536, metavar="INT", help="Images at once where --compact measures latency.")
     ] = 1,
+    overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """Write a ticket, with the head it has, in a format that other programs read."""
@@ -50,7 +51,7 @@ def export_command(
     from .display import percent
 
     ticket = load_ticket(ref, sparsity)
-    done = export(ticket, chosen, output, compact=compact, image_size=image_size)
+    done = export(ticket, chosen, output, compact=compact, image_size=image_size, overwrite=overwrite)
     smaller, latency = done.compacted, None
     if smaller is not None:
         latency = compare_latency(ticket.to_model(), smaller.model, image_size=done.image_size, batch_size=batch_size)

@@ -61,6 +61,7 @@ def find_command(
     ] = "auto",
     settings: options.Settings = None,
     output: options.Output = None,
+    overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     precision: options.PrecisionChoice = "auto",
     as_json: options.Json = False,
@@ -123,7 +124,16 @@ def find_command(
             directory = directory if data_plan.fraction == 1 else directory.with_name(f"{directory.name}-{suffix}")
         with Progress() as progress:
             summaries.append(
-                find(plan, directory, data=data, looks=looks, device=chosen, jobs=side, report=progress.report)
+                find(
+                    plan,
+                    directory,
+                    data=data,
+                    looks=looks,
+                    device=chosen,
+                    jobs=side,
+                    report=progress.report,
+                    overwrite=overwrite,
+                )
             )
         if not as_json:
             _print_summary(summaries[-1], backbone.arch, backbone.kind, data.name)
@@ -149,12 +159,13 @@ def _jobs(wanted: str, seeds: int, device: torch.device) -> int:
 def draw_plan(kind: Kind, source: str, method: Method, preset: str, precision: Precision) -> DrawPlan:
     """Return a preset's drawing; laptop rounds see as many images each, so a subset's rounds have more epochs."""
     from lottery_hub.data import load_dataset
+    from lottery_hub.paths import path_of
     from lottery_hub.presets import paper_draw, quick_draw
 
     if preset == "paper":
         return paper_draw(kind, source, method, precision)
     name, images = source, 45_000
-    if method == "imp" and Path(source).is_dir():
+    if method == "imp" and path_of(source).is_dir():
         images_of = load_dataset(source)
         name, images = images_of.name, len(images_of.train)
     return quick_draw(kind, source, name, method, images, precision)

@@ -74,6 +74,8 @@ def push_command(
     for name, size in done.files.items():
         print(f"{size:>13,}  {printable(name)}")
     if done.commit is None:
+        if done.unchecked:
+            print("a push first checks the verdict's networks, which takes minutes, and writes what it finds in there")
         print(f"dry run, nothing was sent: {done.url}")
     else:
         tagged = f", tag {printable(done.tag)}" if done.tag else ""
@@ -95,6 +97,7 @@ def pull_command(
         ),
     ] = None,
     models: Annotated[bool, typer.Option("--models", help="Also the trained networks behind the verdict.")] = False,
+    overwrite: options.Overwrite = False,
     deadline: Deadline = 300.0,
     as_json: options.Json = False,
 ) -> None:
@@ -104,7 +107,9 @@ def pull_command(
     from lottery_hub.pulling import pull
     from lottery_hub.storage.folder import check_folder
 
-    pulled = pull(ref, revision=revision, local_dir=local_dir, models=models, patience=Patience(deadline))
+    pulled = pull(
+        ref, revision=revision, local_dir=local_dir, models=models, overwrite=overwrite, patience=Patience(deadline)
+    )
     content = check_folder(pulled.folder).content
     if as_json:
         told = {"folder": str(pulled.folder), "repo": pulled.repo_id, "commit": pulled.commit, "content": content}

@@ -51,7 +51,9 @@ def pretrain_command(
     if plan.data != data_plan:
         data = load_planned(plan.data)
     directory = output or Path("runs") / f"{plan.arch}-{plan.kind}"
-    run_settings = {"task": "pretrain", "plan": plan.record(), "data": data.fingerprint}
+    # By name: where a folder is, or how its path is typed, is not what a run depends on.
+    named = plan.changed(data=plan.data.changed(dataset=data.name))
+    run_settings = {"task": "pretrain", "plan": named.record(), "data": data.fingerprint}
     with open_run(directory, run_settings) as run, Progress() as progress:
         options.tell_notes(data.notes)
 
@@ -63,7 +65,7 @@ def pretrain_command(
                 checkpoint=folder / CHECKPOINT,
                 on_epoch=lambda epoch: progress.report("epoch", {"unit": f"pretrain {recipe}"} | epoch),
             )
-            save_backbone(backbone, folder / "backbone")
+            save_backbone(backbone, folder / "backbone", overwrite=True)
             return backbone.records
 
         record = run.once("pretrain", work)
@@ -87,6 +89,7 @@ def draw_command(
     batch_size: options.BatchSize = "auto",
     settings: options.Settings = None,
     output: options.Output = None,
+    overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     precision: options.PrecisionChoice = "auto",
     as_json: options.Json = False,
@@ -94,6 +97,7 @@ def draw_command(
     """Draw a ladder of nested masks from a backbone; any find can reuse it with --ladder."""
     from lottery_hub.drawing import draw
     from lottery_hub.finding import source_data
+    from lottery_hub.keeping import kept_ladder
     from lottery_hub.runs import open_run
     from lottery_hub.sources import load_backbone
     from lottery_hub.storage.folder import save_ladder
@@ -108,16 +112,20 @@ def draw_command(
     plan = plan.with_settings([*sizes, *(settings or [])])
     data = source_data(plan)
     directory = output or Path("runs") / f"{backbone.arch}-{backbone.kind}-{method}"
+    named = plan.changed(data=plan.data.changed(dataset=data.name)) if data and plan.data else plan
     run_settings = {
         "task": "draw",
-        "plan": plan.record(),
+        "plan": named.record(),
         "backbone": backbone.fingerprint(),
         "data": data.fingerprint if data else None,
     }
+    folder = directory / "ladder"
+    drawn = kept_ladder(folder, overwrite)
     with open_run(directory, run_settings) as run, Progress() as progress:
         options.tell_notes(data.notes if data else ())
-        ladder = draw(backbone, plan, data=data, run=run, device=chosen, report=progress.report)
-        folder = save_ladder(ladder, directory / "ladder")
+        ladder = drawn or draw(backbone, plan, data=data, run=run, device=chosen, report=progress.report)
+        if not drawn:
+            save_ladder(ladder, folder, overwrite=overwrite)
     if as_json:
         options.emit({"ladder": str(folder), "method": method, "sparsities": list(ladder.sparsities)})
     else:

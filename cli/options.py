@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lottery_hub.errors import printable
+from lottery_hub.paths import path_of
 
 if TYPE_CHECKING:
     import torch
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def place(path: Path | None) -> Path | None:
-    """Return a path that file systems can hold; a callback of options."""
+    """Return the path that is meant, if file systems can hold it; a callback of options."""
     names = () if path is None else path.parts
     if any(len(os.fsencode(name)) > 255 for name in names) or len(os.fsencode(path or "")) > 4000:
         raise typer.BadParameter("no file or folder can have such a name: it is too long")
-    return path
+    return None if path is None else path_of(path)
 
 
 def finite(number: float) -> float:
@@ -84,6 +85,9 @@ BatchSize = Annotated[
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override any number by its path in run.json's plan, e.g. PATH.lr=0.1.", metavar="P=V"),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Move what is in the way aside, to NAME.old, instead of refusing.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 

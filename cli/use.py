@@ -77,7 +77,7 @@ def finetune_command(
                 on_epoch=lambda epoch: progress.report("epoch", {"unit": f"{regime} transfer"} | epoch),
             )
             trained = done.ticket(start, data, plan.recipe(regime))
-            save_ticket(trained, folder / "ticket", render_card(trained))
+            save_ticket(trained, folder / "ticket", render_card(trained), overwrite=True)
             return done.record
 
         record = run.once("finetune", work, start_of(start))

@@ -8,6 +8,7 @@ of every larger one.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -102,7 +103,7 @@ class Dataset:
 
 
 def load_dataset(
-    ref: str,
+    ref: str | os.PathLike[str],
     *,
     image_size: int = 32,
     fraction: float = 1.0,
@@ -129,7 +130,7 @@ def load_dataset(
         DownloadError: the Hub did not deliver the files.
     """
     _check_settings(image_size, fraction, validation, split_seed)
-    opened = open_dataset(ref, revision, local=local)
+    opened = open_dataset(os.fspath(ref), revision, local=local)
     classes = _class_names(opened)
     notes = list(opened.notes)
 

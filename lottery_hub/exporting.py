@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import io
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from lottery_hub.backbones import ARCHITECTURES, Normalised, skeleton
 from lottery_hub.compacting import Compacted
 from lottery_hub.errors import ConfigError, ExportError, TicketError, printable
 from lottery_hub.masks import prunable_names
+from lottery_hub.paths import path_of
 from lottery_hub.storage import atomic, files
 from lottery_hub.tickets import Ticket
 from lottery_hub.views import EVALUATION_CROP
@@ -67,16 +67,24 @@ class Exported:
 
 
 def export(
-    ticket: Ticket, format: Format, output: Path | str, *, compact: bool = False, image_size: int | None = None
+    ticket: Ticket,
+    format: Format,
+    output: Path | str,
+    *,
+    compact: bool = False,
+    image_size: int | None = None,
+    overwrite: bool = False,
 ) -> Exported:
     """Write a ticket, with the head it has, in a format that other programs read.
 
     Args:
         ticket: what to export.
         format: "timm", "onnx", "torch-export" or "safetensors-dense".
-        output: the file to write, or for "timm" the folder. An older export is replaced when the new one is complete.
+        output: the file to write, or for "timm" the folder. What is there is never replaced: where it is this very
+            export nothing is written, and anything else is refused.
         compact: remove dead filters and channels first; see `compacting.compact`.
         image_size: side of the images, in pixels; None takes the size a fine-tuned ticket was trained at, or 32.
+        overwrite: move what is there aside, to `NAME.old`, instead of refusing.
 
     Returns:
         What was written.
@@ -85,7 +93,7 @@ def export(
         ConfigError: the image size is out of range, or the format keeps timm's shapes and cannot be compacted.
         ExportError: the place cannot be written, a package is missing, or the export computes something else.
     """
-    path = Path(output)
+    path = path_of(output)
     size = _image_size(ticket, image_size)
     if format not in get_args(Format):
         raise ConfigError(f"unknown format {printable(repr(format))}; choose one of: {', '.join(get_args(Format))}")
@@ -93,18 +101,15 @@ def export(
         raise ConfigError(
             f"{format} keeps timm's shapes, which a compacted network has not; compact with onnx or torch-export"
         )
-    _check_place(path, format)
     if format in _RUNTIMES:
-        return _export_model(ticket, format, path, compact, size)
-    weights = ticket.to_model().state_dict()
+        return _export_model(ticket, format, path, compact, size, overwrite)
+    data = files.tensor_bytes(ticket.to_model().state_dict())
     if format == "timm":
-        with _new_folder(path) as fresh:
-            files.write_tensors(fresh / TIMM_WEIGHTS, weights)
-            atomic.write_json(fresh / TIMM_CONFIG, timm_config(ticket, size))
-        return Exported(path, format, sum(file.stat().st_size for file in path.iterdir()), size)
-    with _new_file(path) as fresh:
-        files.write_tensors(fresh, weights)
-    return Exported(path, format, path.stat().st_size, size)
+        written = {TIMM_WEIGHTS: data, TIMM_CONFIG: atomic.json_text(timm_config(ticket, size)).encode()}
+        _write_folder(path, written, overwrite)
+        return Exported(path, format, sum(map(len, written.values())), size)
+    _write_file(path, data, overwrite)
+    return Exported(path, format, len(data), size)
 
 
 def timm_config(ticket: Ticket, image_size: int | None = None) -> dict[str, Any]:
@@ -170,7 +175,10 @@ class _Runtime(NamedTuple):
     load: Callable[[bytes], Run]
 
 
-def _export_model(ticket: Ticket, format: Format, path: Path, compact: bool, image_size: int) -> Exported:
+def _export_model(
+    ticket: Ticket, format: Format, path: Path, compact: bool, image_size: int, overwrite: bool
+) -> Exported:
+    _check_no_folder(path)  # before minutes go into tracing
     runtime = _RUNTIMES[format]
     whole = ticket.to_normalised().eval()
     compacted = compacting.compact(whole.network, image_size) if compact else None
@@ -179,8 +187,7 @@ def _export_model(ticket: Ticket, format: Format, path: Path, compact: bool, ima
     # Two images, since tracing takes a batch of one for a constant.
     data = runtime.encode(model.eval().requires_grad_(False), torch.zeros(2, 3, image_size, image_size))
     difference = _largest_difference(whole, runtime.load(data), image_size, format)
-    with _new_file(path) as fresh:
-        fresh.write_bytes(data)
+    _write_file(path, data, overwrite)
     return Exported(path, format, len(data), image_size, difference, compacted)
 
 
@@ -269,40 +276,42 @@ _RUNTIMES = {"onnx": _Runtime(_encode_onnx, _load_onnx), "torch-export": _Runtim
 # Places
 
 
-def _check_place(path: Path, format: Format) -> None:
-    """Refuse a place where an export would take that of something else: a whole folder, above all."""
-    try:
-        names = {file.name for file in path.iterdir()} if path.is_dir() else None
-        if format != "timm" and names is not None:
-            raise ExportError(f"{printable(path)} is a folder; give the name of a file")
-        if format == "timm" and path.exists() and (names is None or names - {TIMM_CONFIG, TIMM_WEIGHTS}):
-            raise ExportError(f"{printable(path)} is there and is no export; give the name of a new folder")
-    except OSError as problem:
-        raise ExportError(f"cannot write {printable(path)}: {printable(problem.strerror or problem)}") from problem
+def _write_folder(target: Path, contents: dict[str, bytes], overwrite: bool) -> None:
+    with _as_export(target):
+        there = {path.name for path in target.iterdir()} if target.is_dir() else set()
+        if there == contents.keys() and all(_holds(target / name, data) for name, data in contents.items()):
+            return
+        with atomic.new_folder(target, overwrite=overwrite) as fresh:
+            for name, data in contents.items():
+                (fresh / name).write_bytes(data)
+
+
+def _write_file(target: Path, data: bytes, overwrite: bool) -> None:
+    with _as_export(target):
+        _check_no_folder(target)
+        if _holds(target, data):
+            return
+        with atomic.new_file(target, overwrite=overwrite) as fresh:
+            fresh.write_bytes(data)
+
+
+def _check_no_folder(target: Path) -> None:
+    with _as_export(target):
+        if target.is_dir():
+            raise ExportError(f"{printable(target)} is a folder; give the name of a file")
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether a file holds these bytes already."""
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
 @contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """`atomic.new_folder` with an error that is an export's."""
+def _as_export(target: Path) -> Iterator[None]:
+    """Make what goes wrong at a place an export's error."""
     try:
-        with atomic.new_folder(target) as fresh:
-            yield fresh
+        yield
     except TicketError as problem:
         raise ExportError(str(problem)) from problem
-
-
-@contextmanager
-def _new_file(target: Path) -> Iterator[Path]:
-    """Yield a hidden neighbour that becomes `target` if the block succeeds, and is gone if it does not."""
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield partial
-            with partial.open("rb") as written:
-                os.fsync(written.fileno())
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as problem:
         raise ExportError(f"cannot write {printable(target)}: {printable(problem.strerror or problem)}") from problem

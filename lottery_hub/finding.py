@@ -18,9 +18,11 @@ from lottery_hub.data import Dataset, load_planned
 from lottery_hub.drawing import Report, draw
 from lottery_hub.environment import describe_environment
 from lottery_hub.errors import ConfigError, RunError, StoppedError, TicketError, printable
+from lottery_hub.keeping import keep_ticket, kept_ladder, kept_ticket
 from lottery_hub.lending import Wanted, borrow, take
 from lottery_hub.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.origins import check_ladder
+from lottery_hub.paths import path_of
 from lottery_hub.pulling import pull
 from lottery_hub.runs import CHECKPOINT, Run, open_run
 from lottery_hub.scrutiny import check_possible, look
@@ -55,17 +57,19 @@ from lottery_hub.verdict import (
 
 def find(
     plan: FindPlan,
-    directory: Path,
+    directory: Path | str,
     *,
     data: Dataset | None = None,
     looks: Sequence[Look] = (),
     device: torch.device | str = "cpu",
     jobs: int = 1,
     report: Report | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Find the sparsest double-win level of a backbone's ladder on a downstream dataset, and write its ticket.
 
-    A killed find goes on where it was when it is called again with the same plan and directory.
+    A killed find goes on where it was when it is called again with the same plan and directory. A finished one writes
+    nothing again; a new look is written into the records, and all else in the ticket folder stays.
 
     Args:
         plan: every setting.
@@ -76,29 +80,35 @@ def find(
         device: where to compute.
         jobs: transfers at a time, of several seeds and then of several levels; each has its share of torch's threads.
         report: told what happens, as report(kind, record); with several jobs, by several threads.
+        overwrite: where `ladder` or `ticket` in the directory are none of ours, or damaged, move them aside.
 
     Returns:
         A JSON-able summary: `ticket` (the folder), `double_win`, `sparsity`, `level`, `dense`, `levels`, and
         what they rest on. Where no level wins, the ticket is the best level tried, marked as no double win.
     """
     tell = report or _silent
+    directory = path_of(directory)
     tolerance = Tolerance.parse(plan.tolerance, plan.seeds)
     backbone = load_backbone(plan.pretrain, plan.arch)
     data = data or load_planned(plan.data)
     check_possible(looks, data, plan.transfer.test_attack)
     # Loaded before the run directory is made: a mistyped ladder or source leaves no run with wrong settings.
     known = known_ladder(plan, backbone)
-    source = None if known or (directory / "ladder").exists() else source_data(plan.draw)
+    if not known:
+        kept_ladder(directory / "ladder", overwrite)
+    source = None if known or (directory / "units" / "ladder").exists() else source_data(plan.draw)
     # What others' records say goes on the card: what cannot be told there is refused before anything is trained.
     render_card(known[0].ticket(0) if known else ticket_of(backbone, backbone.dense_mask(), 0, plan.draw.method, {}))
     settings = {
         "task": "find",
-        "plan": plan.record(),
+        # By name: where a folder is, or how its path is typed, is not what a run depends on.
+        "plan": _published(plan, data, known[1] if known else "draw").record(),
         "backbone": backbone.fingerprint(),
         "ladder": fingerprint(known[0].survived) if known else None,
         "data": data.fingerprint,
         "device": torch.device(device).type,
     }
+    kept_ticket(directory / "ticket", overwrite)
     with open_run(directory, settings) as run:
         for loaded in (data, *([source] if source else [])):
             tell("data", {"name": loaded.name, "notes": list(loaded.notes)})
@@ -107,7 +117,7 @@ def find(
             tell("ladder", {"source": origin, "levels": ladder.levels, "method": ladder.method})
         else:
             tell("ladder", {"source": "drawing", "levels": plan.draw.rounds, "method": plan.draw.method})
-            ladder = _drawn_ladder(plan, backbone, source, run, device, tell)
+            ladder = _drawn_ladder(plan, backbone, source, run, device, tell, overwrite)
         bench = _Bench.of(plan, data, run, device, jobs, tell)
         # What will be asked first runs beside dense: wholly, since nothing can be rejected before dense is known.
         first = range(1, bench.together) if plan.scan == "all" else spread(0, ladder.levels, bench.together - 1)
@@ -157,7 +167,7 @@ def find(
             "transfers": sorted(bench.records.values(), key=_place),
         }
         ticket = ladder.ticket(chosen["level"], records)
-        folder = save_ticket(ticket, directory / "ticket", render_card(ticket), trained=trained)
+        folder = keep_ticket(ticket, directory / "ticket", trained, overwrite)
         bench.forget_others(trained)
     return {"ticket": str(folder), **summary}
 
@@ -230,20 +240,26 @@ def known_ladder(plan: FindPlan, backbone: Backbone) -> tuple[Ladder, str] | Non
 
 
 def _drawn_ladder(
-    plan: FindPlan, backbone: Backbone, source: Dataset | None, run: Run, device: torch.device | str, report: Report
+    plan: FindPlan,
+    backbone: Backbone,
+    source: Dataset | None,
+    run: Run,
+    device: torch.device | str,
+    report: Report,
+    overwrite: bool,
 ) -> Ladder:
     """Draw a ladder inside the run, unless that is done; a copy is saved there as `ladder`."""
 
     def work(folder: Path) -> dict[str, Any]:
         images = source or source_data(plan.draw)
         drawn = draw(backbone, plan.draw, data=images, run=run, device=device, report=report)
-        save_ladder(drawn, folder / "ladder")
+        save_ladder(drawn, folder / "ladder", overwrite=True)
         return {"levels": drawn.levels, "sparsities": list(drawn.sparsities)}
 
     run.once("ladder", work)
     ladder = load_ladder(run.folder("ladder") / "ladder")
-    if not (run.directory / "ladder").exists():
-        save_ladder(ladder, run.directory / "ladder")
+    if kept_ladder(run.directory / "ladder", overwrite) is None:
+        save_ladder(ladder, run.directory / "ladder", overwrite=overwrite)
     return ladder
 
 
@@ -373,7 +389,7 @@ class _Bench:
             checkpoint=folder / CHECKPOINT,
             on_epoch=on_epoch,
         )
-        save_ticket(done.ticket(ticket, self.data, recipe), folder / TRAINED)
+        save_ticket(done.ticket(ticket, self.data, recipe), folder / TRAINED, overwrite=True)
         return done.record
 
 
@@ -425,7 +441,7 @@ def _published(plan: FindPlan, data: Dataset, origin: str) -> FindPlan:
 
 def _name_only(ref: str) -> str:
     """Return the last part of a local path; a name or a Hub id as it is."""
-    return Path(ref).resolve().name if Path(ref).exists() else ref
+    return path_of(ref).resolve().name if path_of(ref).exists() else ref
 
 
 def _silent(kind: str, record: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def take(loan: Loan, wanted: Wanted, folder: Path) -> dict[str, Any]:
     model, recipe = loan.trained.to_normalised(), wanted.plan.recipe(wanted.regime)
     record = loan.record | figures(measure(model, wanted.data, recipe, attack, wanted.seed, wanted.device), attack)
     records = loan.trained.records | {"transfer": record, "data": wanted.data.describe()}
-    save_ticket(replace(wanted.ticket, weights=loan.trained.weights, records=records), folder / TRAINED)
+    save_ticket(replace(wanted.ticket, weights=loan.trained.weights, records=records), folder / TRAINED, overwrite=True)
     return record
 
 

@@ -19,6 +19,7 @@ from lottery_hub.decoding import IMAGE_SUFFIXES, Encoded, Ints, Source
 from lottery_hub.errors import DataError, printable
 from lottery_hub.parquet import find_parquet, has_labels, open_parquet
 from lottery_hub.pasted import pasted
+from lottery_hub.paths import path_of
 from lottery_hub.splits import by_split
 
 SHOWN = 5  # of the files that are not used
@@ -86,14 +87,14 @@ class Opened:
 
 def open_dataset(ref: str, revision: str | None, *, local: bool = True) -> Opened:
     try:
-        is_folder = local and bool(ref) and Path(ref).is_dir()
+        is_folder = local and bool(ref) and path_of(ref).is_dir()
     except (OSError, ValueError):  # too long, or a null character
         is_folder = False
     if revision is not None and (is_folder or ref == "digits"):
         raise DataError(f"{printable(ref)} has no revisions: only datasets of the Hub do")
     if is_folder:
         try:
-            return _open_folder(Path(ref).resolve())
+            return _open_folder(path_of(ref).resolve())
         except OSError as e:
             raise DataError(f"cannot read {printable(ref)} ({printable(e.strerror or e)})") from e
     if ref == "digits":
@@ -116,7 +117,7 @@ def open_dataset(ref: str, revision: str | None, *, local: bool = True) -> Opene
 def dataset_name(ref: str) -> str:
     """Return the name that what a reference leads to goes by in records; nothing is read."""
     try:
-        folder = Path(ref).resolve() if Path(ref).is_dir() else None
+        folder = path_of(ref).resolve() if path_of(ref).is_dir() else None
     except (OSError, ValueError):
         folder = None
     parts = folder.parts[-2:] if folder else tuple(ref.split("/"))

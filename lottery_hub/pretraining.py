@@ -19,7 +19,7 @@ def pretrain(
     data: Dataset,
     *,
     device: torch.device | str = "cpu",
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Backbone:
     """Train a backbone and measure it on the test split.

@@ -68,6 +68,7 @@ class Published:
         tag: the tag it has now, where one was asked for.
         files: path → size in bytes.
         edited: whether the card is the folder's own, changed by hand, instead of a newly rendered one.
+        unchecked: whether a push would first check the verdict's networks, which a dry run does not.
     """
 
     repo_id: str
@@ -77,6 +78,7 @@ class Published:
     tag: str | None
     files: dict[str, int]
     edited: bool
+    unchecked: bool = False
 
 
 def push_ticket(
@@ -95,8 +97,8 @@ def push_ticket(
 ) -> Published:
     """Publish a ticket or a ladder on the Hugging Face Hub.
 
-    A verdict that nobody has looked at closer (see `scrutiny`) is looked at first, and its folder written again with
-    what was found.
+    A verdict that nobody has looked at closer (see `scrutiny`) is looked at first, and what was found is written into
+    the records in its folder.
 
     Args:
         source: a ticket, a ladder, or a folder of one.
@@ -108,7 +110,7 @@ def push_ticket(
         models: add the trained networks behind a verdict, so that others can measure them again.
         checks: look closer at a verdict's networks; False publishes it as it is.
         data: the images of the verdict; None loads them by the name in its records.
-        dry_run: check everything here and send nothing.
+        dry_run: check everything here, send nothing and write nothing: a closer look is not taken either.
         patience: how long to try.
 
     Returns:
@@ -125,12 +127,11 @@ def push_ticket(
         if name is not None:
             names.revision(name, PublishError)
     with _as_folder(source) as place:
-        if checks:
-            _look_closer(place, data)
+        unchecked = checks and _look_closer(place, data, dry_run)
         prepared = prepare(place, repo_id, timm=timm, models=models)
     sizes = {name: len(content) for name, content in sorted(prepared.files.items())}
     if dry_run:
-        return Published(repo_id, _url(repo_id, revision), None, False, None, sizes, prepared.edited)
+        return Published(repo_id, _url(repo_id, revision), None, False, None, sizes, prepared.edited, unchecked)
     push = _Push(repo_id, revision, Conversation(patience, PublishError))
     push.open(private)
     commit, changed = push.commit(prepared, tag)
@@ -142,15 +143,16 @@ def push_ticket(
     return Published(repo_id, _url(repo_id, revision), commit, changed, tag, sizes, prepared.edited)
 
 
-def _look_closer(place: Path, data: Dataset | None) -> None:
-    """Run the checks of a verdict that has none, where its networks are at hand."""
+def _look_closer(place: Path, data: Dataset | None, dry_run: bool) -> bool:
+    """Run the checks of a verdict that has none, where its networks are at hand; say whether it had none."""
     if not isinstance(folder.read_about(place), TicketManifest):
-        return
+        return False
     ticket = folder.load_ticket(place)
     if ticket.double_win is None or "checks" in ticket.records.get("scrutiny", {}):
-        return
+        return False
     try:
-        look_at_folder(place, ["checks"], data or images_of(ticket, fetch=True))
+        images = data or images_of(ticket, fetch=True)
+        return bool(look_at_folder(place, ["checks"], images, dry_run=dry_run))
     except LotteryHubError as problem:
         raise PublishError(
             f"the verdict was never checked for masked gradients, and cannot be: {problem}; or publish it unchecked "

@@ -12,6 +12,7 @@ against its hash; the dense copy for timm is left where it is.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import re
 from dataclasses import dataclass, replace
@@ -23,13 +24,12 @@ from lottery_hub.addresses import open_address
 from lottery_hub.connection import Patience, is_missing, redacted
 from lottery_hub.errors import DownloadError, TicketError, printable
 from lottery_hub.pasted import is_page, pasted
-from lottery_hub.storage import atomic, files, folder
-from lottery_hub.storage.folder import CARD, CONFIG, MAX_CARD_BYTES, MAX_CONFIG_BYTES, RESULTS, TRAINED
+from lottery_hub.paths import path_of
+from lottery_hub.storage import atomic, files, folder, ownership
+from lottery_hub.storage.folder import CARD, CONFIG, MAX_CARD_BYTES, MAX_CONFIG_BYTES, RESULTS
 from lottery_hub.storage.manifest import BackboneManifest
 from lottery_hub.tickets import Ladder, Ticket
 
-# What a copy of an older version may consist of.
-_COPIED = {CARD, CONFIG, RESULTS, TRAINED} | {f"{content}.safetensors" for content in ("ticket", "ladder", "backbone")}
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.+", re.DOTALL)
 
 
@@ -95,6 +95,7 @@ def pull(
     revision: str | None = None,
     local_dir: Path | str | None = None,
     models: bool = False,
+    overwrite: bool = False,
     patience: Patience | None = None,
 ) -> Pulled:
     """Bring what a reference names to this machine.
@@ -103,26 +104,31 @@ def pull(
         ref: see `load_ticket`.
         revision: branch, tag or commit on the Hub; None means "main".
         local_dir: a new folder to copy the files to, or an older copy to replace; None leaves them where they are.
+            Where these very files are there already, nothing is written.
         models: also the trained networks behind a verdict, where a repository has them.
+        overwrite: where anything but a copy is there (trained networks too), move it aside to `NAME.old`.
         patience: how long to try.
 
     Returns:
         The folder with the files; what is in them is checked where they are loaded, and before they are copied.
 
     Raises:
-        TicketError: there is nothing of that name, or it is no ticket.
+        TicketError: there is nothing of that name, or it is no ticket; or `local_dir` holds something that is no copy.
         DownloadError: the Hub, or what is behind the address, did not deliver.
     """
+    if local_dir is not None:  # before anything is fetched
+        local_dir = path_of(local_dir)
+        atomic.check_place(local_dir, foreign=atomic.nothing, overwrite=overwrite)
     card_too = local_dir is not None or models
     pulled = _locate(str(ref), revision, patience or Patience(), card_too=card_too, models=models)
     if local_dir is None:
         return pulled
-    return replace(pulled, folder=_copy(pulled.folder, Path(local_dir), models))
+    return replace(pulled, folder=_copy(pulled.folder, local_dir, models, overwrite))
 
 
 def is_remote(ref: str) -> bool:
     """Whether a reference may need a network: nothing of that name is on the disk or packaged."""
-    there = _exists(Path(ref)) or ref in folder.packaged_names()
+    there = _exists(path_of(ref)) or ref in folder.packaged_names()
     return not there and (
         names.fits(names.repo_id, ref.partition("@")[0]) or bool(_ADDRESS.fullmatch(ref)) or is_page(ref)
     )
@@ -189,7 +195,7 @@ def _from_address(address: str, patience: Patience) -> Pulled:
         return content
 
     target = downloads.cache_folder() / hashlib.sha256(address.encode()).hexdigest()
-    with atomic.new_folder(target) as fresh:
+    with atomic.new_folder(target, foreign=atomic.nothing) as fresh:
         (fresh / CONFIG).write_bytes(read(CONFIG, MAX_CONFIG_BYTES))
         about = folder.read_about(fresh)
         for name, limit in _needed(about).items():
@@ -208,13 +214,33 @@ def _needed(about: BackboneManifest) -> dict[str, int]:
     return {folder.weights_path(Path(), about).name: folder.max_weights_bytes(about), RESULTS: files.MAX_JSON_BYTES}
 
 
-def _copy(source: Path, target: Path, models: bool) -> Path:
+def _copy(source: Path, target: Path, models: bool, overwrite: bool) -> Path:
     """Copy a ticket's files to a new folder, or in place of an older copy; nothing else is ever replaced."""
-    if target.exists() and not (target.is_dir() and {path.name for path in target.iterdir()} <= _COPIED):
-        raise TicketError(f"{printable(target)} is there and holds something else; give the name of a new folder")
-    with atomic.new_folder(target) as fresh:
+    if _holds(target, source, models):
+        return target
+    with atomic.new_folder(target, foreign=_first_not_copied, overwrite=overwrite) as fresh:
         folder.copy_files(source, fresh, card=True, trained=models)
     return target
+
+
+def _holds(target: Path, source: Path, models: bool) -> bool:
+    """Whether a folder holds the files of another already, whatever it holds besides; it may be the same folder."""
+    networks = folder.trained_folders(source).values() if models else ()
+    for place in (source, *networks):
+        inside = place.relative_to(source)
+        for name in (CONFIG, *_needed(folder.read_about(place))):
+            there = target / inside / name
+            if not (files.is_file(there) and filecmp.cmp(place / name, there, shallow=False)):
+                return False
+    return True
+
+
+def _first_not_copied(place: Path) -> str | None:
+    """Return the first thing in a folder that is not ours, or that was made here: a trained network."""
+    found = ownership.first_foreign(place)
+    if found is None and files.is_file(place / CONFIG) and "transfer" in files.read_json(place / RESULTS):
+        return folder.weights_path(place, folder.read_about(place)).name
+    return found
 
 
 def _exists(path: Path) -> bool:

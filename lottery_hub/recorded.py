@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from lottery_hub.config import DataPlan
 from lottery_hub.data import Dataset, load_dataset, load_planned
 from lottery_hub.errors import DataError, printable
 from lottery_hub.opening import NAMES, dataset_name
+from lottery_hub.paths import path_of
 
 
 def recorded_plan(records: Mapping[str, Any]) -> DataPlan | None:
@@ -90,7 +90,7 @@ def load_for(
     if dataset is not None and dataset_name(dataset) != plan.dataset:
         return load_dataset(dataset, image_size=image_size or plan.image_size, fraction=fraction or 1.0)
     changed = plan.changed(dataset=dataset, image_size=image_size, fraction=fraction)
-    if dataset == "digits" or (dataset is not None and Path(dataset).is_dir()):
+    if dataset == "digits" or (dataset is not None and path_of(dataset).is_dir()):
         changed = changed.model_copy(update={"revision": None})
     loaded = load_planned(changed)
     same_way = (changed.image_size, changed.fraction) == (plan.image_size, plan.fraction)

@@ -9,6 +9,8 @@ What is found stands in the records under `scrutiny`, and on the card.
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,14 +30,15 @@ from lottery_hub.evaluation import evaluate
 from lottery_hub.masking import check_masking
 from lottery_hub.opening import NAMES
 from lottery_hub.outcomes import interval
+from lottery_hub.paths import path_of
 from lottery_hub.recorded import recorded_plan
 from lottery_hub.records import check_ticket
-from lottery_hub.rendering import is_untouched
-from lottery_hub.storage import files, folder
-from lottery_hub.storage.manifest import TicketManifest
+from lottery_hub.storage import atomic, files, folder, ownership
 from lottery_hub.strong_attacks import load_pyautoattack
 from lottery_hub.tickets import Ticket
 from lottery_hub.unseen import measure_corruptions, measure_unseen
+
+_LOG = logging.getLogger(__name__)
 
 SAMPLES = 500  # test images of a look; all where there are fewer
 SEED = 0
@@ -95,14 +98,19 @@ def check_possible(wanted: Sequence[Look], data: Dataset, attack: Attack) -> Non
 
 
 def look_at_folder(
-    place: Path, wanted: Sequence[Look], data: Dataset, device: torch.device | str = "cpu"
+    place: Path, wanted: Sequence[Look], data: Dataset, device: torch.device | str = "cpu", *, dry_run: bool = False
 ) -> list[Look]:
-    """Take the looks that a judged ticket's folder has no record of yet, and write the folder again with them.
+    """Take the looks that a judged ticket's folder has no record of yet, and write them into its records.
 
-    The card is rendered again unless it was changed by hand.
+    Args:
+        place: the ticket folder; see `write_records` for what changes in it.
+        wanted: which looks.
+        data: the images of the verdict.
+        device: where to compute.
+        dry_run: only check that the looks can be taken.
 
     Returns:
-        What was looked at.
+        What was looked at, or would be.
 
     Raises:
         TicketError: the networks behind the verdict are not in the folder, or the images are others.
@@ -119,14 +127,43 @@ def look_at_folder(
         raise TicketError(f"{printable(place)} does not hold the trained networks behind its verdict; run find again")
     attack = Attack.parse(ticket.records["plan"]["transfer"]["test_attack"])
     check_possible(missing, data, attack)
+    _check_writable(place)
+    if dry_run:
+        return missing
     found = {name: look(name, networks, data, attack, device) for name in missing}
     seen = replace(ticket, records=ticket.records | {"scrutiny": ticket.records["scrutiny"] | found})
-    own = folder.read_card(place)
-    card = own if own is not None and not is_untouched(own) else render_card(seen)
-    about = folder.read_about(place)
-    assert isinstance(about, TicketManifest)
-    folder.save_ticket(seen, place, card, values=about.values, trained=trained)
+    write_records(seen, place)
     return missing
+
+
+def write_records(ticket: Ticket, place: Path, trained: Mapping[str, Path] | None = None) -> None:
+    """Write a judged ticket again where it was written before; whatever else is in the folder stays.
+
+    The card is rendered again unless it was changed by hand: then it stays as it is, which is said.
+
+    Args:
+        ticket: with its new records.
+        place: its folder.
+        trained: name → ticket folder of networks that are not there.
+
+    Raises:
+        TicketError: the folder cannot be written.
+    """
+    _check_writable(place)
+    card = place / folder.CARD
+    edited = os.path.lexists(card) and not ownership.is_our_card(card)
+    if edited:
+        _LOG.warning("%s: changed by hand, and left as it is; the records beside it are new", printable(card))
+    same = folder.load_ticket(place).fingerprint() == ticket.fingerprint()
+    values = folder.read_about(place).values if same else None
+    rendered = None if edited else render_card(ticket)
+    folder.save_ticket(ticket, place, rendered, values=values, trained=trained, carry=True)
+
+
+def _check_writable(place: Path) -> None:
+    if (place / folder.CONFIG).is_symlink():
+        raise TicketError(f"{printable(place)} is part of the Hub's cache; copy it with pull --local-dir")
+    atomic.check_place(place, foreign=atomic.nothing)
 
 
 def images_of(ticket: Ticket, dataset: str | None = None, *, fetch: bool = False) -> Dataset:
@@ -146,7 +183,7 @@ def images_of(ticket: Ticket, dataset: str | None = None, *, fetch: bool = False
         names.revision(plan.revision, DataError)
     if dataset is None and plan.dataset not in NAMES:
         _check_origin(plan.dataset, fetch)
-    if dataset is not None and Path(dataset).is_dir():  # a folder has no revisions
+    if dataset is not None and path_of(dataset).is_dir():  # a folder has no revisions
         plan = plan.model_copy(update={"revision": None})
     loaded = load_planned(plan.changed(dataset=dataset), local=dataset is not None)
     check_images(ticket, loaded)

@@ -6,6 +6,7 @@ nothing gives a randomly initialised ticket with a robust-looking name.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ from lottery_hub.config import Attack, Kind, parse_number
 from lottery_hub.errors import BackboneError, TicketError, printable
 from lottery_hub.origins import check_backbone
 from lottery_hub.pasted import pasted
+from lottery_hub.paths import path_of
 from lottery_hub.published import SOURCES, threat
 from lottery_hub.pulling import is_remote, pull
 from lottery_hub.storage import checkpoints, files
@@ -87,7 +89,7 @@ def _training_attack(records: Mapping[str, Any]) -> Attack | None:
 _THREAT = re.compile(r"(linf|l2)-([\d./]+)", re.IGNORECASE)
 
 
-def load_backbone(pretrain: str, arch: str | None = None) -> Backbone:
+def load_backbone(pretrain: str | os.PathLike[str], arch: str | None = None) -> Backbone:
     """Load a backbone.
 
     Args:
@@ -102,6 +104,7 @@ def load_backbone(pretrain: str, arch: str | None = None) -> Backbone:
         BackboneError: unknown, absent or unfitting weights.
         DownloadError: the Hub did not deliver.
     """
+    pretrain = os.fspath(pretrain)
     if arch is not None:
         check_arch(arch)
     kind, _, place = pretrain.partition(":")
@@ -111,7 +114,7 @@ def load_backbone(pretrain: str, arch: str | None = None) -> Backbone:
     # one is in. `adv:./linf-8/255` is a path.
     if kind and _THREAT.fullmatch(place):
         return _of_kind(cast(Kind, kind), arch or DEFAULT_ARCH, place)
-    path = Path(place)
+    path = path_of(place)
     if files.is_file(path / "config.json"):
         return _from_folder(path, kind, arch)
     arch_given, arch = arch, arch or DEFAULT_ARCH

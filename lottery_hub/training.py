@@ -28,6 +28,7 @@ from lottery_hub.evaluation import autocast, evaluate
 from lottery_hub.folding import Folded, folded
 from lottery_hub.masks import Mask, apply_
 from lottery_hub.memory import free_memory, images_that_fit, is_out_of_memory, peak_memory
+from lottery_hub.paths import path_of
 from lottery_hub.small_maps import arranged
 from lottery_hub.speed import memory_format
 from lottery_hub.storage import atomic, checkpoints, sealed
@@ -53,7 +54,7 @@ def train(
     seed: int | Seeds,
     mask: Mask | None = None,
     device: torch.device | str = "cpu",
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Trained:
     """Train `model` in place with SGD and return the chosen epoch.
@@ -80,6 +81,7 @@ def train(
         LotteryHubError: the loss, or a weight that would be kept, is no longer finite.
         WriteError: the disk does not take the checkpoint; the older one stays what it is.
     """
+    checkpoint = None if checkpoint is None else path_of(checkpoint)
     saved = None if checkpoint is None else _Saved(checkpoint, _training_of(model, data, recipe, Seeds.of(seed), mask))
     loop = Loop.over(model, data, recipe, seed=seed, mask=mask, device=device)
     optimizer, averaged = loop.optimizer, loop.averaged

@@ -43,7 +43,7 @@ def transfer(
     seed: int | Seeds = 0,
     mask: Mask | None = None,
     device: torch.device | str = "cpu",
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> Transferred:
     """Fine-tune, and measure on the validation and on the test split; the epoch is chosen on validation.

@@ -25,6 +25,7 @@ from lottery_hub.config import DataPlan, DrawPlan, Kind, PretrainPlan
 from lottery_hub.data import Dataset, load_planned
 from lottery_hub.drawing import draw
 from lottery_hub.environment import choose_device, fast_precision
+from lottery_hub.errors import TicketError
 from lottery_hub.ladder_cards import render_ladder_card
 from lottery_hub.presets import pgd, quick_draw, quick_pretrain
 from lottery_hub.pretraining import pretrain
@@ -32,6 +33,7 @@ from lottery_hub.runs import CHECKPOINT, open_run
 from lottery_hub.sources import packaged_name
 from lottery_hub.storage import atomic
 from lottery_hub.storage.folder import load_backbone_folder, load_ladder, save_backbone, save_ladder
+from lottery_hub.storage.ownership import first_foreign, is_our_card
 
 ROOT = Path(__file__).parent.parent
 EPOCHS: dict[Kind, int] = {"std": 28, "fast-adv": 20, "adv": 30}
@@ -65,10 +67,18 @@ def main() -> None:
         plan = pretrain_plan(kind, options.arch, data_plan, data, device, options.seed, options.smoke)
         drawn = draw_plan(kind, data_plan, data, device, options.seed, options.smoke)
         name = packaged_name(options.arch, kind)
+        check_places(output / name, cards / f"{name}.md")
         folder = make(plan, drawn, data, runs / name, output / name, device)
         cards.mkdir(parents=True, exist_ok=True)
         atomic.write_text(cards / f"{name}.md", render_ladder_card(load_ladder(folder), name))
         print(f"{name}: {folder}", flush=True)
+
+
+def check_places(folder: Path, card: Path) -> None:
+    """Refuse to lose what somebody has put where a ladder and its card go, before hours are spent on them."""
+    atomic.check_place(folder, foreign=first_foreign)
+    if card.exists() and not is_our_card(card):
+        raise TicketError(f"{card} was changed by hand; move it away, or give another --cards")
 
 
 def pretrain_plan(
@@ -112,7 +122,7 @@ def make(plan: PretrainPlan, drawn: DrawPlan, data: Dataset, runs: Path, folder:
             backbone = pretrain(plan, data, device=device, checkpoint=place / CHECKPOINT, on_epoch=report)
             seconds = sum(epoch["seconds"] for epoch in backbone.records["history"])
             backbone = replace(backbone, records=backbone.records | {"seconds": round(seconds, 1)})
-            save_backbone(backbone, place / "backbone")
+            save_backbone(backbone, place / "backbone", overwrite=True)
             print(f"{plan.kind}: {backbone.records['test']} after {time.monotonic() - began:.0f} s", flush=True)
             return {"seconds": seconds}
 

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "lottery_hub"
 # From the ground up; a module imports only from lower floors.
 FLOORS = [
     {"errors", "memory", "speed"},
-    {"names", "bounded", "pointers"},
+    {"names", "bounded", "pointers", "paths"},
     {"config", "connection", "decoding", "splits", "storage.rice", "storage.atomic", "storage.files", "side_by_side"},
     {"hub_cache"},
     {"answers"},
@@ -33,13 +33,14 @@ FLOORS = [
     {"folding", "views", "recorded"},
     {"evaluation", "tickets"},
     {"training", "inspection", "masking", "unseen", "storage.manifest", "origins"},
+    {"storage.ownership"},
     {"storage.folder", "records", "workload"},
     {"pulling"},
     {"cards", "card_check", "runs", "sources", "exporting"},
     {"ladder_cards", "searching", "scrutiny"},
     {"publishing"},
     {"pretraining", "drawing", "transferring", "consistency"},
-    {"lending"},
+    {"lending", "keeping"},
     {"finding", "verifying"},
 ]
 DOORS = {

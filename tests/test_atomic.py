@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lottery_hub.errors import TicketError
+from lottery_hub.rendering import _signed
 from lottery_hub.storage import atomic
 from lottery_hub.storage.folder import load_ticket, save_ticket
 from lottery_hub.tickets import Ladder, Ticket
@@ -85,12 +86,12 @@ def test_a_save_killed_at_any_step_leaves_the_old_ticket_or_the_new_one(
     pair: tuple[Ticket, Ticket], memory: Path, older: bool
 ) -> None:
     kills = 0
-    old = save_ticket(pair[0], memory / "old", "# old\n")
+    old = save_ticket(pair[0], memory / "old", _signed("# old"))
     for step in range(1, 400):
         place = memory / str(step) / "ticket"
         if older:
             shutil.copytree(old, place)
-        if not killed(lambda place=place: save_ticket(pair[1], place, "# new\n"), lambda _: None, at_step=step):
+        if not killed(lambda place=place: save_ticket(pair[1], place, _signed("# new")), lambda _: None, at_step=step):
             break
         kills += 1
         if older or place.exists():
@@ -105,7 +106,7 @@ def test_saves_killed_at_random_moments_leave_a_folder_of_one_piece(memory: Path
     moments = random.Random(0)
 
     def save(stamp: int) -> None:
-        with atomic.new_folder(place) as fresh:
+        with atomic.new_folder(place, foreign=atomic.nothing) as fresh:
             for number in range(4):
                 atomic.write_json(fresh / f"{number}.json", {"stamp": stamp, "filler": "x" * 20_000})
 
@@ -181,11 +182,11 @@ def test_a_folder_appears_only_when_its_block_ends(tmp_path: Path) -> None:
 
 def test_an_interrupted_block_changes_nothing(tmp_path: Path) -> None:
     target = tmp_path / "folder"
-    with atomic.new_folder(target) as fresh:
+    with atomic.new_folder(target, foreign=atomic.nothing) as fresh:
         (fresh / "file").write_text("old", encoding="utf-8")
 
     def interrupted() -> None:
-        with atomic.new_folder(target) as fresh:
+        with atomic.new_folder(target, foreign=atomic.nothing) as fresh:
             (fresh / "file").write_text("new", encoding="utf-8")
             raise KeyboardInterrupt
 
@@ -197,9 +198,9 @@ def test_an_interrupted_block_changes_nothing(tmp_path: Path) -> None:
 
 def test_what_a_living_process_is_writing_is_not_removed(tmp_path: Path) -> None:
     target = tmp_path / "fo*der"
-    with atomic.new_folder(target) as slow:
+    with atomic.new_folder(target, foreign=atomic.nothing) as slow:
         (slow / "file").write_text("slow", encoding="utf-8")
-        with atomic.new_folder(target) as quick:
+        with atomic.new_folder(target, foreign=atomic.nothing) as quick:
             (quick / "file").write_text("quick", encoding="utf-8")
         assert (slow / "file").exists()
     assert (target / "file").read_text(encoding="utf-8") == "slow"
@@ -207,13 +208,13 @@ def test_what_a_living_process_is_writing_is_not_removed(tmp_path: Path) -> None
 
 
 def test_neighbours_of_similar_names_are_left_alone(tmp_path: Path) -> None:
-    for name in (".folder2.0123.new", ".folder.new", "folder.0123.new", ".fxlder.0123.new"):
+    digits = "0123abcd"
+    others = [f".folder2.{digits}.new", ".folder.new", f"folder.{digits}.new", f".fxlder.{digits}.new"]
+    for name in [*others, ".folder.draft.new", ".folder.draft.old", f".folder.{digits}.new"]:
         (tmp_path / name).mkdir()
-    (tmp_path / ".folder.0123.new").mkdir()
     with atomic.new_folder(tmp_path / "folder"):
         pass
-    assert ".folder.0123.new" not in names(tmp_path)
-    assert len(names(tmp_path)) == 5
+    assert names(tmp_path) == sorted([*others, ".folder.draft.new", ".folder.draft.old", "folder"])
 
 
 def test_without_an_exchange_two_renames_do_and_the_next_save_mends_a_kill_between_them(
@@ -222,12 +223,12 @@ def test_without_an_exchange_two_renames_do_and_the_next_save_mends_a_kill_betwe
     monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
     target = tmp_path / "folder"
     for text in ("one", "two"):
-        with atomic.new_folder(target) as fresh:
+        with atomic.new_folder(target, foreign=atomic.nothing) as fresh:
             (fresh / "file").write_text(text, encoding="utf-8")
     assert (target / "file").read_text(encoding="utf-8") == "two"
     assert names(tmp_path) == ["folder"]
-    target.rename(tmp_path / ".folder.0123.old")  # killed between the two renames
-    with pytest.raises(KeyboardInterrupt), atomic.new_folder(target):
+    target.rename(tmp_path / ".folder.0123abcd.old")  # killed between the two renames
+    with pytest.raises(KeyboardInterrupt), atomic.new_folder(target, foreign=atomic.nothing):
         raise KeyboardInterrupt
     assert (target / "file").read_text(encoding="utf-8") == "two"
     assert names(tmp_path) == ["folder"]
@@ -236,7 +237,7 @@ def test_without_an_exchange_two_renames_do_and_the_next_save_mends_a_kill_betwe
 def test_a_failing_rename_brings_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
     target = tmp_path / "folder"
-    with atomic.new_folder(target) as fresh:
+    with atomic.new_folder(target, foreign=atomic.nothing) as fresh:
         (fresh / "file").write_text("old", encoding="utf-8")
     real = Path.rename
 
@@ -246,7 +247,173 @@ def test_a_failing_rename_brings_the_old_folder_back(tmp_path: Path, monkeypatch
         return real(path, place)
 
     monkeypatch.setattr(Path, "rename", rename)
-    with pytest.raises(KeyboardInterrupt), atomic.new_folder(target):
+    with pytest.raises(KeyboardInterrupt), atomic.new_folder(target, foreign=atomic.nothing):
         pass
     assert (target / "file").read_text(encoding="utf-8") == "old"
     assert names(tmp_path) == ["folder"]
+
+
+# What is somebody's
+
+
+@pytest.fixture
+def thesis(tmp_path: Path) -> Path:
+    """A folder of somebody's."""
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter-1.tex").write_text("my own words", encoding="utf-8")
+    return tmp_path / "thesis"
+
+
+def test_somebodys_folder_is_refused_by_name_and_left_as_it_is(thesis: Path) -> None:
+    with (
+        pytest.raises(
+            TicketError, match=r"thesis holds chapter-1\.tex, which would be lost; .* or --overwrite \(in Pyth"
+        ),
+        atomic.new_folder(thesis),
+    ):
+        pytest.fail("nothing is written before that is clear")
+    assert names(thesis.parent) == ["thesis"]
+    assert (thesis / "chapter-1.tex").read_text(encoding="utf-8") == "my own words"
+
+
+def test_what_turns_up_while_the_new_folder_is_made_is_not_lost_either(tmp_path: Path) -> None:
+    def slow() -> None:
+        with atomic.new_folder(tmp_path / "late"):
+            (tmp_path / "late").mkdir()
+            (tmp_path / "late" / "notes").touch()
+
+    with pytest.raises(TicketError, match="late holds notes, which would be lost"):
+        slow()
+    assert names(tmp_path) == ["late"]
+    assert names(tmp_path / "late") == ["notes"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_an_empty_folder_is_nobodys(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "empty").mkdir()
+    with atomic.new_folder(tmp_path / "empty", overwrite=overwrite) as fresh:
+        (fresh / "file").touch()
+    assert names(tmp_path) == ["empty"]
+    assert names(tmp_path / "empty") == ["file"]
+
+
+def test_what_is_overwritten_moves_to_a_neighbour_of_its_own_and_the_screen_says_which(
+    thesis: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (thesis.parent / "thesis.old").mkdir()
+    for version in ("one", "two"):
+        with atomic.new_folder(thesis, overwrite=True) as fresh:
+            (fresh / version).touch()
+    assert names(thesis.parent) == ["thesis", "thesis.old", "thesis.old-2", "thesis.old-3"]
+    assert names(thesis.parent / "thesis.old") == []
+    assert (thesis.parent / "thesis.old-2" / "chapter-1.tex").read_text(encoding="utf-8") == "my own words"
+    assert names(thesis.parent / "thesis.old-3") == ["one"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{thesis}: what was there is now {thesis}.old-{number}" for number in (2, 3)
+    ]
+
+
+def test_a_failing_rename_brings_somebodys_folder_back(thesis: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.rename
+
+    def rename(path: Path, place: Path) -> Path:
+        if path.suffix == ".new":
+            raise KeyboardInterrupt
+        return real(path, place)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(KeyboardInterrupt), atomic.new_folder(thesis, overwrite=True):
+        pass
+    assert names(thesis.parent) == ["thesis"]
+    assert names(thesis) == ["chapter-1.tex"]
+
+
+def test_somebodys_folder_survives_a_kill_at_any_step(memory: Path) -> None:
+    kills = 0
+    for step in range(1, 100):
+        place = memory / str(step) / "thesis"
+        place.mkdir(parents=True)
+        (place / "chapter-1.tex").write_text("my own words", encoding="utf-8")
+
+        def save(place: Path = place) -> None:
+            with atomic.new_folder(place, overwrite=True) as fresh:
+                (fresh / "file").touch()
+
+        if not killed(save, lambda _: None, at_step=step):
+            break
+        kills += 1
+        for _ in range(2):  # as the kill left it, and after the next save there
+            found = [path.parent.name for path in place.parent.glob("thesis*/chapter-1.tex")]
+            assert len(found) == 1, f"step {step}"
+            save()
+    assert kills > 5
+
+
+def test_a_file_where_a_folder_goes_is_refused_and_nothing_hidden_is_left(tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("my own words", encoding="utf-8")
+    with pytest.raises(TicketError, match="thesis is a file, and a folder goes there"):
+        atomic.check_place(tmp_path / "thesis")
+    with pytest.raises(TicketError, match="thesis is a file"), atomic.new_folder(tmp_path / "thesis"):
+        pass
+    assert names(tmp_path) == ["thesis"]
+    with atomic.new_folder(tmp_path / "thesis", overwrite=True):
+        pass
+    assert (tmp_path / "thesis.old").read_text(encoding="utf-8") == "my own words"
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name, target in (("link", "elsewhere/net"), ("again", "link")):
+        (tmp_path / name).symlink_to(target)
+        with atomic.new_folder(tmp_path / name, foreign=atomic.nothing) as fresh:
+            (fresh / name).touch()
+        assert (tmp_path / name).is_symlink()
+        assert names(tmp_path / "elsewhere" / "net") == [name]
+    with atomic.new_file(tmp_path / "link" / "file") as fresh:
+        fresh.touch()
+    (tmp_path / "pointer").symlink_to("elsewhere/file")
+    with atomic.new_file(tmp_path / "pointer") as fresh:
+        fresh.write_bytes(b"whole")
+    assert (tmp_path / "elsewhere" / "file").read_bytes() == b"whole"
+    assert names(tmp_path) == ["again", "elsewhere", "link", "pointer"]
+
+
+def test_places_that_cannot_be_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "round").symlink_to("round")
+    bad = [tmp_path / "file" / "below", tmp_path / "a\0b", tmp_path / ("x" * 300), tmp_path / "round" / "x"]
+    for place in bad:
+        with pytest.raises(TicketError, match=r"^cannot write [^\n]*$"):
+            atomic.check_place(place)
+        with pytest.raises(TicketError, match=r"^cannot write [^\n]*$"), atomic.new_file(place):
+            pass
+    assert names(tmp_path) == ["file", "round"]
+
+
+# Single files
+
+
+def test_a_file_that_is_there_stays_unless_it_is_moved_aside(tmp_path: Path) -> None:
+    place = tmp_path / "net.onnx"
+    place.write_bytes(b"mine")
+    with pytest.raises(TicketError, match=r"net\.onnx is there already; .* or --overwrite"), atomic.new_file(place):
+        pass
+    assert place.read_bytes() == b"mine"
+    with atomic.new_file(place, overwrite=True) as fresh:
+        fresh.write_bytes(b"ours")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "net.onnx": b"ours",
+        "net.onnx.old": b"mine",
+    }
+
+
+def test_what_a_kill_leaves_of_a_file_goes_with_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / ".net.0123abcd.partial").touch()
+    (tmp_path / ".net.partial").touch()  # of somebody else's
+    with atomic.new_file(tmp_path / "net") as slow:
+        slow.write_bytes(b"slow")
+        with atomic.new_file(tmp_path / "net") as quick:
+            quick.write_bytes(b"quick")
+        (tmp_path / "net").unlink()
+    assert (tmp_path / "net").read_bytes() == b"slow"
+    assert names(tmp_path) == [".net.partial", "net"]

@@ -281,6 +281,22 @@ def test_draw_writes_a_ladder(chain: dict[str, tuple[list[str], Path]], call: An
     assert ladder.levels == 2
 
 
+def test_the_same_draw_again_writes_nothing(
+    chain: dict[str, tuple[list[str], Path]], call: Any, tmp_path: Path
+) -> None:
+    arguments, output = chain["draw"]
+    copy = shutil.copytree(output, tmp_path / "draw")
+    (copy / "ladder" / "README.md").write_text("# mine")
+
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.name != ".lock"}
+
+    before = times()
+    again = [str(copy) if word == str(output) else word for word in arguments]
+    assert call(*again, "--json").object["ladder"] == str(copy / "ladder")
+    assert times() == before
+
+
 def test_find_writes_a_ticket(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
     arguments, output = chain["find"]
     done = call(*arguments)

@@ -20,7 +20,6 @@ from lottery_hub import exporting
 from lottery_hub.backbones import fingerprint
 from lottery_hub.errors import ConfigError, ExportError
 from lottery_hub.exporting import Exported, Format, _largest_difference, _Runtime, export, timm_config
-from lottery_hub.storage import files
 from lottery_hub.storage.folder import load_ticket
 from lottery_hub.tickets import Ticket
 
@@ -317,31 +316,60 @@ def test_a_network_that_was_changed_on_its_way_is_refused(
 # Places
 
 
-def test_an_export_replaces_an_older_one(ticket: Ticket, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"old")
-    export(ticket, "safetensors-dense", tmp_path / "file")
-    assert fingerprint(safetensors.torch.load_file(tmp_path / "file")) == fingerprint(ticket.weights)
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "config.json").write_text("old")
-    export(ticket, "timm", tmp_path / "folder")
-    assert json.loads((tmp_path / "folder" / "config.json").read_text())["num_classes"] == 100
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
+def written(place: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "mine", "words"),
+    [
+        ("timm", "net/config.json", r"net holds config\.json, which would be lost; give another name, or --overwrite"),
+        ("safetensors-dense", "net", "net is there already; give another name, or --overwrite"),
+    ],
+)
+def test_what_is_there_is_refused_or_moved_aside(
+    ticket: Ticket, tmp_path: Path, kind: Format, mine: str, words: str
+) -> None:
+    (tmp_path / mine).parent.mkdir(exist_ok=True)
+    (tmp_path / mine).write_bytes(b"mine")
+    with pytest.raises(ExportError, match=words):
+        export(ticket, kind, tmp_path / "net")
+    assert written(tmp_path) == {mine: b"mine"}
+    export(ticket, kind, tmp_path / "net", overwrite=True)
+    assert written(tmp_path)[mine.replace("net", "net.old")] == b"mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"net", "net.old"}
+
+
+@pytest.mark.parametrize("kind", ["timm", "safetensors-dense"])
+def test_an_export_that_is_there_is_not_written_again(ticket: Ticket, tmp_path: Path, kind: Format) -> None:
+    first = export(ticket, kind, tmp_path / "net")
+    times = {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]}
+    assert export(ticket, kind, tmp_path / "net") == first
+    assert {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]} == times
+
+
+@pytest.mark.parametrize("kind", ["timm", "safetensors-dense"])
+def test_an_export_is_written_where_a_link_leads(ticket: Ticket, tmp_path: Path, kind: Format) -> None:
+    (tmp_path / "link").symlink_to("elsewhere")
+    export(ticket, kind, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"link", "elsewhere"}
 
 
 @pytest.mark.parametrize(("kind", "name"), [("timm", "net/model.safetensors"), ("safetensors-dense", "net")])
 def test_an_older_export_stays_where_a_new_one_fails(
     ticket: Ticket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Format, name: str
 ) -> None:
-    def fill_the_disk(path: Path, tensors: object) -> None:
-        path.write_bytes(b"half")
+    def fill_the_disk(path: Path, data: bytes) -> None:
+        path.write_text("half")
         raise OSError(28, "No space left on device")
 
     older = tmp_path / name
     older.parent.mkdir(exist_ok=True)
     older.write_bytes(b"old")
-    monkeypatch.setattr(files, "write_tensors", fill_the_disk)
+    monkeypatch.setattr(Path, "write_bytes", fill_the_disk)
     with pytest.raises(ExportError, match=r"cannot write .*net: No space left on device$"):
-        export(ticket, kind, tmp_path / "net")
+        export(ticket, kind, tmp_path / "net", overwrite=True)
     assert [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()] == [b"old"]
 
 
@@ -349,7 +377,7 @@ def test_an_older_export_stays_where_a_new_one_fails(
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ("folder", "is a folder; give the name of a file|is there and is no export; give the name of a new folder"),
+        ("folder", r"is a folder; give the name of a file|folder holds notes\.txt, which would be lost"),
         ("folder/notes.txt/net", "cannot write .*/notes.txt/net: "),
         ("x" * 300, "cannot write .*: File name too long"),
     ],
@@ -372,7 +400,7 @@ def test_a_bad_place_is_one_line_and_stays_as_it_was(
 
 def test_a_file_is_no_place_for_timms_folder(ticket: Ticket, tmp_path: Path) -> None:
     (tmp_path / "net").write_text("mine")
-    with pytest.raises(ExportError, match="is there and is no export; give the name of a new folder"):
+    with pytest.raises(ExportError, match="net is a file, and a folder goes there; give another name"):
         export(ticket, "timm", tmp_path / "net")
     assert (tmp_path / "net").read_text() == "mine"
 

@@ -33,7 +33,7 @@ from lottery_hub.drawing import draw
 from lottery_hub.errors import ConfigError, DamageWarning, LotteryHubError, RunError
 from lottery_hub.evaluation import evaluate
 from lottery_hub.finding import find, judge_levels
-from lottery_hub.storage.folder import load_ladder, load_ticket, save_backbone, save_ladder
+from lottery_hub.storage.folder import load_ladder, load_ticket, save_backbone, save_ladder, save_ticket
 from lottery_hub.tickets import Ladder
 from lottery_hub.verdict import undecided
 
@@ -334,11 +334,88 @@ def test_the_same_find_again_trains_nothing_and_says_the_same(
     directory, summary, _ = found
     copy = shutil.copytree(directory, tmp_path / "run")
     kinds: list[str] = []
+    before = times(copy)
     again = find(plan, copy, data=tiny_data, report=lambda kind, record: kinds.append(kind))
     assert "epoch" not in kinds
     assert again | {"ticket": ""} == summary | {"ticket": ""}
-    for name in ("ticket.safetensors", "results.json", "README.md", "config.json"):
-        assert (copy / "ticket" / name).read_bytes() == (directory / "ticket" / name).read_bytes()
+    assert times(copy) == before, "a finished find writes nothing"
+
+
+def test_a_run_goes_on_however_its_paths_are_typed_and_wherever_they_are(
+    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(found[0], tmp_path / "run"))
+    moved = shutil.copytree(plan.pretrain, tmp_path / "moved" / "net")
+    before = times(run)
+    for typed in (f"{plan.pretrain}/", str(moved)):
+        find(plan.changed(pretrain=typed), str(run), data=tiny_data)
+    assert times(run) == before
+
+
+def times(place: Path) -> dict[str, int]:
+    """When everything in a folder was last changed."""
+    found = (path for path in [place, *place.rglob("*")] if path.name != ".lock")
+    return {str(path.relative_to(place)): path.lstat().st_mtime_ns for path in found}
+
+
+def test_what_was_put_into_a_ticket_folder_is_there_after_the_same_find_again(
+    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(found[0], tmp_path / "run"))
+    place = run / "ticket"
+    ticket = load_ticket(place)
+    # As a push does, which looks closer.
+    looked = replace(ticket, records=ticket.records | {"scrutiny": {"checks": {"passed": True}}})
+    save_ticket(looked, place, "# my own card\n", carry=True)
+    (place / "figure.png").write_bytes(b"picture")
+    before = times(run)
+    find(plan, run, data=tiny_data)
+    assert times(run) == before
+    # What is missing comes back, and nothing else changes.
+    shutil.rmtree(place / "trained" / "dense-standard-seed-1")
+    find(plan, run, data=tiny_data)
+    assert times(run).keys() == before.keys()
+    assert load_ticket(place).records["scrutiny"] == {"checks": {"passed": True}}
+    assert (place / "README.md").read_text(encoding="utf-8") == "# my own card\n"
+    assert (place / "figure.png").read_bytes() == b"picture"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ticket", "ticket is a file, and a folder goes there; give another name, or --overwrite"),
+        ("ticket/notes.txt", r"ticket holds notes\.txt, which would be lost; give another name, or --overwrite"),
+        ("ticket/config.json", "config.json: .*; move the folder away, or --overwrite"),
+        ("ladder/notes.txt", r"ladder holds notes\.txt, which would be lost"),
+    ],
+)
+def test_what_stands_where_a_find_will_write_is_refused_before_anything_is_trained(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, name: str, words: str
+) -> None:
+    mine = tmp_path / "run" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    told: list[str] = []
+    with pytest.raises(LotteryHubError, match=words):
+        find(plan, tmp_path / "run", data=tiny_data, report=lambda kind, _: told.append(kind))
+    assert told == []
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [mine]
+
+
+def test_what_is_overwritten_by_a_find_is_moved_aside(
+    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(found[0], tmp_path / "run"))
+    for name in ("ticket/results.json", "ladder/results.json"):
+        (run / name).write_text("damaged")
+        with pytest.raises(
+            LotteryHubError, match=r"results\.json is not the file that .*; move the folder away, or --ov"
+        ):
+            find(plan, run, data=tiny_data)
+    find(plan, run, data=tiny_data, overwrite=True)
+    assert load_ticket(run / "ticket").fingerprint() == load_ticket(found[0] / "ticket").fingerprint()
+    for name in ("ticket", "ladder"):
+        assert (run / f"{name}.old" / "results.json").read_text() == "damaged"
 
 
 def flip(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from lottery_hub.backbones import Backbone
 from lottery_hub.config import DrawPlan
 from lottery_hub.drawing import draw
+from lottery_hub.errors import LotteryHubError
 from lottery_hub.storage.folder import load_ladder
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "make_packaged.py"
@@ -58,3 +60,15 @@ def test_a_repeated_run_trains_nothing_again(made: Path) -> None:
     subprocess.run([*COMMAND, "--kinds", "std"], cwd=made, capture_output=True, text=True, check=True)
     assert {path: path.stat().st_mtime_ns for path in (made / "runs").rglob("units/*/result.json")} == finished
     assert json.loads(config.read_text(encoding="utf-8"))["lottery_hub"]["fingerprint"] == before
+
+
+def test_what_somebody_has_put_in_the_way_is_named_before_anything_is_trained(tmp_path: Path) -> None:
+    script = runpy.run_path(str(SCRIPT))
+    (tmp_path / "ladder").mkdir()
+    script["check_places"](tmp_path / "ladder", tmp_path / "card.md")
+    (tmp_path / "card.md").write_text("my own card")
+    with pytest.raises(LotteryHubError, match=r"card\.md was changed by hand"):
+        script["check_places"](tmp_path / "ladder", tmp_path / "card.md")
+    (tmp_path / "ladder" / "notes.txt").write_text("mine")
+    with pytest.raises(LotteryHubError, match=r"ladder holds notes\.txt, which would be lost"):
+        script["check_places"](tmp_path / "ladder", tmp_path / "card.md")

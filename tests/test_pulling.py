@@ -228,15 +228,56 @@ def test_a_copy_holds_the_tickets_files_and_replaces_only_an_older_copy(ticket: 
     copied = pull(source, local_dir=tmp_path / "copy").folder
     assert copied == tmp_path / "copy"
     assert {path.name for path in copied.iterdir()} == NAMES | {"README.md"}
-    save_ticket(replace(ticket, records={}), source)
-    pull(source, local_dir=copied)
+    newer = save_ticket(replace(ticket, records={"SA": 1}), tmp_path / "newer")
+    pull(newer, local_dir=copied)
     assert not (copied / "README.md").exists()
     (copied / "diary.txt").write_text("mine")
-    for other in (copied, tmp_path / "file"):
-        (tmp_path / "file").write_text("mine")
-        with pytest.raises(TicketError, match="is there and holds something else"):
+    (tmp_path / "file").write_text("mine")
+    for other, holds in (
+        (copied, r"copy holds diary\.txt, which would be lost"),
+        (tmp_path / "file", "file is a file"),
+    ):
+        with pytest.raises(TicketError, match=holds):
             pull(source, local_dir=other)
     assert (copied / "diary.txt").read_text() == "mine"
+    pull(newer, local_dir=copied)  # the very files are there: nothing is written, and nothing is in the way
+    pull(source, local_dir=copied, overwrite=True)
+    assert (tmp_path / "copy.old" / "diary.txt").read_text() == "mine"
+    assert contents(copied) == {name: data for name, data in contents(source).items() if name != "diary.txt"}
+
+
+def test_a_folder_with_somebodys_readme_alone_is_no_older_copy(ticket: Ticket, tmp_path: Path) -> None:
+    source = save_ticket(ticket, tmp_path / "source")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "README.md").write_text("# My project\n")
+    with pytest.raises(
+        TicketError, match=r"project holds README\.md, which would be lost; give another name, or --over"
+    ):
+        pull(source, local_dir=tmp_path / "project")
+    assert contents(tmp_path / "project") == {"README.md": b"# My project\n"}
+
+
+def test_networks_that_were_trained_here_are_no_older_copy(ticket: Ticket, tmp_path: Path) -> None:
+    source = save_ticket(ticket, tmp_path / "source")
+    trained = save_ticket(replace(ticket, records={"transfer": {}}), tmp_path / "trained")
+    found = save_ticket(ticket, tmp_path / "found", trained={"dense-standard-seed-0": trained})
+    for place, holds in ((trained, r"ticket\.safetensors"), (found, "trained/dense-standard-seed-0")):
+        before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+        with pytest.raises(TicketError, match=f"holds {holds}, which would be lost"):
+            pull(save_ticket(replace(ticket, records={"SA": 1}), tmp_path / "other"), local_dir=place)
+        assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
+    # A copy of a folder to itself, or to where it is, changes nothing either.
+    for place in (found, source):
+        before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+        assert pull(place, local_dir=place).folder == place
+        assert pull(source, local_dir=place).folder == place
+        assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
+
+
+def test_a_place_for_a_copy_is_looked_at_before_anything_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(TicketError, match="file is a file, and a folder goes there"):
+        pull("alice/net", local_dir=tmp_path / "file")  # the client is offline in this process
 
 
 def test_a_copy_that_would_be_damaged_leaves_the_older_one(ticket: Ticket, tmp_path: Path) -> None:

@@ -126,9 +126,12 @@ def test_a_failed_check_marks_record_and_card(data: Dataset, place: Path, known:
 
 
 @pytest.mark.usefixtures("known")
-def test_a_folder_is_looked_at_once_and_keeps_a_card_changed_by_hand(data: Dataset, place: Path) -> None:
+def test_a_folder_is_looked_at_once_and_keeps_a_card_changed_by_hand(
+    data: Dataset, place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (place / "README.md").write_text("my own words")
     assert look_at_folder(place, ["checks"], data) == ["checks"]
+    assert "README.md: changed by hand, and left as it is" in caplog.text
     assert look_at_folder(place, ["checks"], data) == []
     assert (place / "README.md").read_text() == "my own words"
     assert len(trained_folders(place)) == 4
@@ -200,9 +203,59 @@ def test_corruptions_and_unseen_attacks_set_ticket_and_dense_side_by_side(judged
 
 @pytest.mark.usefixtures("known")
 def test_a_verdict_is_looked_at_before_it_is_published(data: Dataset, place: Path) -> None:
-    done = push_ticket(place, "alice/net", data=data, dry_run=True)
-    assert not any(name.startswith("trained/") for name in done.files)
+    with pytest.raises(PublishError):  # the client is offline in this process
+        push_ticket(place, "alice/net", data=data)
     assert "checks" in load_ticket(place).records["scrutiny"]
+
+
+def everything_in(place: Path) -> dict[str, tuple[int, bytes]]:
+    files = (path for path in place.rglob("*") if path.is_file())
+    return {str(path.relative_to(place)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_a_dry_run_writes_nothing_and_says_what_a_push_would_do_first(
+    data: Dataset, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrutiny, "_checks", None)
+    before = everything_in(place)
+    done = push_ticket(place, "alice/net", data=data, dry_run=True)
+    assert done.unchecked
+    assert not any(name.startswith("trained/") for name in done.files)
+    assert everything_in(place) == before
+    assert not push_ticket(place, "alice/net", checks=False, dry_run=True).unchecked
+
+
+@pytest.mark.usefixtures("known")
+def test_what_is_not_ours_in_a_folder_is_there_after_it_was_looked_at(data: Dataset, place: Path) -> None:
+    (place / "notes.txt").write_text("mine")
+    (place / "figure.png").write_bytes(b"picture")
+    (place / ".git" / "objects").mkdir(parents=True)
+    (place / ".git" / "HEAD").write_text("ref")
+    (place / "trained" / "mine").mkdir()
+    (place / "trained" / "mine" / "ticket.safetensors").write_bytes(b"network")
+    (place / "latest").symlink_to("trained")
+    before = everything_in(place)
+    look_at_folder(place, ["checks"], data)
+    after = everything_in(place)
+    changed = {name for name, content in before.items() if after[name] != content}
+    assert changed - {"ticket.safetensors"} == {"README.md", "config.json", "results.json"}
+    assert after["ticket.safetensors"][1] == before["ticket.safetensors"][1]
+    assert after.keys() == before.keys()
+    assert (place / ".git" / "objects").is_dir()
+    assert (place / "latest").readlink() == Path("trained")
+    assert [path.name for path in place.parent.iterdir()] == ["ticket"]
+
+
+def test_a_folder_of_the_hubs_cache_is_not_written_to(data: Dataset, place: Path) -> None:
+    blob = place.parent / "blobs" / "a"
+    blob.parent.mkdir()
+    snapshot = place.parent / "snapshots" / "b"
+    snapshot.parent.mkdir()
+    place.rename(snapshot)
+    (snapshot / "config.json").rename(blob)
+    (snapshot / "config.json").symlink_to(blob)
+    with pytest.raises(TicketError, match="is part of the Hub's cache; copy it with pull --local-dir"):
+        look_at_folder(snapshot, ["checks"], data)
 
 
 def test_a_verdict_that_cannot_be_looked_at_is_not_published_unless_one_says_so(data: Dataset, place: Path) -> None:

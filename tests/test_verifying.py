@@ -138,7 +138,7 @@ def forge(place: Path, change: Callable[[Ticket], Ticket], card: str | None = No
     """Save a changed ticket in place of the old one: all hashes fit, the card and the networks are the old ones."""
     ticket = change(load_ticket(place))
     old = (place / "README.md").read_text(encoding="utf-8")
-    save_ticket(ticket, place, card or old, trained=trained_folders(place))
+    save_ticket(ticket, place, card or old, trained=trained_folders(place), overwrite=True)
 
 
 def with_figure(path: tuple[Any, ...], new: Any) -> Callable[[Ticket], Ticket]:

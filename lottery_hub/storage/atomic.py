@@ -1,50 +1,81 @@
-"""Folders and files that are whole or absent, whatever kills the process that writes them."""
+"""Folders and files that are whole or absent, whatever kills the process that writes them.
+
+What is there already and is somebody's stays: a save that would lose it is refused, or moves it aside where it is asked
+to. Who writes says what it may replace, as a function from a folder to the first thing in it that is somebody's.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
+import re
 import secrets
 import shutil
+import stat
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lottery_hub.errors import DamageWarning, WriteError, printable
+from lottery_hub.errors import DamageWarning, TicketError, WriteError, printable
 
 if sys.platform != "win32":
     import fcntl
 
 
+Foreign = Callable[[Path], str | None]
+
+_LOG = logging.getLogger(__name__)
+OVERWRITE = "--overwrite (in Python overwrite=True) moves it aside"
+
+
+def everything(folder: Path) -> str | None:
+    """Return the first thing in a folder: all there is is somebody's."""
+    return min((path.name for path in folder.iterdir()), default=None)
+
+
+def nothing(folder: Path) -> str | None:
+    """Return None: the folder is the library's own, such as one of its cache."""
+    return None
+
+
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path, *, foreign: Foreign = everything, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty folder that becomes `target`, at once and synced to disk, if the block succeeds.
 
     An older `target` stays what it is until the two trade places in one step. A killed process leaves behind at
-    most a hidden `.NAME.*.new` neighbour, which the next save to the same place removes.
+    most a hidden `.NAME.*.new` neighbour, which the next save to the same place removes. Where `target` is a link, the
+    folder is written where it leads.
+
+    Args:
+        target: the folder; missing parents are made.
+        foreign: what an older folder holds that may not be lost.
+        overwrite: move aside what may not be lost, to `NAME.old` or the first free name after it, instead of refusing.
 
     Raises:
+        TicketError: something would be lost.
         WriteError: the folder cannot be written, for instance because the disk is full.
     """
+    place = check_place(target, foreign=foreign, overwrite=overwrite)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
             # Under the parent's lock nobody mistakes the new folder for a dead process's before it is locked itself.
-            with _locked(target.parent, wait=True):
-                _remove_leftovers(target)
-                fresh = target.parent / f".{target.name}.{secrets.token_hex(4)}.new"
+            with _locked(place.parent, wait=True):
+                _remove_leftovers(place)
+                fresh = place.parent / f".{place.name}.{secrets.token_hex(4)}.new"
                 fresh.mkdir()
                 held.enter_context(_locked(fresh, wait=True))
             try:
                 yield fresh
-                for path in [*fresh.rglob("*"), fresh]:
-                    sync(path)
-                _put_in_place(fresh, target)
-                sync(target.parent)
+                _sync_all(fresh)
+                check_place(target, foreign=foreign, overwrite=overwrite)  # it may have changed meanwhile
+                _put_in_place(fresh, place, foreign)
+                sync(place.parent)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
     except WriteError as problem:  # of a file inside: the folder is what the caller knows
@@ -66,8 +97,9 @@ def writing(target: Path) -> Iterator[None]:
         raise _not_written(target, problem) from problem
 
 
-def _not_written(target: Path, problem: OSError) -> WriteError:
-    return WriteError(f"cannot write {printable(target)}: {printable(problem.strerror or problem)}")
+def _not_written(target: Path, problem: Exception) -> WriteError:
+    why = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem
+    return WriteError(f"cannot write {printable(target)}: {printable(why)}")
 
 
 def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
@@ -90,6 +122,65 @@ def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
                 partial.unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+def check_place(target: Path, *, foreign: Foreign = everything, overwrite: bool = False) -> Path:
+    """Return where a folder goes, links followed, and refuse to lose anything there; arguments as for `new_folder`.
+
+    Asked before hours are spent on what is to be written.
+
+    Raises:
+        TicketError: something would be lost, or nothing can be written there.
+    """
+    place = _followed(target)
+    try:
+        if place.exists() and not overwrite:
+            if not place.is_dir():
+                raise TicketError(
+                    f"{printable(target)} is a file, and a folder goes there; give another name, or {OVERWRITE}"
+                )
+            lost = foreign(place)
+            if lost is not None:
+                raise TicketError(
+                    f"{printable(target)} holds {printable(lost)}, which would be lost; give another name, "
+                    f"or {OVERWRITE}"
+                )
+        _check_writable(place)
+    except OSError as problem:
+        raise _not_written(target, problem) from problem
+    return place
+
+
+@contextmanager
+def new_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a hidden neighbour that becomes the file `target` if the block succeeds, and is gone if it does not.
+
+    Raises:
+        TicketError: something else is there, which `overwrite` moves aside, or the file cannot be written.
+    """
+    place = _followed(target)
+    try:
+        if place.exists() and not overwrite:
+            raise TicketError(f"{printable(target)} is there already; give another name, or {OVERWRITE}")
+        _check_writable(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as held:
+            with _locked(place.parent, wait=True):
+                _remove_leftovers(place)
+                partial = place.parent / f".{place.name}.{secrets.token_hex(4)}.partial"
+                partial.touch()
+                held.enter_context(_locked(partial, wait=True))
+            try:
+                yield partial
+                sync(partial)
+                if place.exists():
+                    _move_aside(place)
+                partial.rename(place)
+                sync(place.parent)
+            finally:
+                partial.unlink(missing_ok=True)
+    except OSError as problem:
+        raise _not_written(target, problem) from problem
 
 
 def write_text(path: Path, text: str) -> None:
@@ -128,20 +219,58 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _put_in_place(fresh: Path, target: Path) -> None:
-    """Move `fresh` to `target`; an older `target` ends where `fresh` was."""
-    if not target.exists():
-        fresh.rename(target)
-    elif not _exchange(fresh, target):
+def _followed(target: Path) -> Path:
+    """Return where a path leads: a link is written through, never replaced."""
+    try:
+        return target.resolve()
+    except (OSError, ValueError, RuntimeError) as problem:  # ValueError: a null character; RuntimeError: circular links
+        raise _not_written(target, problem) from problem
+
+
+def _check_writable(place: Path) -> None:
+    """Raise OSError where nothing can be made at a place that may not exist yet."""
+    above = next(path for path in (*place.parents, place) if path.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(None, f"{above.name} is not a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(None, f"{above} is not for you to write in")
+
+
+def _put_in_place(fresh: Path, place: Path, foreign: Foreign) -> None:
+    """Move `fresh` to its place; an older folder of ours ends where `fresh` was, anything else beside it."""
+    if not place.exists():
+        fresh.rename(place)
+        return
+    if not place.is_dir() or foreign(place) is not None:
+        aside = _move_aside(place)
+        try:
+            fresh.rename(place)
+        except BaseException:
+            aside.rename(place)
+            raise
+        return
+    said = foreign is not nothing and everything(place) is not None
+    if not _exchange(fresh, place):
         # Where the system cannot exchange, there is a moment without a target; `_remove_leftovers` mends a kill in it.
         old = fresh.with_suffix(".old")
-        target.rename(old)
+        place.rename(old)
         try:
-            fresh.rename(target)
+            fresh.rename(place)
         except BaseException:
-            old.rename(target)
+            old.rename(place)
             raise
         shutil.rmtree(old)
+    if said:
+        _LOG.warning("%s: replaced what lottery-hub had written there before", printable(place))
+
+
+def _move_aside(place: Path) -> Path:
+    """Rename what is somebody's to a visible neighbour, and say so."""
+    names = (f"{place.name}.old{number}" for number in ("", *(f"-{count}" for count in range(2, 10_000))))
+    aside = next(path for path in map(place.with_name, names) if not os.path.lexists(path))
+    place.rename(aside)
+    _LOG.warning("%s: what was there is now %s", printable(place), printable(aside))
+    return aside
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -158,24 +287,30 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _remove_leftovers(target: Path) -> None:
     """Remove what killed saves to `target` left: hidden neighbours that no process holds."""
-    for path in target.parent.glob(f".{_literal(target.name)}.*.old"):
+    for path in _leftovers(target, "old"):
         if target.exists():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.rename(target)
-    for path in target.parent.glob(f".{_literal(target.name)}.*.new"):
+    for path in _leftovers(target, "new"):
         with _locked(path, wait=False) as free:
             if free:
                 shutil.rmtree(path, ignore_errors=True)
+    for path in _leftovers(target, "partial"):
+        with _locked(path, wait=False) as free:
+            if free:
+                path.unlink(missing_ok=True)
 
 
-def _literal(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+def _leftovers(target: Path, ending: str) -> list[Path]:
+    """Return the neighbours that can only be ours: with a hidden name and eight digits, as saves give them."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.{ending}")
+    return [path for path in target.parent.iterdir() if name.fullmatch(path.name)]
 
 
 @contextmanager
 def _locked(folder: Path, wait: bool) -> Iterator[bool]:
-    """Hold a folder's lock, which ends with the process; yield whether it was to be had."""
+    """Hold the lock of a folder or file, which ends with the process; yield whether it was to be had."""
     if sys.platform == "win32":
         yield wait
         return
@@ -193,6 +328,16 @@ def _locked(folder: Path, wait: bool) -> Iterator[bool]:
         yield locked
     finally:
         os.close(handle)
+
+
+def _sync_all(folder: Path) -> None:
+    """Sync a folder and the files written in it; those it shares with another folder are on the disk already."""
+    for above, _, names in os.walk(folder, topdown=False):
+        for path in (Path(above, name) for name in names):
+            about = path.lstat()
+            if stat.S_ISREG(about.st_mode) and about.st_nlink == 1:
+                sync(path)
+        sync(Path(above))
 
 
 def sync(path: Path) -> None:

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +27,17 @@ from lottery_hub.backbones import Backbone, layout
 from lottery_hub.config import MAX_SEEDS, REGIMES
 from lottery_hub.errors import TicketError, printable
 from lottery_hub.masks import Mask
-from lottery_hub.storage import atomic, codec, files, manifest
+from lottery_hub.paths import path_of
+from lottery_hub.storage import atomic, codec, files, manifest, ownership
 from lottery_hub.storage.codec import Values
 from lottery_hub.storage.manifest import BackboneManifest, Content, LadderManifest, TicketManifest
+from lottery_hub.storage.ownership import CARD as CARD
+from lottery_hub.storage.ownership import CONFIG as CONFIG
+from lottery_hub.storage.ownership import MAX_CONFIG_BYTES as MAX_CONFIG_BYTES
+from lottery_hub.storage.ownership import RESULTS as RESULTS
+from lottery_hub.storage.ownership import TRAINED as TRAINED
 from lottery_hub.tickets import Ladder, Ticket, level_at
 
-CONFIG, RESULTS, CARD, TRAINED = "config.json", "results.json", "README.md", "trained"
-MAX_CONFIG_BYTES = 2**20
 MAX_CARD_BYTES = 4 * 2**20
 MAX_PICTURE_BYTES = 16 * 2**20
 
@@ -42,8 +48,10 @@ def save_ticket(
     card: str | None = None,
     values: Values | None = None,
     trained: Mapping[str, Path] | None = None,
+    overwrite: bool = False,
+    carry: bool = False,
 ) -> Path:
-    """Write a ticket folder, replacing an older one only when the new one is complete.
+    """Write a ticket folder, replacing an older one only when the new one is complete, and only one wholly ours.
 
     Args:
         ticket: what to write; its records become results.json.
@@ -51,9 +59,14 @@ def save_ticket(
         card: text of README.md; None writes no card.
         values: round the surviving weights to this type; None takes the smallest that loses nothing.
         trained: name → ticket folder, to be copied to `trained/NAME`.
+        overwrite: where something that is not ours is there (see `ownership`), move it aside to `NAME.old`.
+        carry: keep everything of an older folder that is not written anew.
 
     Returns:
         The folder.
+
+    Raises:
+        TicketError: something that is not ours would be lost, or the folder cannot be written.
     """
     survived = {name: kept.to(codec.COUNT) for name, kept in ticket.mask.items()}
     values = values or codec.exact_values(ticket.weights, survived, first=1)
@@ -67,11 +80,20 @@ def save_ticket(
         "method": ticket.method,
     }
     arrays = codec.encode(ticket.weights, survived, 1, first=1, values=values)
-    return _save(Path(folder), "ticket", ticket, values, about, arrays, ticket.records, card, trained)
+    place = path_of(folder)
+    with _replacing(place, tuple(trained or ()), overwrite, carry) as fresh:
+        _save(fresh, "ticket", ticket, values, about, arrays, ticket.records)
+        if card is not None:
+            atomic.write_text(fresh / CARD, card)
+        for name, source in (trained or {}).items():
+            shutil.copytree(source, fresh / TRAINED / name)
+        if carry and place.is_dir():
+            ownership.carry_over(place, fresh)
+    return place
 
 
-def save_ladder(ladder: Ladder, folder: Path | str) -> Path:
-    """Write a ladder folder: θ_pre once, and every round's increment of the nested masks."""
+def save_ladder(ladder: Ladder, folder: Path | str, overwrite: bool = False) -> Path:
+    """Write a ladder folder: θ_pre once, and every round's increment of the nested masks; else as `save_ticket`."""
     backbone = ladder.backbone
     values = codec.exact_values(backbone.weights, ladder.survived)
     about = {
@@ -82,15 +104,21 @@ def save_ladder(ladder: Ladder, folder: Path | str) -> Path:
     }
     arrays = codec.encode(backbone.weights, ladder.survived, ladder.levels, values=values)
     results = {"pretraining": backbone.records, "drawing": ladder.drawing}
-    return _save(Path(folder), "ladder", backbone, values, about, arrays, results, None)
+    place = path_of(folder)
+    with _replacing(place, (), overwrite) as fresh:
+        _save(fresh, "ladder", backbone, values, about, arrays, results)
+    return place
 
 
-def save_backbone(backbone: Backbone, folder: Path | str) -> Path:
-    """Write a backbone folder: θ_pre and the record of its pre-training."""
+def save_backbone(backbone: Backbone, folder: Path | str, overwrite: bool = False) -> Path:
+    """Write a backbone folder: θ_pre and the record of its pre-training; else as `save_ticket`."""
     nothing = {name: kept.to(codec.COUNT) * 0 for name, kept in backbone.dense_mask().items()}
     values = codec.exact_values(backbone.weights, nothing)
     arrays = codec.encode(backbone.weights, nothing, 0, values=values)
-    return _save(Path(folder), "backbone", backbone, values, {}, arrays, {"pretraining": backbone.records}, None)
+    place = path_of(folder)
+    with _replacing(place, (), overwrite) as fresh:
+        _save(fresh, "backbone", backbone, values, {}, arrays, {"pretraining": backbone.records})
+    return place
 
 
 def load_ticket(ref: Path | str, sparsity: float | None = None) -> Ticket:
@@ -279,7 +307,7 @@ def find_folder(ref: Path | str) -> Path:
     Raises:
         TicketError: there is nothing of that name.
     """
-    path = Path(ref)
+    path = path_of(ref)
     for candidate in (path, path / "ticket", path / "ladder", path / "backbone"):
         if files.is_file(candidate / "config.json"):
             return candidate
@@ -311,41 +339,41 @@ class _Content(NamedTuple):
     results: dict[str, Any]
 
 
+def _replacing(
+    folder: Path, trained: Collection[str], overwrite: bool, carry: bool = False
+) -> AbstractContextManager[Path]:
+    """Return the new folder that takes the place of one that is wholly ours, or of any if all in it is carried over."""
+    foreign = atomic.nothing if carry else partial(ownership.first_foreign, trained=trained)
+    return atomic.new_folder(folder, foreign=foreign, overwrite=overwrite)
+
+
 def _save(
-    folder: Path,
+    fresh: Path,
     content: Content,
     owner: Backbone | Ticket,
     values: Values,
     about: dict[str, Any],
     arrays: codec.Arrays,
     results: dict[str, Any],
-    card: str | None,
-    trained: Mapping[str, Path] | None = None,
-) -> Path:
-    with atomic.new_folder(folder) as fresh:
-        weights = fresh / _weights_name(content)
-        files.write_arrays(weights, arrays)
-        atomic.write_json(fresh / RESULTS, results)
-        said = {
-            "content": content,
-            "library": __version__,
-            "num_classes": len(owner.weights["fc.weight"]),
-            "arch": owner.arch,
-            "pretrain": owner.kind,
-            "mean": list(owner.mean),
-            "std": list(owner.std),
-            "prunable": "every Conv2d weight",
-            "values": values,
-            **about,
-            "provenance": owner.provenance,
-            "hashes": {path.name: files.sha256(path) for path in (weights, fresh / RESULTS)},
-        }
-        atomic.write_json(fresh / CONFIG, manifest.to_config(manifest.of(said)))
-        if card is not None:
-            atomic.write_text(fresh / CARD, card)
-        for name, source in (trained or {}).items():
-            shutil.copytree(source, fresh / TRAINED / name)
-    return folder
+) -> None:
+    weights = fresh / _weights_name(content)
+    files.write_arrays(weights, arrays)
+    atomic.write_json(fresh / RESULTS, results)
+    said = {
+        "content": content,
+        "library": __version__,
+        "num_classes": len(owner.weights["fc.weight"]),
+        "arch": owner.arch,
+        "pretrain": owner.kind,
+        "mean": list(owner.mean),
+        "std": list(owner.std),
+        "prunable": "every Conv2d weight",
+        "values": values,
+        **about,
+        "provenance": owner.provenance,
+        "hashes": {path.name: files.sha256(path) for path in (weights, fresh / RESULTS)},
+    }
+    atomic.write_json(fresh / CONFIG, manifest.to_config(manifest.of(said)))
 
 
 def _read(folder: Path, about: BackboneManifest, wanted: int | None = None) -> _Content:

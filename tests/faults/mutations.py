@@ -279,9 +279,9 @@ def says_something_odd_about_a_tensor(draft: Draft, rng: random.Random) -> None:
     def lie(header: dict[str, Any]) -> None:
         name = rng.choice(sorted(header))
         if rng.random() < 0.2:
-            header[name] = _odd(rng)
+            header[name] = odd(rng)
         else:
-            header[name][rng.choice(["dtype", "shape", "data_offsets", "name"])] = _odd(rng)
+            header[name][rng.choice(["dtype", "shape", "data_offsets", "name"])] = odd(rng)
 
     draft.edit_header.append(lie)
 
@@ -345,7 +345,7 @@ def writes_spaces_after_the_header(draft: Draft, rng: random.Random) -> None:
 # JSON
 
 
-def _odd(rng: random.Random) -> Any:
+def odd(rng: random.Random) -> Any:
     deep: Any = []
     for _ in range(rng.choice([10, 100])):
         deep = [deep]
@@ -356,7 +356,7 @@ def _odd(rng: random.Random) -> Any:
 
 
 @dataclass
-class _Place:
+class Place:
     """Where a value is in a JSON value."""
 
     inside: Any
@@ -369,9 +369,9 @@ class _Place:
         return self.inside[self.key]
 
 
-def _places(value: Any) -> list[_Place]:
+def places(value: Any) -> list[Place]:
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
-    return [place for key in keys for place in [_Place(value, key), *_places(value[key])]]
+    return [place for key in keys for place in [Place(value, key), *places(value[key])]]
 
 
 def _json_of(draft: Draft, rng: random.Random) -> dict[str, Any]:
@@ -380,31 +380,31 @@ def _json_of(draft: Draft, rng: random.Random) -> dict[str, Any]:
 
 @mutation
 def says_something_odd(draft: Draft, rng: random.Random) -> None:
-    rng.choice(_places(_json_of(draft, rng))).set(_odd(rng))
+    rng.choice(places(_json_of(draft, rng))).set(odd(rng))
 
 
 @mutation
 def says_something_odd_in_a_setting(draft: Draft, rng: random.Random) -> None:
-    draft.about[rng.choice(sorted(draft.about))] = _odd(rng)
+    draft.about[rng.choice(sorted(draft.about))] = odd(rng)
 
 
 @mutation
 def leaves_a_key_out(draft: Draft, rng: random.Random) -> None:
-    place = rng.choice(_places(_json_of(draft, rng)))
+    place = rng.choice(places(_json_of(draft, rng)))
     del place.inside[place.key]
 
 
 @mutation
 def adds_a_key(draft: Draft, rng: random.Random) -> None:
-    objects = [place.get() for place in _places(draft.config) if isinstance(place.get(), dict)]
+    objects = [place.get() for place in places(draft.config) if isinstance(place.get(), dict)]
     keys = ["code", "auto_map", "level", "levels", "num_classes", "\x1b[2J", "\ud800", "", "θ", "x" * 999, "pruned"]
-    rng.choice([draft.config, draft.results, *objects])[rng.choice(keys)] = _odd(rng)
+    rng.choice([draft.config, draft.results, *objects])[rng.choice(keys)] = odd(rng)
 
 
 @mutation
 def says_a_key_twice(draft: Draft, rng: random.Random) -> None:
     name = rng.choice([CONFIG, RESULTS])
-    key = rng.choice(sorted({str(place.key) for place in _places(draft.config) if isinstance(place.inside, dict)}))
+    key = rng.choice(sorted({str(place.key) for place in places(draft.config) if isinstance(place.inside, dict)}))
 
     def double(data: bytes) -> bytes:
         text = data.decode()

@@ -1,0 +1,78 @@
+"""What a run directory keeps for its owner: the ladder it drew, and the ticket folder.
+
+Both are written once. Given again, a finished run writes nothing; what is new goes into the ticket folder's records,
+and whatever its owner has put there or changed, and what was looked at meanwhile, stays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from lottery_hub.cards import render_card
+from lottery_hub.errors import TicketError
+from lottery_hub.scrutiny import write_records
+from lottery_hub.storage import atomic, files, folder
+from lottery_hub.tickets import Ladder, Ticket
+
+T = TypeVar("T")
+
+
+def kept_ladder(place: Path, overwrite: bool = False) -> Ladder | None:
+    """Return the ladder that a run has drawn before; None where there is none.
+
+    Args:
+        place: its folder.
+        overwrite: take what is no ladder for none: it is moved aside when one is written.
+
+    Raises:
+        TicketError: something else is there, or the ladder is damaged.
+    """
+    return _kept(place, folder.load_ladder, overwrite)
+
+
+def kept_ticket(place: Path, overwrite: bool = False) -> Ticket | None:
+    """Return the ticket that a run has written before; otherwise as `kept_ladder`."""
+    return _kept(place, folder.load_ticket, overwrite)
+
+
+def keep_ticket(ticket: Ticket, place: Path, trained: Mapping[str, Path], overwrite: bool = False) -> Path:
+    """Write a find's ticket folder, or into the one that is there what is new.
+
+    Args:
+        ticket: with its records.
+        place: its folder.
+        trained: name → ticket folder of the networks behind the verdict.
+        overwrite: move what is no ticket aside.
+
+    Returns:
+        The folder.
+    """
+    older = kept_ticket(place, overwrite)
+    if older is None:
+        return folder.save_ticket(ticket, place, render_card(ticket), trained=trained, overwrite=overwrite)
+    seen = older.records.get("scrutiny", {}) | ticket.records["scrutiny"]
+    records = json.loads(atomic.json_text(ticket.records | {"scrutiny": seen}))
+    # Packages and threads may be others by now, but the figures are those of then.
+    unchanged = older.records == records | {"environment": older.records.get("environment")}
+    same = older.fingerprint() == ticket.fingerprint()
+    there = folder.trained_folders(place) if same else {}
+    missing = {name: path for name, path in trained.items() if name not in there}
+    if missing or not unchanged:
+        write_records(replace(ticket, records=records), place, missing)
+    return place
+
+
+def _kept(place: Path, load: Callable[[Path], T], overwrite: bool) -> T | None:
+    if not files.is_file(place / folder.CONFIG):
+        atomic.check_place(place, overwrite=overwrite)
+        return None
+    try:
+        return load(place)
+    except TicketError as problem:
+        if overwrite:
+            return None
+        raise TicketError(f"{problem}; move the folder away, or {atomic.OVERWRITE}") from problem

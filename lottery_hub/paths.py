@@ -1,0 +1,30 @@
+"""Paths as people type them: one function takes every path of every command and public function."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from contextlib import suppress
+from pathlib import Path
+
+
+def path_of(typed: str | os.PathLike[str]) -> Path:
+    """Return the path that is meant.
+
+    `~` is somebody's home. A name that is on the disk in another Unicode normal form only (é is one character or two,
+    which look the same) is that name.
+    """
+    path = Path(typed)
+    with suppress(RuntimeError):  # nobody's home: a name that begins with ~
+        path = path.expanduser()
+    if str(path).isascii() or _exists(path):
+        return path
+    forms = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
+    return next((other for other in forms if _exists(other)), path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or a null character
+        return False

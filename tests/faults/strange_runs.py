@@ -1,0 +1,233 @@
+"""Run directories: damaged where they stopped, finished and given again, and strangers' beside them."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import odd
+import torch
+from cases import Case, anything, replace_by_something, stranger
+from folders import sha256
+from material import found_in, give, material, plan_of
+from mutations import InapplicableError
+from strange_records import edited
+from victims import Scene
+
+from lottery_hub.finding import find
+
+_FAULTY = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError)
+
+
+def _find(directory: Path) -> Any:
+    return find(plan_of(), directory)
+
+
+def _as_found(summary: dict[str, Any]) -> str:
+    """Say what is otherwise than where nothing was damaged; two runs of one plan agree to the last bit here."""
+    found = found_in(summary)
+    return next((f"another {name}" for name, value in material().found.items() if found[name] != value), "")
+
+
+def _flip(path: Path, rng: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    if not data:
+        raise InapplicableError
+    way = rng.randrange(4)
+    place = rng.randrange(len(data))
+    if way == 0:
+        data[place] ^= 1 << rng.randrange(8)
+    elif way == 1:
+        del data[place:]
+    elif way == 2:
+        digits = [at for at, byte in enumerate(data) if byte in b"123456789"]
+        if not digits:
+            raise InapplicableError
+        at = rng.choice(digits)
+        data[at] = ord(rng.choice("0123456789".replace(chr(data[at]), "")))
+    else:
+        data[place : place + 8] = rng.randbytes(8)
+    path.write_bytes(bytes(data))
+
+
+@stranger("runs", often=30)
+def a_half_finished_run_is_damaged(scene: Scene, rng: random.Random) -> Case:
+    give(scene, "net", "data")
+    run = scene.work / "run"
+    shutil.copytree(material().place / "half", run)
+    scene.asked = [run]
+    files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name != ".lock"]
+    weights = [path for path in files if path.suffix in (".pt", ".safetensors")]
+    for path in rng.sample(rng.choice([files, weights]), 1):
+        if rng.random() < 0.15:
+            replace_by_something(path, scene, rng)
+        else:
+            _flip(path, rng)
+    return Case(lambda: _find(run), _as_found)
+
+
+@stranger("runs", often=12)
+def a_checkpoint_of_a_run_was_made_by_somebody(scene: Scene, rng: random.Random) -> Case:
+    give(scene, "net", "data")
+    run = scene.work / "run"
+    shutil.copytree(material().place / "half", run)
+    scene.asked = [run]
+    (path,) = run.rglob("checkpoint.pt")
+    hashed, data = _parted(path.read_bytes())
+    saved = torch.load(io.BytesIO(data), weights_only=True)
+    inside, key = saved, rng.choice(sorted(saved))
+    while isinstance(inside[key], dict | list) and len(inside[key]) and rng.random() < 0.8:
+        inside = inside[key]
+        key = rng.choice(list(inside)) if isinstance(inside, dict) else rng.randrange(len(inside))
+    value = inside[key]
+    try:
+        if isinstance(value, torch.Tensor):
+            wrong = [value + 1, value * 1.01, torch.zeros(1), value.to(torch.complex64), torch.zeros(1).expand(10**12)]
+            inside[key] = rng.choice([*wrong, value.double(), torch.full_like(value, -1), None])
+        else:
+            inside[key] = odd.value(scene, rng)
+        stored = io.BytesIO()
+        torch.save(saved, stored)
+        path.write_bytes((f"{sha256(stored.getvalue())}\n".encode() if hashed else b"") + stored.getvalue())
+    except _FAULTY as problem:
+        raise InapplicableError from problem
+    # Whoever writes a hash that fits can write what figures they like; it must still be read without harm.
+    return Case(lambda: _find(run), anything if hashed else _as_found)
+
+
+def _parted(data: bytes) -> tuple[bool, bytes]:
+    """Return whether a checkpoint begins with a line that has its hash, and the rest."""
+    first, _, rest = data.partition(b"\n")
+    return (True, rest) if first.startswith(b"sha256:") else (False, data)
+
+
+@stranger("runs", often=15)
+def a_finished_run_is_given_again(scene: Scene, rng: random.Random) -> Case:
+    """What the user has added to its ticket or changed there stays; what is damaged is made again or refused."""
+    give(scene, "net", "data")
+    (run,) = give(scene, "run")
+    ticket = run / "ticket"
+    scene.asked = [run]
+    for name in rng.sample(["photo.png", "notes.md", ".git/HEAD", "figure.png", "README.md"], 2):
+        (ticket / name).parent.mkdir(exist_ok=True)
+        (ticket / name).write_text("the user's own\n", encoding="utf-8")
+        scene.kept.append(ticket / name)
+    if rng.random() < 0.5:
+        files = [path for path in sorted(run.rglob("*")) if path.is_file() and path not in scene.kept]
+        _flip(rng.choice([path for path in files if path.name != ".lock"]), rng)
+    return Case(lambda: _find(run), _as_found)
+
+
+@stranger("runs", often=25)
+def a_stranger_is_next_door(scene: Scene, rng: random.Random) -> Case:
+    """A run beside this one may be damaged or lie: it changes no figure and fails nothing."""
+    give(scene, "net", "data")
+    door = scene.work / rng.choice(["a-neighbour", "zz", "x" * 200, "\u202edoor"])
+    shutil.copytree(material().place / "run", door)
+    for unit in sorted((door / "units").glob("transfer-level-00-*")):
+        if rng.random() < 0.3:
+            continue
+        record = unit / "result.json"
+        if rng.random() < 0.5:
+            said = json.loads(record.read_text(encoding="utf-8"))
+            said |= {"SA": 0.0, "RA": 0.0} if rng.random() < 0.5 else {}
+            try:
+                record.write_text(json.dumps(_lies(said, scene, rng)), encoding="utf-8")
+            except _FAULTY as problem:
+                raise InapplicableError from problem
+        else:
+            files = [path for path in sorted(unit.rglob("*")) if path.is_file()]
+            one = rng.choice(files)
+            if rng.random() < 0.3:
+                replace_by_something(one, scene, rng)
+            else:
+                _flip(one, rng)
+    if rng.random() < 0.2:
+        _flip(door / "run.json", rng)
+    run = scene.work / "run"
+    scene.asked = [run]
+    return Case(lambda: _find(run), _as_found)
+
+
+def _lies(record: dict[str, Any], scene: Scene, rng: random.Random) -> Any:
+    way = rng.randrange(3)
+    if way == 0:
+        return odd.twist(record, scene, rng)
+    for split in ("", "validation"):
+        inside = record.get(split, record) if split else record
+        for figure in ("SA", "RA"):
+            if isinstance(inside, dict) and figure in inside:
+                inside[figure] = rng.choice([0.0, 1.0])
+    if way == 1 and isinstance(record.get("outcomes"), dict):
+        for figure in ("SA", "RA"):
+            if isinstance(record["outcomes"].get(figure), str):
+                record["outcomes"][figure] = "AAA="
+    return record
+
+
+@stranger("runs", often=8)
+def a_run_directory_holds_something_else(scene: Scene, rng: random.Random) -> Case:
+    give(scene, "net", "data")
+    run = scene.work / "run"
+    way = rng.randrange(6)
+    if way == 0:
+        run.symlink_to(scene.victim)
+    elif way == 1:
+        shutil.copytree(scene.victim, run, symlinks=True)
+    elif way == 2:
+        shutil.copytree(material().place / "half", run)
+        replace_by_something(run / rng.choice(["units", "ladder", "run.json", "ticket", ".lock"]), scene, rng)
+        scene.asked = [run]
+    elif way == 3:
+        shutil.copytree(material().place / "run", run)
+        shutil.rmtree(run / "ticket")
+        (run / "ticket").symlink_to(scene.victim)
+        scene.asked, scene.kept = [run], [run / "ticket"]
+    elif way == 4:
+        run.mkdir()
+        (run / "run.json").write_bytes(rng.choice([b"{}", b"[]", b"null", b"\xff", b"{" * 10**5, b""]))
+    else:
+        shutil.copytree(material().place / "half", run)
+        shutil.rmtree(run / "units")
+        (run / "units").symlink_to(scene.victim)
+        scene.asked, scene.kept = [run], [run / "units"]
+    return Case(lambda: _find(run), _as_found)
+
+
+@stranger("runs", often=6)
+def the_ladder_of_a_find_tells_an_odd_story(scene: Scene, rng: random.Random) -> Case:
+    """What would fail at the end of a find fails before its first transfer."""
+    _, _, ladder = give(scene, "net", "data", "run/ladder")
+    run = scene.work / "run"
+    scene.asked = [run]
+    way = rng.random()
+
+    def change(results: dict[str, Any]) -> Any:
+        if way < 0.5:
+            results["drawing"]["plan"]["prune_fraction"] = odd.number(rng)
+            return None
+        if way < 0.7:
+            results["drawing"] = odd.twist(results["drawing"], scene, rng)
+            return None
+        return odd.twist(results, scene, rng)
+
+    edited(ladder, change)
+    transfers: list[str] = []
+
+    def act() -> Any:
+        def report(kind: str, record: dict[str, Any]) -> None:
+            if kind == "unit":
+                transfers.append(record["unit"])
+
+        try:
+            return find(plan_of().changed(ladder="ladder"), run, report=report)
+        except Exception:
+            if transfers:
+                raise RuntimeError(f"it fails only after {len(transfers)} transfers") from None
+            raise
+
+    return Case(act)
