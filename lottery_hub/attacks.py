@@ -7,7 +7,7 @@ statistics (unless the attack asks for the reference code's behaviour).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -17,9 +17,34 @@ from torch import Tensor, nn
 from lottery_hub.config import STRONG, Attack
 from lottery_hub.strong_attacks import perturb_strongly
 
+Loss = Callable[[Tensor, Tensor], Tensor]  # of logits [n, classes] and labels [n], for each image [n]
 
-def perturb(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:
-    """Return images inside the attack's ball that raise the model's cross-entropy.
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss that training and the usual attacks follow. Where logits are large its gradient is zero."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return by how much the best other class leads, in units of the logits' range: the same at every scale of them.
+
+    Source: Carlini & Wagner 2017; the division, which is not differentiated, is in the spirit of Croce & Hein 2020.
+    """
+    own = labels[:, None]
+    best = logits.scatter(1, own, -torch.inf).amax(1)
+    spread = (logits.amax(1) - logits.amin(1)).detach()
+    return (best - logits.gather(1, own).squeeze(1)) / spread.clamp_min(torch.finfo(logits.dtype).tiny)
+
+
+def perturb(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: Attack,
+    generator: torch.Generator,
+    loss: Loss = cross_entropy,
+) -> Tensor:
+    """Return images inside the attack's ball that raise the model's loss.
 
     Args:
         model: maps float images [n, 3, h, w] in [0,1] to logits [n, classes].
@@ -27,6 +52,7 @@ def perturb(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, ge
         labels: int64 [n].
         attack: what to do; see `config.Attack`.
         generator: source of random starts, on the device of `images`.
+        loss: what is raised; the strong attacks have losses of their own.
 
     Returns:
         Float [n, 3, h, w] in [0,1], detached. PGD and FGSM stay within eps of `images`; N-FGSM, which does
@@ -42,44 +68,46 @@ def perturb(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, ge
         if attack.method in STRONG:
             seed = int(torch.randint(2**31, (), generator=generator, device=images.device))
             return perturb_strongly(model, images, labels, attack, seed)
-        worst = _once(model, images, labels, attack, generator)
+        worst = _once(model, images, labels, attack, generator, loss)
         if attack.restarts > 1:
-            worst_loss = _losses(model, worst, labels)
+            worst_loss = _losses(model, worst, labels, loss)
             for _ in range(attack.restarts - 1):
-                found = _once(model, images, labels, attack, generator)
-                found_loss = _losses(model, found, labels)
+                found = _once(model, images, labels, attack, generator, loss)
+                found_loss = _losses(model, found, labels, loss)
                 higher = found_loss > worst_loss
                 worst = torch.where(higher[:, None, None, None], found, worst)
                 worst_loss = torch.where(higher, found_loss, worst_loss)
     return worst
 
 
-def _once(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:
+def _once(
+    model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator, loss: Loss
+) -> Tensor:
     if attack.method == "fgsm":
-        return _step(images, _gradient(model, images, labels), attack.norm, attack.eps)
+        return _step(images, _gradient(model, images, labels, loss), attack.norm, attack.eps)
     if attack.method == "n-fgsm":
         start = images + attack.noise * attack.eps * _uniform(images, generator)
-        return _step(start, _gradient(model, start, labels), "linf", attack.eps)
+        return _step(start, _gradient(model, start, labels, loss), "linf", attack.eps)
     moved = images
     if attack.random_start:
         moved = (images + _random_in_ball(images, attack, generator)).clamp(0, 1)
     for _ in range(attack.steps):
-        stepped = _step(moved, _gradient(model, moved, labels), attack.norm, attack.step_size, clamp=False)
+        stepped = _step(moved, _gradient(model, moved, labels, loss), attack.norm, attack.step_size, clamp=False)
         moved = (images + _project(stepped - images, attack)).clamp(0, 1)
     return moved
 
 
-def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def _gradient(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     images = images.detach().requires_grad_(True)
     with torch.enable_grad():  # evaluation loops are often written under no_grad
         # Summed, not averaged: an image's gradient must not depend on how many others share its batch.
-        loss = F.cross_entropy(model(images).float(), labels, reduction="sum")
-    return torch.autograd.grad(loss, images)[0]
+        total = loss(model(images).float(), labels).sum()
+    return torch.autograd.grad(total, images)[0]
 
 
-def _losses(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def _losses(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     with torch.no_grad():
-        return F.cross_entropy(model(images).float(), labels, reduction="none")
+        return loss(model(images).float(), labels)
 
 
 def _step(images: Tensor, gradient: Tensor, norm: str, length: float, clamp: bool = True) -> Tensor:

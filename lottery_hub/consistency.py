@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lottery_hub.config import Attack, FindPlan
+from lottery_hub.config import LOOKS, Attack, FindPlan
 from lottery_hub.corruptions import CORRUPTIONS, SEVERITIES
 from lottery_hub.errors import LotteryHubError, TicketError, printable
+from lottery_hub.masking import judge_masking
 from lottery_hub.outcomes import Outcomes, interval
+from lottery_hub.scrutiny import CHECKED, COMPARED, SAMPLES, SEED, attacks_of_checks
 from lottery_hub.tickets import Ticket
 from lottery_hub.unseen import ATTACKS, mean_share
 from lottery_hub.verdict import (
@@ -120,12 +122,33 @@ def _of_verdict(ticket: Ticket) -> Iterable[str]:
             left_out = row["level"] and regime not in row
             if not left_out and [run.seed for run in runs] != list(range(plan.seeds)):
                 yield f"{name}: not every seed of the {regime} transfers is recorded once"
-    if "checks" in records["scrutiny"]:
-        yield from _of_checks(records["scrutiny"]["checks"], attack)
-    if "corruptions" in records["scrutiny"]:
-        yield from _of_corruptions(records["scrutiny"]["corruptions"])
-    if "unseen" in records["scrutiny"]:
-        yield from _of_unseen(records["scrutiny"]["unseen"])
+    yield from _of_networks(records["transfers"])
+    yield from _of_looks(records["scrutiny"], records["data"]["test"], attack)
+
+
+def _of_networks(transfers: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """Nobody gets one network out of two transfers of a ticket: they have other heads, or another recipe."""
+    of: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for transfer in transfers:
+        other = of.setdefault((transfer["ticket"], transfer["trained"]), transfer)
+        if other is not transfer:
+            first, second = (f"{each['regime']} transfer, seed {each['seed']}" for each in (other, transfer))
+            yield printable(f"{transfer['ticket']}: {first} and {second} name the same trained network")
+
+
+def _of_looks(looks: Mapping[str, Any], test: int, attack: Attack) -> Iterable[str]:
+    """Compare each closer look with its own outcomes and counts, and with what such a look is."""
+    for name, seen in looks.items():
+        if name not in LOOKS:
+            yield f"scrutiny: there is no look of the name {printable(name)}"
+            continue
+        said = {key: seen[key] for key in ("samples", "seed")}
+        yield from _compared(said, {"samples": min(SAMPLES, test), "seed": SEED}, f"scrutiny, {name}")
+        if name == "checks":
+            yield from _of_checks(seen, attack)
+            continue
+        yield from _compared(sorted(seen["networks"]), sorted(COMPARED), f"scrutiny, {name}, networks")
+        yield from _of_corruptions(seen) if name == "corruptions" else _of_unseen(seen)
 
 
 def _of_transfer(transfer: Mapping[str, Any], data: Mapping[str, Any], name: str) -> list[str]:
@@ -147,18 +170,26 @@ def _of_transfer(transfer: Mapping[str, Any], data: Mapping[str, Any], name: str
 
 
 def _of_checks(checks: Mapping[str, Any], attack: Attack) -> Iterable[str]:
+    said = [checks["network"], *(row["attack"] for row in checks["attacks"])]
+    yield from _compared(said, [CHECKED, *(each.describe() for each in attacks_of_checks(attack))], "checks")
     seen = [Outcomes.parse(row["outcomes"], checks["samples"]) for row in checks["attacks"]]
     for row, outcomes in zip(checks["attacks"], seen, strict=True):
         yield from _of_attack(row, outcomes, "checks")
     ours, strong = (outcomes.RA for outcomes in seen)
-    if ours is None or strong is None or checks["attacks"][0]["attack"] != attack.describe():
-        raise TicketError("the closer look is not at the verdict's attack and a stronger one")
+    if ours is None or strong is None:
+        raise TicketError("the closer look has no outcomes under attack")
+    figures = {name: share for check in checks["checks"] for name, share in check["figures"].items()}
     computed = {
         "gap": float(ours.mean() - strong.mean()),
         "gap_interval": list(interval([ours], [strong])),
+        # Exactly the six, each as its own figures decide it: of none of them, all would have passed.
+        "checks": [check.record() for check in judge_masking(figures, checks["samples"])],
         "passed": all(check["passed"] for check in checks["checks"]),
     }
     yield from _compared({key: checks[key] for key in computed}, computed, "checks")
+    for name, share in figures.items():
+        if abs(share * checks["samples"] - round(share * checks["samples"])) > ROUNDING * checks["samples"]:
+            yield f"checks, {printable(name)}: {printable(share)} is no share of {checks['samples']} images"
 
 
 def _of_corruptions(look: Mapping[str, Any]) -> Iterable[str]:

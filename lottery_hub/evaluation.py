@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottery_hub.attacks import perturb
+from lottery_hub.attacks import Loss, cross_entropy, perturb
 from lottery_hub.config import Attack, Precision
 from lottery_hub.data import Split
 from lottery_hub.errors import ConfigError
@@ -55,6 +55,7 @@ def evaluate(
     batch_size: int = 256,
     precision: Precision = "float32",
     device: torch.device | str = "cpu",
+    loss: Loss = cross_entropy,
 ) -> Accuracy:
     """Measure SA, and RA under `attack`, with the model in eval mode.
 
@@ -70,6 +71,7 @@ def evaluate(
         batch_size: images in a pass; fewer where memory would not hold them, half where it runs out.
         precision: of the convolutions. Figures that are published are measured in float32.
         device: where to compute; the model must be there.
+        loss: what the attack raises.
 
     Raises:
         ConfigError: the model is a plain timm network, which takes normalised images.
@@ -77,7 +79,7 @@ def evaluate(
     check_takes_pixels(model)
     size = split.images.shape[-1] if image_size is None else image_size
     try:
-        return _evaluate(model, split, attack, size, seed, batch_size, precision, torch.device(device))
+        return _evaluate(model, split, attack, size, seed, batch_size, precision, torch.device(device), loss)
     except RuntimeError as problem:
         if not is_out_of_memory(problem) or batch_size == 1:
             raise
@@ -92,6 +94,7 @@ def evaluate(
         batch_size=batch_size // 2,
         precision=precision,
         device=device,
+        loss=loss,
     )
 
 
@@ -104,6 +107,7 @@ def _evaluate(
     batch_size: int,
     precision: Precision,
     device: torch.device,
+    loss: Loss,
 ) -> Accuracy:
     generator = torch.Generator(device).manual_seed(seed)
     correct: list[Tensor] = []
@@ -122,7 +126,7 @@ def _evaluate(
                 right = is_right(model, images, labels)
                 correct.append(right)
                 if attack is not None and bool(right.any()):
-                    attacked = perturb(model, images[right], labels[right], attack, generator)
+                    attacked = perturb(model, images[right], labels[right], attack, generator, loss)
                     right = right.masked_scatter(right, is_right(model, attacked, labels[right]))
                 robust.append(right)
     finally:

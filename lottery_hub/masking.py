@@ -9,6 +9,7 @@ to be trusted, a model that passes all may still fall to a better attack.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,10 @@ STEPS, MORE_STEPS = 20, 100
 QUERIES = 1000
 GREY = 0.5  # at this Linf radius every image can become the same grey one
 LEAST_SLACK, DEVIATIONS = 0.01, 2.0
+# What the figures of the checks are called: RA by PGD, at larger radii, and by the other attacks.
+BASE, MORE, FIXED = f"PGD-{STEPS}", f"PGD-{MORE_STEPS}", "without random start"
+RADII = ("eps x2", "eps x4", "eps 0.5")
+DLR, SCALED, SQUARE = "APGD-DLR", f"APGD-DLR, logits x{SCALE:g}", f"Square-{QUERIES}"
 GAP = 0.05  # what PGD's RA lies above that of the DLR loss where nothing is masked, at most
 
 
@@ -99,42 +104,53 @@ def check_masking(
         )
 
     model = folded(model, "float32")  # once, and the same inside the scaled one
-    base = robust(pgd(eps))
-    slack = max(LEAST_SLACK, DEVIATIONS * (base * (1 - base) / len(split)) ** 0.5)
-
-    radii = {f"eps x{factor}": robust(pgd(min(eps * factor, 1.0))) for factor in (2, 4)} | {
-        "eps 0.5": robust(pgd(GREY))
-    }
-    falling = [base, *radii.values()]
-    more = robust(pgd(eps, MORE_STEPS))
     dlr = Attack(method="apgd-dlr", eps=eps, steps=MORE_STEPS)
-    without_scale, with_scale = robust(dlr), robust(dlr, _Scaled(model, SCALE).eval())
-    square = robust(Attack(method="square", eps=eps, steps=QUERIES))
-    fixed = robust(pgd(eps, random_start=False))
-    name = f"PGD-{STEPS}"
+    figures = {
+        BASE: robust(pgd(eps)),
+        **{f"eps x{factor}": robust(pgd(min(eps * factor, 1.0))) for factor in (2, 4)},
+        "eps 0.5": robust(pgd(GREY)),
+        MORE: robust(pgd(eps, MORE_STEPS)),
+        DLR: robust(dlr),
+        SCALED: robust(dlr, _Scaled(model, SCALE).eval()),
+        SQUARE: robust(Attack(method="square", eps=eps, steps=QUERIES)),
+        FIXED: robust(pgd(eps, random_start=False)),
+    }
+    return judge_masking(figures, len(split))
+
+
+def judge_masking(figures: Mapping[str, float], samples: int) -> list[Check]:
+    """Return the six checks, given the RA that each attack left on so many images.
+
+    Raises:
+        KeyError: an attack is missing.
+    """
+    base, without_scale = figures[BASE], figures[DLR]
+    slack = max(LEAST_SLACK, DEVIATIONS * (base * (1 - base) / samples) ** 0.5)
+    falling = [BASE, *RADII]
+
+    def check(name: str, passed: bool, *attacks: str) -> Check:
+        return Check(name, passed, {attack: figures[attack] for attack in attacks})
+
     return [
-        Check(
+        check(
             "RA falls to 0 as the radius grows",
-            falling[-1] <= LEAST_SLACK and all(b <= a + slack for a, b in itertools.pairwise(falling)),
-            {name: base} | radii,
+            figures[falling[-1]] <= LEAST_SLACK
+            and all(figures[b] <= figures[a] + slack for a, b in itertools.pairwise(falling)),
+            *falling,
         ),
-        Check("more steps do not help the defender", more <= base + slack, {name: base, f"PGD-{MORE_STEPS}": more}),
-        Check(
+        check("more steps do not help the defender", figures[MORE] <= base + slack, BASE, MORE),
+        check(
             "a loss that no scale can blind finds no more than the gradient of cross-entropy",
             base <= without_scale + slack + GAP,
-            {name: base, "APGD-DLR": without_scale},
+            BASE,
+            DLR,
         ),
-        Check(
+        check(
             f"logits times {SCALE:g} change nothing for the DLR loss",
-            abs(with_scale - without_scale) <= LEAST_SLACK,
-            {"APGD-DLR": without_scale, f"APGD-DLR, logits x{SCALE:g}": with_scale},
+            abs(figures[SCALED] - without_scale) <= LEAST_SLACK,
+            DLR,
+            SCALED,
         ),
-        Check(
-            "queries alone break no more than gradients",
-            square >= base - slack,
-            {name: base, f"Square-{QUERIES}": square},
-        ),
-        Check(
-            "the random start matters little", abs(fixed - base) <= slack, {name: base, "without random start": fixed}
-        ),
+        check("queries alone break no more than gradients", figures[SQUARE] >= base - slack, BASE, SQUARE),
+        check("the random start matters little", abs(figures[FIXED] - base) <= slack, BASE, FIXED),
     ]

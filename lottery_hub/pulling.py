@@ -129,9 +129,8 @@ def pull(
 def is_remote(ref: str) -> bool:
     """Whether a reference may need a network: nothing of that name is on the disk or packaged."""
     there = _exists(path_of(ref)) or ref in folder.packaged_names()
-    return not there and (
-        names.fits(names.repo_id, ref.partition("@")[0]) or bool(_ADDRESS.fullmatch(ref)) or is_page(ref)
-    )
+    on_the_hub = names.fits(names.repo_id, ref.partition("@")[0]) or is_page(ref)
+    return not there and (on_the_hub or bool(_ADDRESS.fullmatch(ref)))
 
 
 def _locate(ref: str, revision: str | None, patience: Patience, *, card_too: bool, models: bool) -> Pulled:

@@ -45,6 +45,8 @@ SEED = 0
 # Which trained networks are set side by side.
 COMPARED = tuple(f"{which}-{regime}-seed-0" for regime in REGIMES for which in ("dense", "ticket"))
 
+CHECKED = "ticket, adversarial transfer, seed 0"  # whose masked gradients are looked for
+
 
 def look(
     wanted: Look,
@@ -208,13 +210,17 @@ def check_images(ticket: Ticket, data: Dataset) -> None:
         )
 
 
+def attacks_of_checks(attack: Attack) -> tuple[Attack, Attack]:
+    """Return the verdict's attack, and AutoAttack in its ball."""
+    return attack, Attack(method="autoattack", norm=attack.norm, eps=attack.eps)
+
+
 def _checks(network: Ticket, split: Split, attack: Attack, device: torch.device | str) -> dict[str, Any]:
     """Measure by the verdict's attack and by AutoAttack, on the same images, and check for masked gradients."""
     image_size = network.records["recipe"]["image_size"]
     model = network.to_normalised().to(device)
-    attacks = [attack, Attack(method="autoattack", norm=attack.norm, eps=attack.eps)]
     rows, bits = [], []
-    for each in attacks:
+    for each in attacks_of_checks(attack):
         measured = evaluate(model, split, attack=each, image_size=image_size, seed=SEED, device=device)
         assert measured.outcomes is not None
         assert measured.outcomes.RA is not None
@@ -222,7 +228,7 @@ def _checks(network: Ticket, split: Split, attack: Attack, device: torch.device 
         rows.append({"attack": each.describe(), **measured.record(), "outcomes": measured.outcomes.record()})
     checks = check_masking(model, split, attack.eps, image_size=image_size, seed=SEED, device=device)
     return {
-        "network": "ticket, adversarial transfer, seed 0",
+        "network": CHECKED,
         "attacks": rows,
         "gap": rows[0]["RA"] - rows[1]["RA"],
         "gap_interval": list(interval([bits[0]], [bits[1]])),

@@ -129,9 +129,10 @@ def load_backbone(pretrain: str | os.PathLike[str], arch: str | None = None) -> 
         )
     if files.is_file(path):
         return _from_checkpoint(path, arch, cast(Kind, kind), {"source": f"local file {path.name}"})
-    page = pasted(place, "model", BackboneError)
-    if page or names.fits(names.repo_id, place):
-        place, revision = (page.repo_id, page.revision) if page else (place, None)
+    revision = None
+    if page := pasted(place, "model", BackboneError):
+        place, revision = page.repo_id, page.revision
+    if names.fits(names.repo_id, place):
         file, commit = downloads.fetch_file(place, "model.safetensors", revision=revision)
         return _from_checkpoint(file, arch, cast(Kind, kind), {"source": place, "revision": commit})
     raise BackboneError(f"no checkpoint at {printable(place)}: give a file, a backbone folder or a Hub id org/name")

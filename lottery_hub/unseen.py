@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ def measure_corruptions(
     image_size: int = 32,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    kinds: Sequence[str] = tuple(CORRUPTIONS),
 ) -> dict[str, Any]:
     """Measure standard accuracy under every corruption at every severity, of all models on the same images.
 
@@ -36,6 +37,7 @@ def measure_corruptions(
         image_size: side of what the models see, in pixels.
         seed: of the corruptions' draws.
         device: where the models compute.
+        kinds: which corruptions.
 
     Returns:
         For each model: `correct`, corruption -> images right at severities 1 to 5; and `mean`, in 0..1 over all of
@@ -44,8 +46,8 @@ def measure_corruptions(
     Raises:
         ConfigError: the images are of another size.
     """
-    correct: dict[str, dict[str, list[int]]] = {name: {kind: [] for kind in CORRUPTIONS} for name in models}
-    for kind in CORRUPTIONS:
+    correct: dict[str, dict[str, list[int]]] = {name: {kind: [] for kind in kinds} for name in models}
+    for kind in kinds:
         for severity in SEVERITIES:
             corrupted = Split(corrupt(split.images, kind, severity, seed), split.labels)
             for name, model in models.items():

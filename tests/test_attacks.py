@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lottery_hub.attacks import perturb
+from lottery_hub.attacks import cross_entropy, margin, perturb
 from lottery_hub.config import Attack
 
 
@@ -242,3 +242,34 @@ def test_a_saturated_model_still_gives_finite_images():
         network[5].weight.mul_(1e6)
     attack = Attack(norm="l2", eps=0.5, step_size=0.1, steps=2)
     assert run(network, attack, *images_and_labels()).isfinite().all()
+
+
+def test_the_margin_is_the_lead_of_the_best_other_class_in_units_of_the_range():
+    logits = torch.tensor([[3.0, 1.0, -1.0], [0.0, 2.0, 4.0]])
+    labels = torch.tensor([0, 1])
+    assert margin(logits, labels).tolist() == [-0.5, 0.5]
+    for scale in (1e4, 1e-30, 1e30):
+        assert torch.allclose(margin(scale * logits, labels), margin(logits, labels))
+    assert margin(torch.zeros(1, 3), torch.tensor([0])).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e-20])
+def test_no_scale_of_the_logits_blinds_the_margin(scale):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+    images = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+        for parameter in model.parameters():
+            parameter.mul_(scale)
+    attack = Attack(eps=0.1, step_size=0.025, steps=20)
+
+    def withstood(loss):
+        moved = perturb(model, images, labels, attack, torch.Generator().manual_seed(0), loss)
+        with torch.no_grad():
+            return int((model(moved).argmax(1) == labels).sum())
+
+    assert withstood(margin) == 0
+    if scale > 1:
+        assert withstood(cross_entropy) > 10, "its gradients are zero"

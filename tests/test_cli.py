@@ -366,7 +366,7 @@ def test_verify_says_by_its_exit_code_what_it_found(
 ) -> None:
     ladder = str(chain["draw"][1] / "ladder")
     place = shutil.copytree(chain["find"][1] / "ticket", tmp_path / "ticket")
-    command = ["verify", str(place), "--sample", "40", "--device", "cpu"]
+    command = ["verify", str(place), "--sample", "150", "--device", "cpu"]
     done = call(*command, "--ladder", ladder)
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines()[-1] == "verified"

@@ -70,11 +70,11 @@ def test_find_push_search_pull_in_a_fresh_cache_and_finetune(hub: Hub, tmp_path:
     }  # fmt: skip
     assert load_ticket(tmp_path / "copy").fingerprint() == load_ticket(tmp_path / "run").fingerprint()
 
-    checked = ["verify", "alice/digits-net@v1", "--sample", "60", "--ladder", "run/ladder", "--json"]
+    checked = ["verify", "alice/digits-net@v1", "--sample", "150", "--ladder", "run/ladder", "--json"]
     for more in ({}, {"HF_HUB_OFFLINE": "1"}):
         answer = told(cli(hub, fresh, *checked, user=None, **more))
         assert answer["verdict"] == "verified"
-        questions = ["files", "records", "card", "drawing", "networks", "figures"]
+        questions = ["files", "records", "card", "drawing", "networks", "figures", "masking", "others"]
         assert [finding["question"] for finding in answer["findings"]] == questions
 
     tuned = cli(hub, fresh, "finetune", ticket["repo_id"], "--dataset", "digits", "--regime", "adversarial",

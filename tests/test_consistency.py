@@ -20,15 +20,18 @@ from hypothesis import strategies as st
 
 from lottery_hub.backbones import Backbone
 from lottery_hub.cards import render_card
+from lottery_hub.config import Attack
 from lottery_hub.consistency import contradictions
 from lottery_hub.corruptions import CORRUPTIONS
 from lottery_hub.data import Dataset
 from lottery_hub.errors import TicketError
+from lottery_hub.masking import judge_masking
 from lottery_hub.outcomes import Outcomes
+from lottery_hub.scrutiny import COMPARED
 from lottery_hub.storage.folder import load_ticket
 from lottery_hub.tickets import Ticket
 from lottery_hub.unseen import ATTACKS
-from tests.judged import at, judged, leaves, put
+from tests.judged import ATTACK, at, judged, leaves, put
 
 # What no figure follows from: how it went, on which machine, what things are called.
 FREE = re.compile(
@@ -107,19 +110,29 @@ def test_the_line_names_what_does_not_fit(ticket: Ticket, path: tuple[Any, ...],
     assert any(line in each for each in found), found
 
 
+RIGHT, WITHSTOOD = np.arange(12) < 6, np.arange(12) < 3
+FIGURES = {"SA": 0.5, "RA": 0.25, "correct": 6, "robust": 3, "samples": 12}
+
+
+def row(attack: Attack) -> dict[str, Any]:
+    return {"attack": attack.describe(), **FIGURES, "outcomes": Outcomes(RIGHT, WITHSTOOD).record()}
+
+
 def looked(ticket: Ticket) -> Ticket:
-    """A ticket with looks at four images, worked by hand."""
-    attacks = [
-        {"attack": attack.describe(), "SA": 0.5, "RA": 0.25, "correct": 2, "robust": 1, "samples": 4}
-        | {"outcomes": Outcomes(np.array([1, 1, 0, 0], bool), np.array([1, 0, 0, 0], bool)).record()}
-        for attack in ATTACKS
-    ]
-    networks = {"dense-standard-seed-0": {"correct": {kind: [4, 3, 2, 1, 0] for kind in CORRUPTIONS}, "mean": 0.5}}
+    """A ticket with looks at its twelve images, worked by hand."""
+    corrupted = {"correct": {kind: [12, 9, 6, 3, 0] for kind in CORRUPTIONS}, "mean": 0.5}
+    left = {"PGD-20": 0.25, "eps x2": 0.0, "eps x4": 0.0, "eps 0.5": 0.0, "PGD-100": 0.25, "APGD-DLR": 0.25}
+    left |= {"APGD-DLR, logits x1000": 0.25, "Square-1000": 0.5, "without random start": 0.25}
+    look = {"samples": 12, "seed": 0}
     scrutiny = {
-        "corruptions": {"samples": 4, "networks": networks},
-        "unseen": {"samples": 4, "networks": {"dense-standard-seed-0": attacks}},
+        "checks": look
+        | {"network": "ticket, adversarial transfer, seed 0", "gap": 0.0, "gap_interval": [0.0, 0.0], "passed": True}
+        | {"attacks": [row(ATTACK), row(Attack(method="autoattack", eps=0.1))]}
+        | {"checks": [check.record() for check in judge_masking(left, 12)]},
+        "corruptions": look | {"networks": dict.fromkeys(COMPARED, corrupted)},
+        "unseen": look | {"networks": {name: [row(attack) for attack in ATTACKS] for name in COMPARED}},
     }
-    return replace(ticket, records=ticket.records | {"scrutiny": scrutiny})
+    return replace(ticket, records=ticket.records | {"scrutiny": json.loads(json.dumps(scrutiny))})
 
 
 def test_every_figure_of_a_closer_look_is_held_against_its_counts(ticket: Ticket) -> None:
@@ -130,7 +143,41 @@ def test_every_figure_of_a_closer_look_is_held_against_its_counts(ticket: Ticket
         assert contradictions(edited(seen, path, changed(at(seen.records, path)))), path
     fog = ("scrutiny", "corruptions", "networks", "dense-standard-seed-0", "correct", "fog")
     assert "not 15 corruptions at 5 severities" in contradictions(edited(seen, fog, [4, 3, 3]))[0]
-    assert "a count is not one of 4 images" in contradictions(edited(seen, fog, [9, 1, 0, 0, 0]))[0]
+    assert "a count is not one of 12 images" in contradictions(edited(seen, fog, [13, 1, 0, 0, 0]))[0]
+
+
+@pytest.mark.parametrize("count", [0, 5, 7])
+def test_of_the_six_checks_none_is_missing_and_none_is_added(ticket: Ticket, count: int) -> None:
+    path = ("scrutiny", "checks", "checks")
+    seen = looked(ticket)
+    checks = [*at(seen.records, path), at(seen.records, path)[0]][:count]
+    assert contradictions(edited(seen, path, checks))
+
+
+def test_a_check_passes_as_its_figures_say(ticket: Ticket) -> None:
+    seen = looked(ticket)
+    checks = copy.deepcopy(at(seen.records, ("scrutiny", "checks", "checks")))
+    checks[1]["figures"]["PGD-100"] = 1.0  # far above PGD-20's
+    assert any(
+        "checks.1.passed: True, not False" in line
+        for line in contradictions(edited(seen, ("scrutiny", "checks", "checks"), checks))
+    )
+
+
+@pytest.mark.parametrize("look", ["corruptions", "unseen"])
+def test_a_look_is_at_dense_and_ticket_after_both_transfers(ticket: Ticket, look: str) -> None:
+    seen = looked(ticket)
+    path = ("scrutiny", look, "networks")
+    networks = {name: row for name, row in at(seen.records, path).items() if not name.startswith("dense")}
+    assert any("networks" in line for line in contradictions(edited(seen, path, networks)))
+
+
+def test_one_network_is_not_that_of_two_seeds(ticket: Ticket) -> None:
+    path = ("transfers", 1, "trained")
+    same = edited(ticket, path, ticket.records["transfers"][0]["trained"])
+    assert any(
+        "seed 0 and standard transfer, seed 1 name the same trained network" in line for line in contradictions(same)
+    )
 
 
 def flipped(text: str, bit: int) -> str:

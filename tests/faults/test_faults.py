@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import campaign
+import forgeries
 import hub_campaign
 import pytest
 from bombs import BOMBS
@@ -16,6 +17,12 @@ from crafted import ROWS, judge
 from disabling import Check, checks, disabled
 from folders import valid
 from mutations import MUTATIONS
+
+from lottery_hub import remeasuring, retraining, verifying
+from lottery_hub.backbones import Backbone
+from lottery_hub.data import Dataset
+from lottery_hub.pulling import Pulled
+from tests.judged import judged
 
 HERE = Path(__file__).parent
 
@@ -88,3 +95,26 @@ def test_pulls_from_a_failing_hub_and_racing_pushes_end_as_they_should() -> None
     assert set(counted["pulls"]) <= {"right bytes", "one of our errors"}
     assert len(counted["pulls"]) == 2, "some of both"
     assert counted["races"] == {"one winner": 1}
+
+
+def test_no_forgery_that_holds_together_is_verified(
+    backbone: Backbone, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (remeasuring, retraining):
+        monkeypatch.setattr(module, "LEAST", 5)
+    run = judged(backbone, tiny_data, tmp_path)
+    with forgeries.remembering():
+        monkeypatch.setattr(verifying, "images_of", lambda ticket, dataset: tiny_data)
+        honest = verifying.verify(Pulled(run / "ticket"), ladder=run / "ladder")
+    assert verifying.verdict_of(honest) == "verified", "what is forged was believed before"
+    found = forgeries.forged(run, tiny_data, 0, forgeries.FAST)
+    assert [name for name, each in found.items() if each["answer"] == "verified"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_the_whole_campaign_of_forgeries_and_honest_tickets(tmp_path: Path) -> None:
+    told = printed("forgeries.py", "--cache", tmp_path, "--honest", 200)
+    assert len(told["forgeries"]["each"]) >= 30
+    assert "verified" not in told["forgeries"]["answers"]
+    assert told["honest"]["refused"] == []

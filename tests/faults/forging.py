@@ -1,0 +1,142 @@
+"""Forgeries of a verdict that hold together: what is changed in one place is computed again in every other.
+
+A forger has the library too. Outcomes are counted again, figures, intervals, levels and verdict follow, networks are
+named by their new fingerprints in the verdict's records and in their own, hashes fit, and the card says it all.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lottery_hub.cards import render_card
+from lottery_hub.config import FindPlan
+from lottery_hub.data import Dataset
+from lottery_hub.outcomes import Outcomes
+from lottery_hub.storage.folder import load_ticket, save_ticket, trained_folders
+from lottery_hub.tickets import Ticket
+from lottery_hub.verdict import Tolerance, caveats, compare, control_name, level_name, pick, splits_of, summarise
+
+
+@dataclass
+class Forgery:
+    """A ticket with its records and its trained networks, to be changed in place."""
+
+    ticket: Ticket
+    records: dict[str, Any]
+    networks: dict[str, Ticket]
+    data: Dataset
+    card: Callable[[str], str] = str
+
+    @classmethod
+    def of(cls, place: Path, data: Dataset) -> Forgery:
+        """Read an honest ticket, found on these images."""
+        ticket = load_ticket(place)
+        networks = {name: load_ticket(path) for name, path in trained_folders(place).items()}
+        return cls(ticket, copy.deepcopy(ticket.records), networks, data)
+
+    def record(self, name: str) -> dict[str, Any]:
+        """The record of a network by its name, e.g. `dense-standard-seed-0`."""
+        which, regime, _, seed = name.split("-")
+        unit = level_name(0 if which == "dense" else self.ticket.level)
+        wanted = (unit, regime, int(seed))
+        return next(
+            each for each in self.records["transfers"] if (each["ticket"], each["regime"], each["seed"]) == wanted
+        )
+
+    def edit(self, name: str, figure: str, up: int, down: int = 0, split: str = "test") -> None:
+        """Turn so many outcomes of a network's figure to right and to wrong; what withstands was right before."""
+        record = self.record(name)
+        measured = record if split == "test" else record["validation"]
+        seen = Outcomes.parse(measured["outcomes"], measured["samples"])
+        clean, robust = seen.SA.copy(), seen.RA.copy()
+        generator = np.random.default_rng(0)
+        bits = clean if figure == "SA" else robust
+        wrong, right = np.flatnonzero(~bits), np.flatnonzero(bits)
+        bits[generator.choice(wrong, min(up, len(wrong)), replace=False)] = True
+        bits[generator.choice(right, min(down, len(right)), replace=False)] = False
+        if figure == "RA":
+            clean |= robust
+        else:
+            robust &= clean
+        self.put(name, clean, robust, split)
+
+    def put(self, name: str, clean: Any, robust: Any, split: str = "test") -> None:
+        record = self.record(name)
+        measured = record if split == "test" else record["validation"]
+        measured |= counted(clean, robust)
+
+    def bits(self, name: str, split: str = "test") -> Outcomes:
+        record = self.record(name)
+        measured = record if split == "test" else record["validation"]
+        return Outcomes.parse(measured["outcomes"], measured["samples"])
+
+    def change(self, name: str, how: Callable[[str, torch.Tensor], torch.Tensor]) -> None:
+        """Change the weights of a network; its pruned ones stay 0."""
+        network = self.networks[name]
+        weights = {key: how(key, tensor.clone()) for key, tensor in network.weights.items()}
+        weights |= {key: torch.where(kept, weights[key], 0.0) for key, kept in network.mask.items()}
+        self.networks[name] = replace(network, weights=weights)
+
+    def save(self, place: Path) -> Path:
+        """Compute everything again that follows, and write the folder."""
+        for name, network in self.networks.items():
+            record = self.record(name)
+            record["trained"] = network.fingerprint()
+            own = {key: value for key, value in record.items() if key not in ("ticket", "sparsity")}
+            recipe = self.records["plan"]["transfer"][record["regime"]]
+            about = {"transfer": copy.deepcopy(own), "data": self.records["data"], "recipe": recipe}
+            self.networks[name] = replace(network, records=about)
+        rejudge(self.records, self.ticket)
+        forged = replace(self.ticket, records=json.loads(json.dumps(self.records)))
+        with tempfile.TemporaryDirectory() as beside:
+            trained = {name: save_ticket(each, Path(beside) / name) for name, each in self.networks.items()}
+            return save_ticket(forged, place, self.card(render_card(forged)), trained=trained)
+
+
+def counted(clean: Any, robust: Any) -> dict[str, Any]:
+    """What a record says of outcomes."""
+    return {
+        "correct": int(clean.sum()),
+        "robust": int(robust.sum()),
+        "SA": int(clean.sum()) / len(clean),
+        "RA": int(robust.sum()) / len(robust),
+        "outcomes": Outcomes(clean, robust).record(),
+    }
+
+
+def rejudge(records: dict[str, Any], ticket: Ticket) -> None:
+    """Compute from the outcomes all that `finding` does."""
+    plan = FindPlan.parse(records["plan"])
+    tolerance = Tolerance.parse(plan.tolerance, plan.seeds)
+
+    def measured(name: str) -> Any:
+        return splits_of(record for record in records["transfers"] if record["ticket"] == name)
+
+    dense = measured(level_name(0))
+    rows = [
+        {key: row[key] for key in ("level", "sparsity")} | compare(dense, measured(level_name(row["level"])), tolerance)
+        for row in records["levels"]
+    ]
+    chosen = pick(rows)
+    records |= {
+        "levels": rows,
+        "dense": summarise(dense["test"]) | {"validation": summarise(dense["validation"])},
+        "double_win": chosen["double_win"],
+        "tolerance": tolerance.describe(),
+        "caveats": caveats(dense["test"], records["data"]["classes"]),
+        "fingerprint": ticket.fingerprint(),
+        "controls": [
+            {key: row[key] for key in ("method", "sparsity")}
+            | compare(dense, measured(control_name(row["method"], ticket.level)), tolerance)
+            for row in records["controls"]
+        ],
+    }
