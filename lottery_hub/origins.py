@@ -93,6 +93,8 @@ class Data(Images):
     validation: Samples
     test: Samples
     classes: Annotated[int, Field(ge=1, le=100_000)]
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = ABSENT
+    split_seed: Annotated[int, Field(ge=0)] = ABSENT
     notes: Annotated[list[Text], Field(max_length=MAX_ENTRIES)]
 
 

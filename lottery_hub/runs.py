@@ -143,8 +143,13 @@ def open_run(directory: Path, settings: dict[str, Any]) -> Iterator[Run]:
     beginnings = (".lock", f".{record.name}.partial")
     try:
         there = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+        inside = [directory / ".lock", directory / "units", *(directory / "units").rglob("*")]
+        link = next((path for path in inside if path.is_symlink()), None)
     except OSError as problem:
         raise RunError(f"cannot work in {printable(directory)}: {printable(problem)}") from problem
+    if link is not None:
+        shown = printable(link.relative_to(directory))
+        raise RunError(f"{printable(directory)}: {shown} is a link, and a run works in its own folder only; remove it")
     ours = any(name.startswith(record.name) for name in there)  # damaged, it is still a run
     if not ours and any(name not in beginnings for name in there):
         raise RunError(f"{printable(directory)} is not empty and not a run directory; choose another --output")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +24,7 @@ from lottery_hub.attacks import perturb
 from lottery_hub.backbones import Normalised, Weights, fingerprint
 from lottery_hub.config import Recipe, Seeds
 from lottery_hub.data import Dataset
-from lottery_hub.errors import LotteryHubError, TicketError, printable
+from lottery_hub.errors import LotteryHubError, TicketError, first_line, printable
 from lottery_hub.evaluation import autocast, evaluate
 from lottery_hub.folding import Folded, folded
 from lottery_hub.masks import Mask, apply_
@@ -367,8 +368,32 @@ class _Saved:
         if state.get("training") != self.training:
             atomic.set_aside(self.path, f"{printable(self.path)} is of another training")
             return 0, [], None
-        model.network.load_state_dict(state["model"], strict=True)
-        if averaged is not None:
-            averaged.load_state_dict(state["averaged"], strict=True)
-        optimizer.load_state_dict(state["optimizer"])
-        return state["epoch"], state["history"], state["best"]
+        holders: dict[str, Any] = {"model": model.network, "optimizer": optimizer}
+        holders |= {} if averaged is None else {"averaged": averaged}
+        before = {name: deepcopy(holder.state_dict()) for name, holder in holders.items()}
+        try:
+            for name, holder in holders.items():
+                holder.load_state_dict(state[name])
+            return _progress(state)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
+            # Its hash fits, so somebody made it so.
+            for name, holder in holders.items():
+                holder.load_state_dict(before[name])
+            why = f"{printable(self.path)} is no checkpoint of this training ({first_line(problem)})"
+            atomic.set_aside(self.path, why)
+            return 0, [], None
+
+
+def _progress(state: dict[str, Any]) -> tuple[int, list[dict[str, Any]], dict[str, Any] | None]:
+    """Return the epochs done, their records and the best of them.
+
+    Raises:
+        ValueError, LookupError: that is not what is there.
+    """
+    epoch, history, best = state["epoch"], state["history"], state["best"]
+    whole = type(epoch) is int and isinstance(history, list) and all(isinstance(row, dict) for row in history)
+    if not whole or not 0 < epoch == len(history):
+        raise ValueError(f"epoch {epoch!r} is not that of its history")
+    if best is not None and not (type(best["epoch"]) is int and len(best["score"]) == 2 and len(best["weights"])):
+        raise ValueError("its best epoch is none")
+    return epoch, history, best

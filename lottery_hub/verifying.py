@@ -128,8 +128,11 @@ def _of_ticket(ticket: Ticket, pulled: Pulled, asked: _Asked) -> Iterator[Findin
     yield _drawing(ticket, origin)
     if lines:
         return  # there is nothing to compare new figures with
+    malformed = _malformed(pulled.folder)
+    if malformed:
+        yield malformed
+        return
     networks, finding = trained_networks(ticket, pulled.folder, origin)
-    finding = _malformed(networks) or finding
     yield finding
     if finding.answer == "not verified":
         return
@@ -156,10 +159,11 @@ def _of_ticket(ticket: Ticket, pulled: Pulled, asked: _Asked) -> Iterator[Findin
         yield trained_again(ticket, origin, data, asked.device, asked.report)
 
 
-def _malformed(networks: dict[str, Ticket]) -> Finding | None:
+def _malformed(place: Path) -> Finding | None:
     """Return what is wrong with the records that trained networks carry, which say how they are measured."""
-    for name, network in networks.items():
+    for name, path in folder.trained_folders(place).items():
         try:
+            network = folder.load_ticket(path)
             check_ticket(network)
         except TicketError as problem:
             return Finding("networks", "not verified", f"{name}: {problem}")

@@ -104,7 +104,7 @@ def test_counts_are_those_of_the_images_one_by_one(gaps, eps, batch_size, data):
 def test_only_what_is_right_clean_is_attacked(monkeypatch):
     attacked = []
 
-    def spy(model, images, labels, attack, generator):
+    def spy(model, images, labels, attack, generator, loss):
         attacked.append((images[:, 0, 0, 0].mul(255).round().int() - 100).tolist())
         return images
 

@@ -544,7 +544,7 @@ def test_a_card_is_a_text_of_its_folder_within_bounds_or_there_is_none(ladder: L
         read_card(place)
     card.unlink()
     card.symlink_to("nowhere")
-    with pytest.raises(TicketError, match=r"README\.md is missing, or not a file"):
+    with pytest.raises(TicketError, match=r"README\.md is a link"):
         read_card(place)
     card.unlink()
     os.mkfifo(card)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lottery_hub import cli
+from lottery_hub.config import Recipe
 from lottery_hub.data import load_dataset
 from lottery_hub.errors import DataError
 from lottery_hub.evaluation import evaluate
 from lottery_hub.pulling import load_ticket
 from lottery_hub.recorded import load_for, recorded_plan, seen_size
 from lottery_hub.storage.folder import save_ticket
+from lottery_hub.transferring import transfer
 
 
 def photos(folder: Path, seed: int = 0, count: int = 12) -> Path:
@@ -84,20 +85,21 @@ def test_the_size_that_a_network_saw_is_read_from_its_recipe(records: dict[str, 
     assert seen_size(records) == size
 
 
-def test_evaluate_measures_a_network_as_it_was_trained(tmp_path: Path) -> None:
-    data = load_dataset("digits", image_size=16, split_seed=1)
+def test_evaluate_measures_a_network_as_it_was_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_dataset("digits", image_size=16, split_seed=1, fraction=0.1)
     start = load_ticket("resnet18-slim-std", 0.2)
-    head = {name: start.weights[name][:10].clone() for name in ("fc.weight", "fc.bias")}
-    trained = replace(
-        start,
-        weights=start.weights | head,
-        records={"data": data.describe(), "recipe": {"image_size": 16}, "transfer": {}},
-    )
+    recipe = Recipe(epochs=2, lr=0.05, batch_size=16, image_size=16, augment="none")
+    done = transfer(start, data, recipe, test_attack=None)
+    trained = done.ticket(start, data, recipe)
     save_ticket(trained, tmp_path / "trained")
-    command = [sys.executable, "-c", "from lottery_hub.cli import main; main()", "evaluate", str(tmp_path / "trained")]
-    done = subprocess.run([*command, "--attack", "none", "--json"], capture_output=True, text=True, check=True)
-    right = evaluate(trained.to_normalised(), data.test, image_size=16)
-    wrong = evaluate(trained.to_normalised(), load_dataset("digits").test, image_size=16)
-    assert json.loads(done.stdout)["correct"] == right.correct
-    assert right.correct != wrong.correct
-    assert "note: " in done.stderr
+    command = ["lottery-hub", "evaluate", str(tmp_path / "trained"), "--attack", "none", "--json", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    shown = capsys.readouterr()
+    assert end.value.code == 0, shown.err
+    assert json.loads(shown.out)["correct"] == done.accuracy.correct
+    assert evaluate(trained.to_normalised(), load_dataset("digits").test).correct != done.accuracy.correct
+    assert "note: " in shown.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -366,3 +367,21 @@ def test_an_error_inside_lets_the_run_go(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with open_run(tmp_path, SETTINGS):
         pass
+
+
+@pytest.mark.parametrize("name", [".lock", "units", "units/one.partial", "units/one/trained"])
+def test_a_run_whose_parts_are_links_is_refused_and_what_they_lead_to_stays(tmp_path: Path, name: str) -> None:
+    with open_run(tmp_path / "run", SETTINGS) as run:
+        run.once("one", Unit())
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis").write_text("mine")
+    place = tmp_path / "run" / name
+    if place.is_dir():
+        place.rename(tmp_path / "aside")
+    place.unlink(missing_ok=True)
+    place.symlink_to(mine / "thesis" if name == ".lock" else mine)
+    with pytest.raises(RunError, match=re.escape(f"{name} is a link")), open_run(tmp_path / "run", SETTINGS):
+        pass
+    assert (mine / "thesis").read_text() == "mine"
+    assert [path.name for path in mine.iterdir()] == ["thesis"]

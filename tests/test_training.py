@@ -12,6 +12,7 @@ from lottery_hub.config import Attack, Recipe
 from lottery_hub.errors import DamageWarning, LotteryHubError
 from lottery_hub.masks import keep_highest, kept_and_total, magnitudes
 from lottery_hub.speed import TRICKS
+from lottery_hub.storage import checkpoints
 from lottery_hub.training import learning_rate, train
 from lottery_hub.views import train_batches
 
@@ -355,6 +356,20 @@ def test_the_guard_goes_back_to_the_average(backbone, tiny_data, monkeypatch):
     trained = train(model, tiny_data, GUARDED.changed(average=0.5), seed=0)
     assert (trained.epoch, len(trained.history)) == (1, 2)
     assert same(training._snapshot(model, 0), trained.weights)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"epoch": 1.5}, {"epoch": 7}, {"history": "x"}, {"best": 3}, {"model": {}}, {"optimizer": []}]
+)
+def test_a_checkpoint_that_somebody_made_is_set_aside_and_training_begins_anew(backbone, tiny_data, tmp_path, changed):
+    whole = train(backbone.model(3), tiny_data, QUICK, seed=0)
+    train(backbone.model(3), tiny_data, QUICK, seed=0, checkpoint=tmp_path / "checkpoint.pt")
+    state = checkpoints.load(tmp_path / "checkpoint.pt", 2**30)
+    checkpoints.save(tmp_path / "checkpoint.pt", state | changed)
+    with pytest.warns(DamageWarning, match="no checkpoint of this training"):
+        again = train(backbone.model(3), tiny_data, QUICK, seed=0, checkpoint=tmp_path / "checkpoint.pt")
+    assert same(again.weights, whole.weights)
+    assert (tmp_path / "checkpoint.pt.damaged").exists()
 
 
 def test_a_run_that_the_guard_stopped_stays_stopped(backbone, tiny_data, monkeypatch, tmp_path):

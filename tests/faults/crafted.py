@@ -278,7 +278,9 @@ FILES: dict[str, Row] = {
     "no config": Row(replaced(CONFIG, lambda _: None), r"no ticket at .*: give a folder with a config\.json, USER"),
     "no config of a backbone": Row(replaced(CONFIG, lambda _: None), r"config\.json is missing, or", BACKBONE),
     "a link to itself": Row(replaced(RESULTS, lambda path: path.symlink_to(path.name)), r"cannot read .*results\.json"),
-    "a link to a long name": Row(replaced(RESULTS, lambda path: path.symlink_to("x" * 300)), r"cannot read .*results"),
+    "a link to a long name": Row(
+        replaced(RESULTS, lambda path: path.symlink_to("x" * 300)), r"results\.json is a link"
+    ),
     "a path with a zero byte": Row(
         nothing,
         r"cannot read .*folder\\x00/config\.json",

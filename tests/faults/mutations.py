@@ -532,7 +532,7 @@ def links_to_a_device(draft: Draft, rng: random.Random) -> None:
     draft.after.append(lambda place: ((place / name).unlink(), (place / name).symlink_to("/dev/zero")))
 
 
-@harmless
+@mutation
 def links_within_the_folder(draft: Draft, rng: random.Random) -> None:
     name = _file(draft, rng)
     draft.after.append(lambda place: ((place / name).rename(place / "real"), (place / name).symlink_to("real")))
