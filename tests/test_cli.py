@@ -311,7 +311,7 @@ def test_find_writes_a_ticket(chain: dict[str, tuple[list[str], Path]], call: An
 def test_a_batch_size_is_that_of_the_recipes_and_recorded(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
     def plan(name: str) -> Any:
         assert call(*chain[name][0]).code == 0
-        return json.loads((chain[name][1] / "run.json").read_text(encoding="utf-8"))
+        return json.loads((chain[name][1] / "run.json").read_text(encoding="utf-8"))["record"]
 
     assert plan("pretrain")["plan"]["recipe"]["batch_size"] == 100
     assert plan("draw")["plan"]["recipe"]["batch_size"] == 50

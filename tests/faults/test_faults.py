@@ -104,7 +104,7 @@ def test_no_forgery_that_holds_together_is_verified(
         monkeypatch.setattr(module, "LEAST", 5)
     run = judged(backbone, tiny_data, tmp_path)
     with forgeries.remembering():
-        monkeypatch.setattr(verifying, "images_of", lambda ticket, dataset: tiny_data)
+        monkeypatch.setattr(verifying, "images_of", lambda ticket, dataset, **how: tiny_data)
         honest = verifying.verify(Pulled(run / "ticket"), ladder=run / "ladder")
     assert verifying.verdict_of(honest) == "verified", "what is forged was believed before"
     found = forgeries.forged(run, tiny_data, 0, forgeries.FAST)
