@@ -12,8 +12,8 @@ from typing import TextIO
 
 import typer
 
-from lottery_hub import __version__
 from lottery_hub.errors import DamageWarning, LotteryHubError, printable
+from lottery_hub.version import __version__
 
 from . import backbones, export, find, hub, make, show, terminal, use, verify
 

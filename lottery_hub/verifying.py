@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from lottery_hub import __version__, workload
+from lottery_hub import workload
 from lottery_hub.card_check import compare_card
 from lottery_hub.cards import render_card
 from lottery_hub.config import Attack, FindPlan
@@ -41,6 +41,7 @@ from lottery_hub.sources import packaged_name
 from lottery_hub.storage import folder
 from lottery_hub.storage.manifest import LadderManifest
 from lottery_hub.tickets import Ladder, Ticket
+from lottery_hub.version import __version__
 
 __all__ = ["Finding", "verdict_of", "verify"]
 

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "lottery_hub"
 
 # From the ground up; a module imports only from lower floors.
 FLOORS = [
-    {"errors", "findings", "memory", "speed"},
+    {"errors", "version", "findings", "memory", "speed"},
     {"names", "bounded", "pointers", "paths"},
     {"config", "connection", "decoding", "splits", "storage.rice", "storage.atomic", "storage.files", "side_by_side"},
     {"hub_cache"},

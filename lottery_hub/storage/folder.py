@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lottery_hub import __version__, names
+from lottery_hub import names
 from lottery_hub.backbones import Backbone, layout
 from lottery_hub.config import MAX_SEEDS, REGIMES
 from lottery_hub.errors import TicketError, printable
@@ -37,6 +37,7 @@ from lottery_hub.storage.ownership import MAX_CONFIG_BYTES as MAX_CONFIG_BYTES
 from lottery_hub.storage.ownership import RESULTS as RESULTS
 from lottery_hub.storage.ownership import TRAINED as TRAINED
 from lottery_hub.tickets import Ladder, Ticket, level_at
+from lottery_hub.version import __version__
 
 MAX_CARD_BYTES = 4 * 2**20
 MAX_PICTURE_BYTES = 16 * 2**20
