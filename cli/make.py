@@ -25,11 +25,11 @@ def pretrain_command(
 ) -> None:
     """Pre-train a backbone from scratch and write its folder."""
     from lottery_hub.backbones import DEFAULT_ARCH, check_arch
-    from lottery_hub.config import DataPlan, PretrainPlan
     from lottery_hub.data import load_planned
-    from lottery_hub.presets import habits, pgd, quick_pretrain
     from lottery_hub.pretraining import pretrain
     from lottery_hub.runs import CHECKPOINT, open_run
+    from lottery_hub.settings.config import DataPlan, PretrainPlan
+    from lottery_hub.settings.presets import habits, pgd, quick_pretrain
     from lottery_hub.storage.folder import save_backbone
 
     from .display import Progress, percent

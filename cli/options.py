@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lottery_hub.errors import printable
-from lottery_hub.paths import path_of
+from lottery_hub.settings.paths import path_of
 
 if TYPE_CHECKING:
     import torch
 
-    from lottery_hub.config import Precision
+    from lottery_hub.settings.config import Precision
 
 
 def place(path: Path | None) -> Path | None:
@@ -94,7 +94,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 def choose(device: str, precision: str) -> tuple[torch.device, Precision]:
     """Resolve `auto` for both, before anything is recorded."""
-    from lottery_hub.environment import choose_device, fast_precision
+    from lottery_hub.settings.environment import choose_device, fast_precision
 
     chosen = choose_device(device)
     return chosen, fast_precision(chosen) if precision == "auto" else precision  # type: ignore[return-value]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from lottery_hub.version import __version__
 
 _HOME = {
-    "Attack": "config",
-    "Recipe": "config",
-    "Seeds": "config",
+    "Attack": "settings.config",
+    "Recipe": "settings.config",
+    "Seeds": "settings.config",
     "DownloadError": "errors",
     "LotteryHubError": "errors",
     "PublishError": "errors",
@@ -68,7 +68,6 @@ __all__ = [
 if TYPE_CHECKING:
     from lottery_hub.attacks import perturb
     from lottery_hub.backbones import Normalised
-    from lottery_hub.config import Attack, Recipe, Seeds
     from lottery_hub.data import load_dataset
     from lottery_hub.drawing import draw
     from lottery_hub.errors import DownloadError, LotteryHubError, PublishError, TicketError
@@ -77,6 +76,7 @@ if TYPE_CHECKING:
     from lottery_hub.publishing import push_ticket
     from lottery_hub.pulling import load_ladder, load_ticket, pull
     from lottery_hub.searching import search_tickets
+    from lottery_hub.settings.config import Attack, Recipe, Seeds
     from lottery_hub.sources import load_backbone
     from lottery_hub.storage.folder import save_ticket
     from lottery_hub.tickets import Ladder, Ticket

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from lottery_hub.config import Kind
 from lottery_hub.errors import BackboneError, printable
 from lottery_hub.masks import Mask, apply_, full_mask, prunable_names
+from lottery_hub.settings.config import Kind
 
 Weights = dict[str, Tensor]
 HEAD = ("fc.weight", "fc.bias")

@@ -10,8 +10,7 @@ import hashlib
 import shlex
 from typing import Any
 
-from lottery_hub import names, presets
-from lottery_hub.config import LOOKS, REGIMES, parse_number, pixel_units
+from lottery_hub import names
 from lottery_hub.corruptions import CORRUPTIONS
 from lottery_hub.errors import printable
 from lottery_hub.opening import NAMED
@@ -27,6 +26,8 @@ from lottery_hub.rendering import (
     render,
     whole,
 )
+from lottery_hub.settings import presets
+from lottery_hub.settings.config import LOOKS, REGIMES, parse_number, pixel_units
 from lottery_hub.storage.atomic import json_text
 from lottery_hub.tickets import Ticket
 from lottery_hub.unseen import mean_share

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from lottery_hub.backbones import Backbone, fingerprint
-from lottery_hub.config import DrawPlan
 from lottery_hub.data import Dataset
-from lottery_hub.environment import describe_environment
 from lottery_hub.errors import ConfigError
 from lottery_hub.evaluation import evaluate
 from lottery_hub.masks import Mask, keep_count, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.runs import CHECKPOINT, Run, open_run
+from lottery_hub.settings.config import DrawPlan
+from lottery_hub.settings.environment import describe_environment
 from lottery_hub.storage import atomic, files
 from lottery_hub.tickets import Ladder
 from lottery_hub.training import train

@@ -13,19 +13,19 @@ import torch
 
 from lottery_hub.backbones import Backbone, fingerprint
 from lottery_hub.cards import render_card
-from lottery_hub.config import REGIMES, DrawPlan, FindPlan, Look, Method, Regime
 from lottery_hub.data import Dataset, load_planned
 from lottery_hub.drawing import Report, draw
-from lottery_hub.environment import describe_environment
 from lottery_hub.errors import ConfigError, RunError, StoppedError, TicketError, printable
 from lottery_hub.keeping import keep_ticket, kept_ladder, kept_ticket
 from lottery_hub.lending import Wanted, borrow, take
 from lottery_hub.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.origins import check_ladder
-from lottery_hub.paths import path_of
 from lottery_hub.pulling import pull
 from lottery_hub.runs import CHECKPOINT, Run, open_run
 from lottery_hub.scrutiny import check_possible, look
+from lottery_hub.settings.config import REGIMES, DrawPlan, FindPlan, Look, Method, Regime
+from lottery_hub.settings.environment import describe_environment
+from lottery_hub.settings.paths import path_of
 from lottery_hub.side_by_side import Result, side_by_side
 from lottery_hub.sources import load_backbone, packaged_name
 from lottery_hub.storage import atomic, sealed

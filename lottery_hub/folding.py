@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from lottery_hub import small_maps
 from lottery_hub.backbones import Normalised
-from lottery_hub.config import Precision
-from lottery_hub.speed import memory_format, on
+from lottery_hub.settings.config import Precision
+from lottery_hub.settings.speed import memory_format, on
 
 
 def folded(model: nn.Module, precision: Precision) -> nn.Module:

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottery_hub.config import Attack
 from lottery_hub.data import Split
 from lottery_hub.evaluation import evaluate
 from lottery_hub.folding import folded
+from lottery_hub.settings.config import Attack
 
 SCALE = 1000.0
 STEPS, MORE_STEPS = 20, 100

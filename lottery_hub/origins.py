@@ -11,8 +11,8 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from lottery_hub.backbones import Backbone
-from lottery_hub.config import DrawPlan, Frozen, Method, PretrainPlan
 from lottery_hub.errors import ConfigError, TicketError
+from lottery_hub.settings.config import DrawPlan, Frozen, Method, PretrainPlan
 from lottery_hub.tickets import MAX_LEVELS, Ladder
 
 MAX_IMAGES = 2_000_000  # of a split that was measured image by image

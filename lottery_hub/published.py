@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lottery_hub.config import Kind
+from lottery_hub.settings.config import Kind
 
 Norm = Literal["linf", "l2"]
 

@@ -14,7 +14,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lottery_hub.config import MAX_SEEDS, SEEDS, Attack, FindPlan, Frozen, Method, Precision, Recipe, Regime, Seeds
 from lottery_hub.origins import (
     ABSENT,
     MAX_ENTRIES,
@@ -34,6 +33,18 @@ from lottery_hub.origins import (
     Whence,
     Word,
     check,
+)
+from lottery_hub.settings.config import (
+    MAX_SEEDS,
+    SEEDS,
+    Attack,
+    FindPlan,
+    Frozen,
+    Method,
+    Precision,
+    Recipe,
+    Regime,
+    Seeds,
 )
 from lottery_hub.tickets import MAX_LEVELS, Ticket
 

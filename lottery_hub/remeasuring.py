@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from lottery_hub.attacks import margin
-from lottery_hub.config import Attack, FindPlan
 from lottery_hub.corruptions import CORRUPTIONS
 from lottery_hub.data import Dataset, Split, sample, sampled_rows
 from lottery_hub.errors import ConfigError
@@ -28,6 +27,7 @@ from lottery_hub.lineage import record_of
 from lottery_hub.masking import check_masking
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.scrutiny import COMPARED, SAMPLES, SEED, attacks_of_checks
+from lottery_hub.settings.config import Attack, FindPlan
 from lottery_hub.tickets import Ticket
 from lottery_hub.unseen import ATTACKS, measure_corruptions
 from lottery_hub.verdict import FIGURES, Measured, Splits, Tolerance, compare, level_name, pick, splits_of

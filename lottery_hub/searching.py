@@ -13,9 +13,9 @@ from typing import Any, get_args
 from lottery_hub import names
 from lottery_hub.answers import models
 from lottery_hub.cards import LIBRARY, TICKET_TAG, WINNER_TAG, dataset_id
-from lottery_hub.config import REGIMES, Kind
 from lottery_hub.connection import Conversation, Patience
 from lottery_hub.errors import ConfigError, printable
+from lottery_hub.settings.config import REGIMES, Kind
 from lottery_hub.verdict import FIGURES
 
 EXPAND = ["cardData", "model-index", "sha", "downloads"]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lottery_hub.speed import on
+from lottery_hub.settings.speed import on
 
 FEW = 4  # pixels of output over which a product of matrices beats a convolution of a single tap
 

@@ -32,13 +32,13 @@ from lottery_hub.backbones import (
     check_weights,
     skeleton,
 )
-from lottery_hub.config import Attack, Kind, parse_number
 from lottery_hub.errors import BackboneError, TicketError, printable
 from lottery_hub.origins import check_backbone
 from lottery_hub.pasted import pasted
-from lottery_hub.paths import path_of
 from lottery_hub.published import SOURCES, threat
 from lottery_hub.pulling import is_remote, pull
+from lottery_hub.settings.config import Attack, Kind, parse_number
+from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import checkpoints, files
 from lottery_hub.storage.folder import RESULTS, load_backbone_folder, packaged_folder, packaged_names, read_about
 

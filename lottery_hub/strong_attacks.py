@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottery_hub.config import Attack
 from lottery_hub.errors import ConfigError
+from lottery_hub.settings.config import Attack
 
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 # The standard version, in the order in which each attacks what the ones before could not break.

@@ -22,9 +22,9 @@ from lottery_hub.backbones import (
     with_fresh_head,
 )
 from lottery_hub.compacting import Compacted, compact
-from lottery_hub.config import Kind, Method
 from lottery_hub.errors import TicketError
 from lottery_hub.masks import Mask, kept_and_total
+from lottery_hub.settings.config import Kind, Method
 
 MAX_LEVELS = 64
 

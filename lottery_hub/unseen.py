@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from lottery_hub.config import Attack
 from lottery_hub.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from lottery_hub.data import Split
 from lottery_hub.evaluation import Accuracy, evaluate
+from lottery_hub.settings.config import Attack
 
 # The customary radii for 32x32 images of the world.
 ATTACKS = (

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from lottery_hub.config import REGIMES, Regime
 from lottery_hub.errors import ConfigError
 from lottery_hub.outcomes import Bits, Outcomes, interval
+from lottery_hub.settings.config import REGIMES, Regime
 
 FIGURES = ("SA", "RA")
 ONE_POINT = 0.01

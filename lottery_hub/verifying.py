@@ -24,7 +24,6 @@ import torch
 from lottery_hub import workload
 from lottery_hub.card_check import compare_card
 from lottery_hub.cards import render_card
-from lottery_hub.config import Attack, FindPlan
 from lottery_hub.consistency import contradictions
 from lottery_hub.data import Dataset
 from lottery_hub.errors import ConfigError, LotteryHubError, TicketError, printable
@@ -37,6 +36,7 @@ from lottery_hub.remeasuring import attacked_without_scale, looked_again, measur
 from lottery_hub.rendering import is_untouched
 from lottery_hub.retraining import trained_again
 from lottery_hub.scrutiny import images_of
+from lottery_hub.settings.config import Attack, FindPlan
 from lottery_hub.sources import packaged_name
 from lottery_hub.storage import folder
 from lottery_hub.storage.manifest import LadderManifest

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lottery_hub.config import Augment
 from lottery_hub.data import Split
-from lottery_hub.speed import memory_format
+from lottery_hub.settings.config import Augment
+from lottery_hub.settings.speed import memory_format
 
 CROP_PADDING = 0.125  # of the side: 4 pixels at 32, the CIFAR habit
 EVALUATION_CROP = 224 / 256  # Resize 256 / CenterCrop 224, the ImageNet habit, where images are resampled at all

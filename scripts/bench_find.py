@@ -27,13 +27,13 @@ from torch.nn.utils import prune
 from torch.utils.data import DataLoader
 
 from lottery_hub.backbones import Normalised
-from lottery_hub.config import REGIMES, Attack, DataPlan, DrawPlan, FindPlan, Recipe
 from lottery_hub.data import Dataset, Split, load_planned
-from lottery_hub.environment import choose_device, describe_environment, fast_precision
 from lottery_hub.evaluation import evaluate
 from lottery_hub.finding import find, likely_jobs
-from lottery_hub.presets import quick_transfer
-from lottery_hub.speed import TRICKS
+from lottery_hub.settings.config import REGIMES, Attack, DataPlan, DrawPlan, FindPlan, Recipe
+from lottery_hub.settings.environment import choose_device, describe_environment, fast_precision
+from lottery_hub.settings.presets import quick_transfer
+from lottery_hub.settings.speed import TRICKS
 from lottery_hub.storage.folder import load_ladder
 from lottery_hub.tickets import Ticket
 from lottery_hub.training import learning_rate

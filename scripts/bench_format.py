@@ -32,11 +32,11 @@ from torch import nn
 from torch.nn.utils import prune
 
 from lottery_hub.backbones import ARCHITECTURES, Backbone, build_network, fresh_weights, layout
-from lottery_hub.config import DrawPlan
 from lottery_hub.drawing import draw
-from lottery_hub.environment import describe_environment
 from lottery_hub.inspection import size
 from lottery_hub.masks import keep_count
+from lottery_hub.settings.config import DrawPlan
+from lottery_hub.settings.environment import describe_environment
 from lottery_hub.storage import codec, files
 from lottery_hub.storage.folder import load_ladder, load_ticket, save_ladder, save_ticket
 from lottery_hub.tickets import Ladder, Ticket

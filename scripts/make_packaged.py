@@ -21,15 +21,15 @@ from typing import Any, get_args
 import torch
 
 from lottery_hub.backbones import Backbone
-from lottery_hub.config import DataPlan, DrawPlan, Kind, PretrainPlan
 from lottery_hub.data import Dataset, load_planned
 from lottery_hub.drawing import draw
-from lottery_hub.environment import choose_device, fast_precision
 from lottery_hub.errors import TicketError
 from lottery_hub.ladder_cards import render_ladder_card
-from lottery_hub.presets import pgd, quick_draw, quick_pretrain
 from lottery_hub.pretraining import pretrain
 from lottery_hub.runs import CHECKPOINT, open_run
+from lottery_hub.settings.config import DataPlan, DrawPlan, Kind, PretrainPlan
+from lottery_hub.settings.environment import choose_device, fast_precision
+from lottery_hub.settings.presets import pgd, quick_draw, quick_pretrain
 from lottery_hub.sources import packaged_name
 from lottery_hub.storage import atomic
 from lottery_hub.storage.folder import load_backbone_folder, load_ladder, save_backbone, save_ladder

@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 
 from lottery_hub.backbones import Normalised, build_network
-from lottery_hub.config import parse_number, pixel_units
 from lottery_hub.data import load_dataset
-from lottery_hub.environment import choose_device, describe_environment, fast_precision
 from lottery_hub.evaluation import evaluate
-from lottery_hub.presets import quick_transfer
+from lottery_hub.settings.config import parse_number, pixel_units
+from lottery_hub.settings.environment import choose_device, describe_environment, fast_precision
+from lottery_hub.settings.presets import quick_transfer
 from lottery_hub.sources import load_backbone
 from lottery_hub.transferring import transfer
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lottery_hub.backbones import Backbone
-from lottery_hub.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
 from lottery_hub.data import Dataset
 from lottery_hub.finding import find
+from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
 from lottery_hub.storage.folder import save_backbone
 
 STANDARD = Recipe(epochs=1, batch_size=12, lr=0.02, augment="none", image_size=8)

@@ -12,9 +12,18 @@ PACKAGE = ROOT / "lottery_hub"
 
 # From the ground up; a module imports only from lower floors.
 FLOORS = [
-    {"errors", "version", "findings", "memory", "speed"},
-    {"names", "bounded", "pointers", "paths"},
-    {"config", "connection", "decoding", "splits", "storage.rice", "storage.atomic", "storage.files", "side_by_side"},
+    {"errors", "version", "findings", "memory", "settings.speed"},
+    {"names", "bounded", "pointers", "settings.paths"},
+    {
+        "settings.config",
+        "connection",
+        "decoding",
+        "splits",
+        "storage.rice",
+        "storage.atomic",
+        "storage.files",
+        "side_by_side",
+    },
     {"hub_cache"},
     {"answers"},
     {
@@ -28,7 +37,7 @@ FLOORS = [
         "storage.checkpoints",
     },
     {"verdict", "masks", "opening", "attacks", "corruptions", "storage.codec"},
-    {"backbones", "environment", "presets", "published", "compacting", "rendering", "small_maps"},
+    {"backbones", "settings.environment", "settings.presets", "published", "compacting", "rendering", "small_maps"},
     {"data"},
     {"folding", "views", "recorded"},
     {"evaluation", "tickets"},
@@ -62,7 +71,7 @@ DOORS = {
     "pyarrow": {"parquet.py"},
     "sklearn": {"opening.py"},
     "yaml": {"rendering.py"},
-    "pydantic": {"answers.py", "config.py", "origins.py", "records.py", "storage/manifest.py"},
+    "pydantic": {"answers.py", "settings/config.py", "origins.py", "records.py", "storage/manifest.py"},
     "onnx": {"exporting.py"},
     "onnxruntime": {"exporting.py"},
     "onnxscript": {"exporting.py"},

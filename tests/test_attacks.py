@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lottery_hub.attacks import cross_entropy, margin, perturb
-from lottery_hub.config import Attack
+from lottery_hub.settings.config import Attack
 
 
 def small_network(dtype=torch.float32):

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from lottery_hub.backbones import Backbone
-from lottery_hub.config import DataPlan, DrawPlan, FindPlan
 from lottery_hub.data import Dataset
 from lottery_hub.finding import find
 from lottery_hub.lending import Loan, Wanted, borrow, take
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.runs import Run, open_run
+from lottery_hub.settings.config import DataPlan, DrawPlan, FindPlan
 from lottery_hub.storage import sealed
 from lottery_hub.storage.folder import load_ladder, load_ticket, save_backbone, save_ticket
 from lottery_hub.tickets import Ticket

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from lottery_hub.backbones import Backbone
-from lottery_hub.config import DrawPlan
 from lottery_hub.drawing import draw
 from lottery_hub.errors import LotteryHubError
+from lottery_hub.settings.config import DrawPlan
 from lottery_hub.storage.folder import load_ladder
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "make_packaged.py"

@@ -10,9 +10,9 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from lottery_hub.attacks import perturb
-from lottery_hub.config import Attack
 from lottery_hub.errors import ConfigError
-from lottery_hub.presets import named_attack, pgd
+from lottery_hub.settings.config import Attack
+from lottery_hub.settings.presets import named_attack, pgd
 
 EPS = 0.1
 

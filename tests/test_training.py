@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch.nn.utils import prune
 
 from lottery_hub import training
-from lottery_hub.config import Attack, Recipe
 from lottery_hub.errors import DamageWarning, LotteryHubError
 from lottery_hub.masks import keep_highest, kept_and_total, magnitudes
-from lottery_hub.speed import TRICKS
+from lottery_hub.settings.config import Attack, Recipe
+from lottery_hub.settings.speed import TRICKS
 from lottery_hub.storage import checkpoints
 from lottery_hub.training import learning_rate, train
 from lottery_hub.views import train_batches

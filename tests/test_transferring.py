@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lottery_hub import transferring
-from lottery_hub.config import Attack, Recipe, Seeds
 from lottery_hub.evaluation import Accuracy
 from lottery_hub.outcomes import Outcomes
+from lottery_hub.settings.config import Attack, Recipe, Seeds
 from lottery_hub.transferring import transfer
 
 SOURCES = ("head", "order", "attack")

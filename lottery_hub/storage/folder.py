@@ -24,10 +24,10 @@ from torch import Tensor
 
 from lottery_hub import names
 from lottery_hub.backbones import Backbone, layout
-from lottery_hub.config import MAX_SEEDS, REGIMES
 from lottery_hub.errors import TicketError, printable
 from lottery_hub.masks import Mask
-from lottery_hub.paths import path_of
+from lottery_hub.settings.config import MAX_SEEDS, REGIMES
+from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import atomic, codec, files, manifest, ownership
 from lottery_hub.storage.codec import Values
 from lottery_hub.storage.manifest import BackboneManifest, Content, LadderManifest, TicketManifest

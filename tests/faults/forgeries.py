@@ -33,15 +33,15 @@ from forging import Forgery, counted
 
 from lottery_hub import remeasuring, verifying
 from lottery_hub.backbones import fresh_weights
-from lottery_hub.config import DataPlan, DrawPlan, FindPlan
 from lottery_hub.data import Dataset, Split, load_planned, sampled_rows
 from lottery_hub.evaluation import evaluate
 from lottery_hub.finding import find
 from lottery_hub.masking import BASE, DLR, FIXED, MORE, RADII, SCALED, SQUARE, judge_masking
 from lottery_hub.outcomes import interval
-from lottery_hub.presets import pgd, quick_transfer
 from lottery_hub.pulling import Pulled
 from lottery_hub.scrutiny import CHECKED, SAMPLES, SEED, attacks_of_checks
+from lottery_hub.settings.config import DataPlan, DrawPlan, FindPlan
+from lottery_hub.settings.presets import pgd, quick_transfer
 from lottery_hub.verifying import verdict_of, verify
 
 IMAGES = 180  # test images of the honest find

@@ -17,8 +17,8 @@ from folders import LEVELS, TINY, read, valid
 from PIL import Image
 from victims import Scene
 
-from lottery_hub.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
 from lottery_hub.finding import find
+from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
 
 CLASSES, SIDE = 4, 8
 IMAGES = {"train": 32, "test": 12}

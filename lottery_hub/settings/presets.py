@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lottery_hub.config import (
+from lottery_hub.errors import ConfigError, printable
+from lottery_hub.settings.config import (
     STRONG,
     Attack,
     Augment,
@@ -22,7 +23,6 @@ from lottery_hub.config import (
     Recipe,
     TransferPlan,
 )
-from lottery_hub.errors import ConfigError, printable
 
 Norm = Literal["linf", "l2", "l1"]
 Preset = Literal["quick", "paper"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lottery_hub.config import Attack
-from lottery_hub.presets import (
+from lottery_hub.settings.config import Attack
+from lottery_hub.settings.presets import (
     habits,
     named_attack,
     paper_draw,

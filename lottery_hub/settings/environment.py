@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from lottery_hub.config import Precision
 from lottery_hub.errors import ConfigError
+from lottery_hub.settings.config import Precision
 from lottery_hub.version import __version__
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "pyautoattack")

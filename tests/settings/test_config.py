@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lottery_hub.config import (
+from lottery_hub.errors import ConfigError
+from lottery_hub.settings.config import (
     Attack,
     DataPlan,
     DrawPlan,
@@ -21,7 +22,6 @@ from lottery_hub.config import (
     parse_number,
     pixel_units,
 )
-from lottery_hub.errors import ConfigError
 
 PGD = Attack(eps=8 / 255, step_size=2 / 255, steps=10)
 STANDARD = Recipe(epochs=10, lr=0.1)

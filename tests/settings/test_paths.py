@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import lottery_hub as lh
-from lottery_hub.paths import path_of
+from lottery_hub.settings.paths import path_of
 from lottery_hub.storage.folder import save_backbone, save_ladder
 from lottery_hub.tickets import Ladder
 

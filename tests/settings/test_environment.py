@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import lottery_hub
-from lottery_hub import environment
-from lottery_hub.environment import choose_device, describe_environment, fast_precision
 from lottery_hub.errors import ConfigError
+from lottery_hub.settings import environment
+from lottery_hub.settings.environment import choose_device, describe_environment, fast_precision
 
 
 @pytest.fixture
