@@ -77,7 +77,7 @@ def _run() -> None:
         if isinstance(problem, OSError) and problem.filename is None and problem.errno in NO_ROOM:
             _end_without_output(problem)
         if "--debug" in sys.argv:
-            from lottery_hub.connection import redacted
+            from lottery_hub.fetching.connection import redacted
 
             print(redacted(traceback.format_exc()), file=sys.stderr)
         # What the system says against a file or a connection is news to the user, wherever it was met.

@@ -46,8 +46,8 @@ def push_command(
     """Publish a ticket or ladder on the Hugging Face Hub, in one commit."""
     from dataclasses import asdict
 
-    from lottery_hub.connection import Patience
     from lottery_hub.errors import printable
+    from lottery_hub.fetching.connection import Patience
     from lottery_hub.publishing import push_ticket
     from lottery_hub.scrutiny import images_of
     from lottery_hub.storage.folder import find_folder, load_ticket
@@ -102,8 +102,8 @@ def pull_command(
     as_json: options.Json = False,
 ) -> None:
     """Fetch a ticket or ladder, check it whole, and say where it is."""
-    from lottery_hub.connection import Patience
     from lottery_hub.errors import printable
+    from lottery_hub.fetching.connection import Patience
     from lottery_hub.pulling import pull
     from lottery_hub.storage.folder import check_folder
 

@@ -16,17 +16,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lottery_hub import names
-from lottery_hub.answers import Description, References, describe, references
 from lottery_hub.cards import render_card
-from lottery_hub.connection import Conversation, Patience, is_missing, status
 from lottery_hub.data import Dataset
-from lottery_hub.downloads import digests
 from lottery_hub.errors import LotteryHubError, PublishError, TicketError, printable
 from lottery_hub.exporting import TIMM_WEIGHTS, timm_config
+from lottery_hub.fetching import names
+from lottery_hub.fetching.answers import Description, References, describe, references
+from lottery_hub.fetching.connection import Conversation, Patience, is_missing, status
+from lottery_hub.fetching.downloads import digests
+from lottery_hub.fetching.pasted import pasted
 from lottery_hub.ladder_cards import render_ladder_card
 from lottery_hub.origins import check_ladder
-from lottery_hub.pasted import pasted
 from lottery_hub.records import check_ticket
 from lottery_hub.rendering import is_untouched
 from lottery_hub.scrutiny import images_of, look_at_folder

@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lottery_hub import downloads, names
-from lottery_hub.addresses import open_address
-from lottery_hub.connection import Patience, is_missing, redacted
 from lottery_hub.errors import DownloadError, TicketError, printable
-from lottery_hub.pasted import is_page, pasted
+from lottery_hub.fetching import downloads, names
+from lottery_hub.fetching.addresses import open_address
+from lottery_hub.fetching.connection import Patience, is_missing, redacted
+from lottery_hub.fetching.pasted import is_page, pasted
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import atomic, files, folder, ownership
 from lottery_hub.storage.folder import CARD, CONFIG, MAX_CARD_BYTES, MAX_CONFIG_BYTES, RESULTS

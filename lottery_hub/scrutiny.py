@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from lottery_hub import names
 from lottery_hub.cards import render_card
 from lottery_hub.corruptions import SIDE
 from lottery_hub.data import Dataset, Split, load_planned, sample
 from lottery_hub.errors import ConfigError, DataError, TicketError, printable
 from lottery_hub.evaluation import evaluate
+from lottery_hub.fetching import names
 from lottery_hub.masking import check_masking
 from lottery_hub.opening import NAMES
 from lottery_hub.outcomes import interval

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lottery_hub import names
 from lottery_hub.backbones import Backbone, layout
 from lottery_hub.errors import TicketError, printable
+from lottery_hub.fetching import names
 from lottery_hub.masks import Mask
 from lottery_hub.settings.config import MAX_SEEDS, REGIMES
 from lottery_hub.settings.paths import path_of

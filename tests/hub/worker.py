@@ -73,8 +73,8 @@ def _plain(value: Any) -> Any:
 
 
 def _main() -> None:
-    from lottery_hub.connection import Patience
     from lottery_hub.errors import LotteryHubError
+    from lottery_hub.fetching.connection import Patience
 
     for line in sys.stdin:
         call, args, kwargs, patience = json.loads(line)

@@ -18,7 +18,7 @@ from tests.hub.worker import Worker
 KEY = "models/org/net"
 LARGE, SMALL = "w.safetensors", "sub/notes.txt"
 FILES = {LARGE: b"the weights of a small network" * 50, SMALL: b"notes"}
-FETCH, SNAPSHOT = "lottery_hub.downloads:fetch_file", "lottery_hub.downloads:fetch_snapshot"
+FETCH, SNAPSHOT = "lottery_hub.fetching.downloads:fetch_file", "lottery_hub.fetching.downloads:fetch_snapshot"
 ALL: dict[str, Any] = {"repo_type": "model", "revision": None, "patterns": ["*"]}
 LIST, HEADS = "GET /api/models/org/net", "HEAD /org/net/resolve"
 
@@ -264,7 +264,7 @@ def as_the_client_does(name: str) -> dict[str, str]:
 def test_what_else_a_program_asks_of_the_client_is_as_it_was(hub: Hub, online: Worker, place: Path) -> None:
     online(FETCH, "org/net", SMALL)
     hub.faults.add(Fault(HEADS, "etag", name="2026-11-26"))
-    got = online("tests.test_hub_cache:as_the_client_does", LARGE)
+    got = online("tests.fetching.test_hub_cache:as_the_client_does", LARGE)
     assert Path(got["path"]).read_bytes() == FILES[LARGE]
     hub.faults.add(Fault(HEADS, "etag", name="2026-11-26"))
     shutil.rmtree(place / "home")

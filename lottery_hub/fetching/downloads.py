@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lottery_hub import hub_cache, names
-from lottery_hub.answers import Listed, describe
-from lottery_hub.bounded import MAX_ANSWER_BYTES
-from lottery_hub.connection import Conversation, Patience
 from lottery_hub.errors import DownloadError, printable
-from lottery_hub.hub_cache import RepoType
+from lottery_hub.fetching import hub_cache, names
+from lottery_hub.fetching.answers import Listed, describe
+from lottery_hub.fetching.bounded import MAX_ANSWER_BYTES
+from lottery_hub.fetching.connection import Conversation, Patience
+from lottery_hub.fetching.hub_cache import RepoType
 
 # Files may be large and lines slow: a transfer that goes on is not given up.
 UNHURRIED = Patience(deadline=None)

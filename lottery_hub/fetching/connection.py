@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from lottery_hub import bounded
-from lottery_hub.bounded import MAX_ANSWER_BYTES, TRANSIENT, Bounds
 from lottery_hub.errors import ConfigError, DownloadError, LotteryHubError, printable
+from lottery_hub.fetching import bounded
+from lottery_hub.fetching.bounded import MAX_ANSWER_BYTES, TRANSIENT, Bounds
 
 T = TypeVar("T")
 

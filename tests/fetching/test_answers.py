@@ -139,8 +139,8 @@ def test_a_commit_whose_answer_does_not_name_it_is_found(hub: Hub, worker: Worke
 
 MEASURED = """
 import resource
-from lottery_hub.answers import describe, models
-from lottery_hub.connection import Conversation, Patience
+from lottery_hub.fetching.answers import describe, models
+from lottery_hub.fetching.connection import Conversation, Patience
 from lottery_hub.errors import LotteryHubError
 talk = Conversation(Patience(60.0, tries=1))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -156,7 +156,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 CALLS: list[tuple[str, list[str], dict[str, Any]]] = [
     (PULL, ["alice/net"], {}),
     (SEARCH, [], {}),
-    ("lottery_hub.downloads:fetch_file", ["alice/net", "config.json"], {}),
+    ("lottery_hub.fetching.downloads:fetch_file", ["alice/net", "config.json"], {}),
     ("lottery_hub.data:load_dataset", ["alice/pets"], {}),
     ("lottery_hub.sources:load_backbone", ["alice/net"], {}),
 ]

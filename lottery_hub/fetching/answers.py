@@ -14,10 +14,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lottery_hub import names
-from lottery_hub.connection import CHECK, Conversation
 from lottery_hub.errors import LotteryHubError, printable
-from lottery_hub.hub_cache import RepoType
+from lottery_hub.fetching import names
+from lottery_hub.fetching.connection import CHECK, Conversation
+from lottery_hub.fetching.hub_cache import RepoType
 
 Answer = TypeVar("Answer", bound=BaseModel)
 

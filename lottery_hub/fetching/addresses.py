@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from lottery_hub import bounded
-from lottery_hub.connection import Conversation, Patience, redacted
 from lottery_hub.errors import DownloadError, LotteryHubError, TicketError, printable
+from lottery_hub.fetching import bounded
+from lottery_hub.fetching.connection import Conversation, Patience, redacted
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ import pytest
 from huggingface_hub import close_session, get_session, set_client_factory
 from huggingface_hub.utils import _http
 
-from lottery_hub import bounded
-from lottery_hub.bounded import Bounds, within
 from lottery_hub.errors import DownloadError, PublishError
+from lottery_hub.fetching import bounded
+from lottery_hub.fetching.bounded import Bounds, within
 
 HOME = "http://hub:80"
 LIBRARIES = [library.__name__ for library in bounded.http_libraries()]
@@ -46,7 +46,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("lottery_hub.bounded.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("lottery_hub.fetching.bounded.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from lottery_hub import names
 from lottery_hub.errors import ConfigError, DownloadError, LotteryHubError
+from lottery_hub.fetching import names
 
 SHA1, SHA256 = "0123456789abcdef0123456789abcdef01234567", "0123456789abcdef" * 4
 

@@ -42,7 +42,7 @@ for call, args, kwargs in json.loads(sys.argv[1]):
             loaded = sources.load_backbone(*args, **kwargs)
             print(json.dumps({"provenance": loaded.provenance, "mean": loaded.mean}))
         else:
-            from lottery_hub import downloads
+            from lottery_hub.fetching import downloads
             path, sha = getattr(downloads, call)(*args, **kwargs)
             print(json.dumps({"path": str(path), "sha": sha}))
     except LotteryHubError as e:

@@ -12,9 +12,9 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from lottery_hub.addresses import PIECE, open_address
-from lottery_hub.connection import Patience
 from lottery_hub.errors import DownloadError, LotteryHubError, TicketError
+from lottery_hub.fetching.addresses import PIECE, open_address
+from lottery_hub.fetching.connection import Patience
 from tests.hub.faults import Fault
 from tests.hub.server import Hub
 

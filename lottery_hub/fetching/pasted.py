@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from lottery_hub import names
 from lottery_hub.errors import LotteryHubError, printable
+from lottery_hub.fetching import names
 
 _HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 _SCHEME = re.compile(r"^https?://", re.IGNORECASE)

@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from lottery_hub import bounded, names
 from lottery_hub.errors import DownloadError, printable
+from lottery_hub.fetching import bounded, names
 
 RepoType = Literal["model", "dataset"]
 

@@ -15,9 +15,9 @@ import httpx2
 import pytest
 from huggingface_hub import errors
 
-from lottery_hub import bounded
-from lottery_hub.connection import Conversation, Patience, is_missing, redacted
 from lottery_hub.errors import ConfigError, DownloadError, PublishError, TicketError
+from lottery_hub.fetching import bounded
+from lottery_hub.fetching.connection import Conversation, Patience, is_missing, redacted
 
 QUICK = Patience(deadline=20.0, tries=3, pause=0.001)
 TOKEN = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz012345"
