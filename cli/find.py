@@ -69,9 +69,9 @@ def find_command(
     """Find the sparsest double-win ticket of a backbone on a dataset, and write its ticket folder."""
     from rich.console import Console
 
-    from lottery_hub.data import load_planned
     from lottery_hub.finding import find
-    from lottery_hub.opening import dataset_name
+    from lottery_hub.images.datasets import load_planned
+    from lottery_hub.images.opening import dataset_name
     from lottery_hub.settings.config import DataPlan, FindPlan, parse_number
     from lottery_hub.settings.presets import paper_transfer, quick_transfer, stored_size
     from lottery_hub.sources import load_backbone
@@ -158,7 +158,7 @@ def _jobs(wanted: str, seeds: int, device: torch.device) -> int:
 
 def draw_plan(kind: Kind, source: str, method: Method, preset: str, precision: Precision) -> DrawPlan:
     """Return a preset's drawing; laptop rounds see as many images each, so a subset's rounds have more epochs."""
-    from lottery_hub.data import load_dataset
+    from lottery_hub.images.datasets import load_dataset
     from lottery_hub.settings.paths import path_of
     from lottery_hub.settings.presets import paper_draw, quick_draw
 

@@ -25,7 +25,7 @@ def pretrain_command(
 ) -> None:
     """Pre-train a backbone from scratch and write its folder."""
     from lottery_hub.backbones import DEFAULT_ARCH, check_arch
-    from lottery_hub.data import load_planned
+    from lottery_hub.images.datasets import load_planned
     from lottery_hub.pretraining import pretrain
     from lottery_hub.runs import CHECKPOINT, open_run
     from lottery_hub.settings.config import DataPlan, PretrainPlan

@@ -29,8 +29,8 @@ def finetune_command(
     from dataclasses import replace
 
     from lottery_hub.cards import render_card
+    from lottery_hub.images.recorded import load_for, seen_size
     from lottery_hub.pulling import load_ticket
-    from lottery_hub.recorded import load_for, seen_size
     from lottery_hub.records import check_ticket
     from lottery_hub.runs import CHECKPOINT, open_run
     from lottery_hub.settings.presets import paper_transfer, quick_transfer, stored_size
@@ -123,12 +123,12 @@ def evaluate_command(
     """Measure SA and RA of a fine-tuned ticket or a backbone, with the head it has, on a dataset's test split."""
     from rich.console import Console
 
-    from lottery_hub.data import sample
     from lottery_hub.errors import ConfigError, TicketError
     from lottery_hub.evaluation import evaluate
+    from lottery_hub.images.datasets import sample
+    from lottery_hub.images.recorded import load_for, seen_size
     from lottery_hub.masking import check_masking
     from lottery_hub.pulling import pull
-    from lottery_hub.recorded import load_for, seen_size
     from lottery_hub.records import check_ticket
     from lottery_hub.settings.config import parse_number
     from lottery_hub.settings.presets import habits, named_attack

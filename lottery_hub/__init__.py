@@ -20,7 +20,7 @@ _HOME = {
     "TicketError": "errors",
     "Normalised": "backbones",
     "load_backbone": "sources",
-    "load_dataset": "data",
+    "load_dataset": "images.datasets",
     "perturb": "attacks",
     "evaluate": "evaluation",
     "draw": "drawing",
@@ -68,11 +68,11 @@ __all__ = [
 if TYPE_CHECKING:
     from lottery_hub.attacks import perturb
     from lottery_hub.backbones import Normalised
-    from lottery_hub.data import load_dataset
     from lottery_hub.drawing import draw
     from lottery_hub.errors import DownloadError, LotteryHubError, PublishError, TicketError
     from lottery_hub.evaluation import evaluate
     from lottery_hub.finding import find
+    from lottery_hub.images.datasets import load_dataset
     from lottery_hub.publishing import push_ticket
     from lottery_hub.pulling import load_ladder, load_ticket, pull
     from lottery_hub.searching import search_tickets

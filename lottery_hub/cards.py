@@ -13,7 +13,7 @@ from typing import Any
 from lottery_hub.corruptions import CORRUPTIONS
 from lottery_hub.errors import printable
 from lottery_hub.fetching import names
-from lottery_hub.opening import NAMED
+from lottery_hub.images.opening import NAMED
 from lottery_hub.rendering import (
     Safe,
     boolean,

@@ -27,11 +27,11 @@ from lottery_hub import compacting
 from lottery_hub.backbones import ARCHITECTURES, Normalised, skeleton
 from lottery_hub.compacting import Compacted
 from lottery_hub.errors import ConfigError, ExportError, TicketError, printable
+from lottery_hub.images.views import EVALUATION_CROP
 from lottery_hub.masks import prunable_names
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import atomic, files
 from lottery_hub.tickets import Ticket
-from lottery_hub.views import EVALUATION_CROP
 
 Format = Literal["timm", "onnx", "torch-export", "safetensors-dense"]
 

@@ -13,9 +13,9 @@ import torch
 
 from lottery_hub.backbones import Backbone, fingerprint
 from lottery_hub.cards import render_card
-from lottery_hub.data import Dataset, load_planned
 from lottery_hub.drawing import Report, draw
 from lottery_hub.errors import ConfigError, RunError, StoppedError, TicketError, printable
+from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.keeping import keep_ticket, kept_ladder, kept_ticket
 from lottery_hub.lending import Wanted, borrow, take
 from lottery_hub.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores

@@ -18,7 +18,7 @@ import torch
 
 from lottery_hub.backbones import fingerprint, layout
 from lottery_hub.consistency import contradictions
-from lottery_hub.data import Dataset
+from lottery_hub.images.datasets import Dataset
 from lottery_hub.runs import STRANGE, Run
 from lottery_hub.settings.config import Regime, Seeds, TransferPlan
 from lottery_hub.settings.environment import describe_environment

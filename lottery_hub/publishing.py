@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lottery_hub.cards import render_card
-from lottery_hub.data import Dataset
 from lottery_hub.errors import LotteryHubError, PublishError, TicketError, printable
 from lottery_hub.exporting import TIMM_WEIGHTS, timm_config
 from lottery_hub.fetching import names
@@ -25,6 +24,7 @@ from lottery_hub.fetching.answers import Description, References, describe, refe
 from lottery_hub.fetching.connection import Conversation, Patience, is_missing, status
 from lottery_hub.fetching.downloads import digests
 from lottery_hub.fetching.pasted import pasted
+from lottery_hub.images.datasets import Dataset
 from lottery_hub.ladder_cards import render_ladder_card
 from lottery_hub.origins import check_ladder
 from lottery_hub.records import check_ticket

@@ -19,10 +19,10 @@ import torch
 
 from lottery_hub.attacks import margin
 from lottery_hub.corruptions import CORRUPTIONS
-from lottery_hub.data import Dataset, Split, sample, sampled_rows
 from lottery_hub.errors import ConfigError
 from lottery_hub.evaluation import evaluate
 from lottery_hub.findings import Answer, Finding, Report, worst
+from lottery_hub.images.datasets import Dataset, Split, sample, sampled_rows
 from lottery_hub.lineage import record_of
 from lottery_hub.masking import check_masking
 from lottery_hub.outcomes import Outcomes

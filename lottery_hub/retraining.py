@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from lottery_hub.data import Dataset
 from lottery_hub.findings import Finding, Report
+from lottery_hub.images.datasets import Dataset
 from lottery_hub.lineage import record_of
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.remeasuring import LEAST, allowed, judged_again

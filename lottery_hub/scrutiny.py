@@ -21,14 +21,14 @@ import torch
 
 from lottery_hub.cards import render_card
 from lottery_hub.corruptions import SIDE
-from lottery_hub.data import Dataset, Split, load_planned, sample
 from lottery_hub.errors import ConfigError, DataError, TicketError, printable
 from lottery_hub.evaluation import evaluate
 from lottery_hub.fetching import names
+from lottery_hub.images.datasets import Dataset, Split, load_planned, sample
+from lottery_hub.images.opening import NAMES
+from lottery_hub.images.recorded import recorded_plan
 from lottery_hub.masking import check_masking
-from lottery_hub.opening import NAMES
 from lottery_hub.outcomes import interval
-from lottery_hub.recorded import recorded_plan
 from lottery_hub.records import check_ticket
 from lottery_hub.settings.config import REGIMES, Attack, Look
 from lottery_hub.settings.environment import describe_environment

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 
 from lottery_hub.backbones import Backbone, Normalised, Weights, fingerprint
-from lottery_hub.data import Dataset
 from lottery_hub.evaluation import Accuracy, evaluate
+from lottery_hub.images.datasets import Dataset
 from lottery_hub.masks import Mask
 from lottery_hub.settings.config import Attack, Recipe, Seeds
 from lottery_hub.settings.environment import describe_environment

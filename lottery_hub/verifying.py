@@ -25,9 +25,9 @@ from lottery_hub import workload
 from lottery_hub.card_check import compare_card
 from lottery_hub.cards import render_card
 from lottery_hub.consistency import contradictions
-from lottery_hub.data import Dataset
 from lottery_hub.errors import ConfigError, LotteryHubError, TicketError, printable
 from lottery_hub.findings import Finding, Report, verdict_of
+from lottery_hub.images.datasets import Dataset
 from lottery_hub.lineage import record_of, trained_networks
 from lottery_hub.origins import check_ladder
 from lottery_hub.pulling import Pulled

@@ -39,9 +39,10 @@ from torchvision import transforms
 
 from lottery_hub.attacks import perturb
 from lottery_hub.backbones import Backbone, Normalised, Weights, fresh_weights
-from lottery_hub.data import Dataset, load_dataset
 from lottery_hub.drawing import draw
 from lottery_hub.evaluation import evaluate
+from lottery_hub.images.datasets import Dataset, load_dataset
+from lottery_hub.images.views import train_batches
 from lottery_hub.masks import Mask
 from lottery_hub.settings.config import Attack, DrawPlan, Recipe
 from lottery_hub.settings.environment import choose_device, describe_environment, fast_precision
@@ -50,7 +51,6 @@ from lottery_hub.settings.speed import TRICKS
 from lottery_hub.small_maps import seen_taps
 from lottery_hub.storage.folder import load_ladder, packaged_folder
 from lottery_hub.training import Loop
-from lottery_hub.views import train_batches
 
 BATCH = 128
 PGD_10 = pgd(10, 8 / 255)

@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from lottery_hub.backbones import Backbone, fresh_weights
-from lottery_hub.data import Dataset, Split
 from lottery_hub.drawing import draw
+from lottery_hub.images.datasets import Dataset, Split
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.tickets import Ladder
 

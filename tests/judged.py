@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lottery_hub.backbones import Backbone
-from lottery_hub.data import Dataset
 from lottery_hub.finding import find
+from lottery_hub.images.datasets import Dataset
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
 from lottery_hub.storage.folder import save_backbone
 

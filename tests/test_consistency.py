@@ -22,8 +22,8 @@ from lottery_hub.backbones import Backbone
 from lottery_hub.cards import render_card
 from lottery_hub.consistency import contradictions
 from lottery_hub.corruptions import CORRUPTIONS
-from lottery_hub.data import Dataset
 from lottery_hub.errors import TicketError
+from lottery_hub.images.datasets import Dataset
 from lottery_hub.masking import judge_masking
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.scrutiny import COMPARED

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from lottery_hub import drawing
 from lottery_hub.backbones import Backbone, fingerprint, fresh_weights
-from lottery_hub.data import Dataset
 from lottery_hub.drawing import draw
 from lottery_hub.errors import ConfigError
+from lottery_hub.images.datasets import Dataset
 from lottery_hub.masks import Mask, is_nested, kept_and_total
 from lottery_hub.runs import open_run
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, Recipe

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from lottery_hub.backbones import Backbone
-from lottery_hub.data import Dataset
 from lottery_hub.finding import find
+from lottery_hub.images.datasets import Dataset
 from lottery_hub.lending import Loan, Wanted, borrow, take
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.runs import Run, open_run

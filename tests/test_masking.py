@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lottery_hub.data import Split
+from lottery_hub.images.datasets import Split
 from lottery_hub.masking import check_masking
 
 EPS = 0.01

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lottery_hub.data import Dataset
+from lottery_hub.images.datasets import Dataset
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.remeasuring import LEAST, _changed, allowed, attacked_without_scale, rows_of, scale_free
 from lottery_hub.settings.config import Attack

@@ -16,9 +16,9 @@ from lottery_hub import scrutiny
 from lottery_hub.backbones import Backbone
 from lottery_hub.cards import render_card
 from lottery_hub.consistency import contradictions
-from lottery_hub.data import Dataset, Split
 from lottery_hub.errors import ConfigError, DataError, PublishError, TicketError
 from lottery_hub.finding import find
+from lottery_hub.images.datasets import Dataset, Split
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.publishing import prepare, push_ticket
 from lottery_hub.scrutiny import images_of, look, look_at_folder

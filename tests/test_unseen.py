@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lottery_hub.corruptions import CORRUPTIONS, corrupt
-from lottery_hub.data import Split
 from lottery_hub.errors import ConfigError
+from lottery_hub.images.datasets import Split
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.settings.config import Attack
 from lottery_hub.unseen import ATTACKS, mean_share, measure_corruptions, measure_unseen

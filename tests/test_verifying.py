@@ -21,8 +21,8 @@ from lottery_hub.backbones import Backbone
 from lottery_hub.cards import render_card
 from lottery_hub.compacting import cost
 from lottery_hub.consistency import contradictions
-from lottery_hub.data import Dataset
 from lottery_hub.errors import DataError
+from lottery_hub.images.datasets import Dataset
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.pulling import Pulled
 from lottery_hub.storage import files

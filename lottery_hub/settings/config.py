@@ -273,7 +273,7 @@ class Recipe(Frozen):
 
 
 class DataPlan(Frozen):
-    """Which images, at which stored size, and how they are split; see `data.load_dataset`."""
+    """Which images, at which stored size, and how they are split; see `datasets.load_dataset`."""
 
     dataset: str = Field(min_length=1)
     image_size: int = Field(default=32, ge=8, le=1024)

@@ -33,9 +33,9 @@ from forging import Forgery, counted
 
 from lottery_hub import remeasuring, verifying
 from lottery_hub.backbones import fresh_weights
-from lottery_hub.data import Dataset, Split, load_planned, sampled_rows
 from lottery_hub.evaluation import evaluate
 from lottery_hub.finding import find
+from lottery_hub.images.datasets import Dataset, Split, load_planned, sampled_rows
 from lottery_hub.masking import BASE, DLR, FIXED, MORE, RADII, SCALED, SQUARE, judge_masking
 from lottery_hub.outcomes import interval
 from lottery_hub.pulling import Pulled

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lottery_hub.cards import render_card
-from lottery_hub.data import Dataset
+from lottery_hub.images.datasets import Dataset
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.settings.config import FindPlan
 from lottery_hub.storage.folder import load_ticket, save_ticket, trained_folders

@@ -23,7 +23,7 @@ from mutations import InapplicableError
 from PIL import Image
 from victims import Scene
 
-from lottery_hub.data import Dataset, load_dataset
+from lottery_hub.images.datasets import Dataset, load_dataset
 
 _UNWRITABLE = (OSError, ValueError, TypeError, OverflowError, LookupError, pyarrow.ArrowException)
 

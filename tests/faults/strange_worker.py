@@ -23,8 +23,8 @@ from attempts import attempt, cli
 from huggingface_hub import HfApi, hf_hub_download
 from victims import SECRET, Peeking, Scene
 
-from lottery_hub.data import load_dataset
 from lottery_hub.fetching.connection import Patience
+from lottery_hub.images.datasets import load_dataset
 from lottery_hub.publishing import push_ticket
 from lottery_hub.pulling import load_ladder, load_ticket, pull
 from lottery_hub.searching import search_tickets

@@ -20,7 +20,7 @@ from mutations import MUTATIONS
 
 from lottery_hub import remeasuring, retraining, verifying
 from lottery_hub.backbones import Backbone
-from lottery_hub.data import Dataset
+from lottery_hub.images.datasets import Dataset
 from lottery_hub.pulling import Pulled
 from tests.judged import judged
 

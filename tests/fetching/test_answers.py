@@ -157,7 +157,7 @@ CALLS: list[tuple[str, list[str], dict[str, Any]]] = [
     (PULL, ["alice/net"], {}),
     (SEARCH, [], {}),
     ("lottery_hub.fetching.downloads:fetch_file", ["alice/net", "config.json"], {}),
-    ("lottery_hub.data:load_dataset", ["alice/pets"], {}),
+    ("lottery_hub.images.datasets:load_dataset", ["alice/pets"], {}),
     ("lottery_hub.sources:load_backbone", ["alice/net"], {}),
 ]
 

@@ -35,8 +35,8 @@ from lottery_hub.errors import LotteryHubError
 for call, args, kwargs in json.loads(sys.argv[1]):
     try:
         if call == "load_dataset":
-            from lottery_hub import data  # slow: it imports torch
-            print(json.dumps(data.load_dataset(*args, **kwargs).describe()))
+            from lottery_hub.images import datasets  # slow: it imports torch
+            print(json.dumps(datasets.load_dataset(*args, **kwargs).describe()))
         elif call == "load_backbone":
             from lottery_hub import sources
             loaded = sources.load_backbone(*args, **kwargs)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lottery_hub.data import load_dataset
 from lottery_hub.errors import BackboneError, DataError, LotteryHubError, PublishError, TicketError
 from lottery_hub.fetching.pasted import Pasted, is_page, pasted
+from lottery_hub.images.datasets import load_dataset
 from lottery_hub.publishing import push_ticket
 from lottery_hub.pulling import is_remote, pull
 from lottery_hub.sources import load_backbone

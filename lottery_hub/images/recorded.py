@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lottery_hub.data import Dataset, load_dataset, load_planned
 from lottery_hub.errors import DataError, printable
-from lottery_hub.opening import NAMES, dataset_name
+from lottery_hub.images.datasets import Dataset, load_dataset, load_planned
+from lottery_hub.images.opening import NAMES, dataset_name
 from lottery_hub.settings.config import DataPlan
 from lottery_hub.settings.paths import path_of
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lottery_hub.data import Split
-from lottery_hub.views import augmented, centred, plain_batches, train_batches
+from lottery_hub.images.datasets import Split
+from lottery_hub.images.views import augmented, centred, plain_batches, train_batches
 
 CPU = torch.device("cpu")
 AUGMENTS = ["none", "crop", "crop-flip", "random-resized-crop"]

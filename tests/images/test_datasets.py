@@ -21,12 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lottery_hub.data import Dataset, Split, _carve, _take_fraction, load_dataset, sample
-from lottery_hub.decoding import Source, Tally, decode
 from lottery_hub.errors import DataError
-from lottery_hub.opening import NAMED
+from lottery_hub.images.datasets import Dataset, Split, _carve, _take_fraction, load_dataset, sample
+from lottery_hub.images.decoding import Source, Tally, decode
+from lottery_hub.images.opening import NAMED
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "uoft-cs"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "uoft-cs"
 needs_real_images = pytest.mark.skipif(not REAL.is_dir(), reason=f"real CIFAR images are not at {REAL}")
 
 
@@ -423,7 +423,7 @@ def test_a_missing_image_is_refused_with_its_row(tmp_path: Path) -> None:
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), kind=st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]))
 def test_damage_anywhere_in_an_image_gives_pixels_or_a_data_error(data: st.DataObject, kind: str) -> None:
-    from lottery_hub.decoding import Tally, _decode_one
+    from lottery_hub.images.decoding import Tally, _decode_one
 
     damaged = bytearray(encoded(picture(0, size=(9, 9)), kind))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -592,11 +592,11 @@ def test_every_named_set_says_which_files_to_fetch() -> None:
 
 def test_importing_the_module_imports_neither_datasets_nor_pyarrow_nor_the_client() -> None:
     code = (
-        "import sys, lottery_hub.data\n"
+        "import sys, lottery_hub.images.datasets\n"
         "loaded = {'datasets', 'pyarrow', 'huggingface_hub', 'sklearn', 'PIL'} & set(sys.modules)\n"
         "sys.exit(f'imported {loaded}' if loaded else 0)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lottery_hub.decoding import IMAGE_SUFFIXES, Encoded, Ints, Source
 from lottery_hub.errors import DataError, printable
 from lottery_hub.fetching import downloads, names
 from lottery_hub.fetching.pasted import pasted
-from lottery_hub.parquet import find_parquet, has_labels, open_parquet
+from lottery_hub.images.decoding import IMAGE_SUFFIXES, Encoded, Ints, Source
+from lottery_hub.images.parquet import find_parquet, has_labels, open_parquet
+from lottery_hub.images.splits import by_split
 from lottery_hub.settings.paths import path_of
-from lottery_hub.splits import by_split
 
 SHOWN = 5  # of the files that are not used
 

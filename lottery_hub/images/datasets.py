@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lottery_hub.decoding import Ints, Source, Tally, decode
 from lottery_hub.errors import DataError, printable
-from lottery_hub.opening import Opened, open_dataset
+from lottery_hub.images.decoding import Ints, Source, Tally, decode
+from lottery_hub.images.opening import Opened, open_dataset
 from lottery_hub.settings.config import DataPlan
 
 TEST_SHARE = 0.2  # of the training images, where a dataset has no test split of its own

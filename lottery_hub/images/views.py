@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lottery_hub.data import Split
+from lottery_hub.images.datasets import Split
 from lottery_hub.settings.config import Augment
 from lottery_hub.settings.speed import memory_format
 
