@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from lottery_hub.published import Source
+    from lottery_hub.networks.published import Source
     from lottery_hub.sources import Packaged
 
 Fields = tuple[str, ...]
@@ -29,8 +29,8 @@ def backbones_command(
     as_json: options.Json = False,
 ) -> None:
     """List the backbones that ship with the library and the published ones that it knows; nothing is downloaded."""
-    from lottery_hub.backbones import check_arch
-    from lottery_hub.published import SOURCES
+    from lottery_hub.networks.backbones import check_arch
+    from lottery_hub.networks.published import SOURCES
     from lottery_hub.sources import packaged_backbones
 
     if arch is not None:

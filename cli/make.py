@@ -24,8 +24,8 @@ def pretrain_command(
     as_json: options.Json = False,
 ) -> None:
     """Pre-train a backbone from scratch and write its folder."""
-    from lottery_hub.backbones import DEFAULT_ARCH, check_arch
     from lottery_hub.images.datasets import load_planned
+    from lottery_hub.networks.backbones import DEFAULT_ARCH, check_arch
     from lottery_hub.pretraining import pretrain
     from lottery_hub.runs import CHECKPOINT, open_run
     from lottery_hub.settings.config import DataPlan, PretrainPlan

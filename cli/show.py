@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from lottery_hub.networks.tickets import Ticket
     from lottery_hub.storage.manifest import BackboneManifest
-    from lottery_hub.tickets import Ticket
 
 MAX_ROWS = 24  # of layers; beyond that, blocks or stages are shown
 
@@ -82,8 +82,8 @@ def _show_ticket(ticket: Ticket, folder: Path, about: BackboneManifest, as_json:
     from rich.console import Console
 
     from lottery_hub.errors import printable
-    from lottery_hub.inspection import size
-    from lottery_hub.masks import kept_and_total
+    from lottery_hub.networks.inspection import size
+    from lottery_hub.networks.masks import kept_and_total
     from lottery_hub.records import check_ticket
     from lottery_hub.storage.folder import weights_path
 
@@ -188,7 +188,7 @@ def _compare(one: Ticket, other: Ticket, refs: tuple[str, str], as_json: bool) -
     from rich.table import Table
 
     from lottery_hub.errors import printable
-    from lottery_hub.inspection import overlaps, total_overlap
+    from lottery_hub.networks.inspection import overlaps, total_overlap
 
     from .display import percent
 

@@ -18,7 +18,7 @@ _HOME = {
     "LotteryHubError": "errors",
     "PublishError": "errors",
     "TicketError": "errors",
-    "Normalised": "backbones",
+    "Normalised": "networks.backbones",
     "load_backbone": "sources",
     "load_dataset": "images.datasets",
     "perturb": "attacks",
@@ -26,8 +26,8 @@ _HOME = {
     "draw": "drawing",
     "transfer": "transferring",
     "find": "finding",
-    "Ladder": "tickets",
-    "Ticket": "tickets",
+    "Ladder": "networks.tickets",
+    "Ticket": "networks.tickets",
     "load_ticket": "pulling",
     "load_ladder": "pulling",
     "pull": "pulling",
@@ -67,19 +67,19 @@ __all__ = [
 
 if TYPE_CHECKING:
     from lottery_hub.attacks import perturb
-    from lottery_hub.backbones import Normalised
     from lottery_hub.drawing import draw
     from lottery_hub.errors import DownloadError, LotteryHubError, PublishError, TicketError
     from lottery_hub.evaluation import evaluate
     from lottery_hub.finding import find
     from lottery_hub.images.datasets import load_dataset
+    from lottery_hub.networks.backbones import Normalised
+    from lottery_hub.networks.tickets import Ladder, Ticket
     from lottery_hub.publishing import push_ticket
     from lottery_hub.pulling import load_ladder, load_ticket, pull
     from lottery_hub.searching import search_tickets
     from lottery_hub.settings.config import Attack, Recipe, Seeds
     from lottery_hub.sources import load_backbone
     from lottery_hub.storage.folder import save_ticket
-    from lottery_hub.tickets import Ladder, Ticket
     from lottery_hub.transferring import transfer
     from lottery_hub.verifying import verify
 

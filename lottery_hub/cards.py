@@ -14,6 +14,7 @@ from lottery_hub.corruptions import CORRUPTIONS
 from lottery_hub.errors import printable
 from lottery_hub.fetching import names
 from lottery_hub.images.opening import NAMED
+from lottery_hub.networks.tickets import Ticket
 from lottery_hub.rendering import (
     Safe,
     boolean,
@@ -29,7 +30,6 @@ from lottery_hub.rendering import (
 from lottery_hub.settings import presets
 from lottery_hub.settings.config import LOOKS, REGIMES, parse_number, pixel_units
 from lottery_hub.storage.atomic import json_text
-from lottery_hub.tickets import Ticket
 from lottery_hub.unseen import mean_share
 from lottery_hub.verdict import FIGURES
 

@@ -23,15 +23,15 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from lottery_hub import compacting
-from lottery_hub.backbones import ARCHITECTURES, Normalised, skeleton
-from lottery_hub.compacting import Compacted
 from lottery_hub.errors import ConfigError, ExportError, TicketError, printable
 from lottery_hub.images.views import EVALUATION_CROP
-from lottery_hub.masks import prunable_names
+from lottery_hub.networks import compacting
+from lottery_hub.networks.backbones import ARCHITECTURES, Normalised, skeleton
+from lottery_hub.networks.compacting import Compacted
+from lottery_hub.networks.masks import prunable_names
+from lottery_hub.networks.tickets import Ticket
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import atomic, files
-from lottery_hub.tickets import Ticket
 
 Format = Literal["timm", "onnx", "torch-export", "safetensors-dense"]
 

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 from lottery_hub.cards import render_card
 from lottery_hub.errors import TicketError
+from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.scrutiny import write_records
 from lottery_hub.storage import atomic, files, folder
-from lottery_hub.tickets import Ladder, Ticket
 
 T = TypeVar("T")
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from lottery_hub.backbones import Backbone
 from lottery_hub.errors import ConfigError, TicketError
+from lottery_hub.networks.backbones import Backbone
+from lottery_hub.networks.tickets import MAX_LEVELS, Ladder
 from lottery_hub.settings.config import DrawPlan, Frozen, Method, PretrainPlan
-from lottery_hub.tickets import MAX_LEVELS, Ladder
 
 MAX_IMAGES = 2_000_000  # of a split that was measured image by image
 MAX_EPOCHS = 10_000

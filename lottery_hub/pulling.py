@@ -24,11 +24,11 @@ from lottery_hub.fetching import downloads, names
 from lottery_hub.fetching.addresses import open_address
 from lottery_hub.fetching.connection import Patience, is_missing, redacted
 from lottery_hub.fetching.pasted import is_page, pasted
+from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import atomic, files, folder, ownership
 from lottery_hub.storage.folder import CARD, CONFIG, MAX_CARD_BYTES, MAX_CONFIG_BYTES, RESULTS
 from lottery_hub.storage.manifest import BackboneManifest
-from lottery_hub.tickets import Ladder, Ticket
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.+", re.DOTALL)
 

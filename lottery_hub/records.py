@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from lottery_hub.networks.tickets import MAX_LEVELS, Ticket
 from lottery_hub.origins import (
     ABSENT,
     MAX_ENTRIES,
@@ -46,7 +47,6 @@ from lottery_hub.settings.config import (
     Regime,
     Seeds,
 )
-from lottery_hub.tickets import MAX_LEVELS, Ticket
 
 MAX_TRANSFERS = 2 * MAX_SEEDS * (MAX_LEVELS + 3)  # both regimes of dense, of every level and of two controls
 

@@ -25,10 +25,10 @@ from lottery_hub.findings import Answer, Finding, Report, worst
 from lottery_hub.images.datasets import Dataset, Split, sample, sampled_rows
 from lottery_hub.lineage import record_of
 from lottery_hub.masking import check_masking
+from lottery_hub.networks.tickets import Ticket
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.scrutiny import COMPARED, SAMPLES, SEED, attacks_of_checks
 from lottery_hub.settings.config import Attack, FindPlan
-from lottery_hub.tickets import Ticket
 from lottery_hub.unseen import ATTACKS, measure_corruptions
 from lottery_hub.verdict import FIGURES, Measured, Splits, Tolerance, compare, level_name, pick, splits_of
 

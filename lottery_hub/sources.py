@@ -16,7 +16,10 @@ from typing import Any, NamedTuple, cast, get_args
 import torch
 from torch import Tensor
 
-from lottery_hub.backbones import (
+from lottery_hub.errors import BackboneError, TicketError, printable
+from lottery_hub.fetching import downloads, names
+from lottery_hub.fetching.pasted import pasted
+from lottery_hub.networks.backbones import (
     ARCHITECTURES,
     COUNTER,
     DEFAULT_ARCH,
@@ -31,11 +34,8 @@ from lottery_hub.backbones import (
     check_weights,
     skeleton,
 )
-from lottery_hub.errors import BackboneError, TicketError, printable
-from lottery_hub.fetching import downloads, names
-from lottery_hub.fetching.pasted import pasted
+from lottery_hub.networks.published import SOURCES, threat
 from lottery_hub.origins import check_backbone
-from lottery_hub.published import SOURCES, threat
 from lottery_hub.pulling import is_remote, pull
 from lottery_hub.settings.config import Attack, Kind, parse_number
 from lottery_hub.settings.paths import path_of

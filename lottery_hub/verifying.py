@@ -29,6 +29,7 @@ from lottery_hub.errors import ConfigError, LotteryHubError, TicketError, printa
 from lottery_hub.findings import Finding, Report, verdict_of
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.lineage import record_of, trained_networks
+from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.origins import check_ladder
 from lottery_hub.pulling import Pulled
 from lottery_hub.records import check_ticket
@@ -40,7 +41,6 @@ from lottery_hub.settings.config import Attack, FindPlan
 from lottery_hub.sources import packaged_name
 from lottery_hub.storage import folder
 from lottery_hub.storage.manifest import LadderManifest
-from lottery_hub.tickets import Ladder, Ticket
 from lottery_hub.version import __version__
 
 __all__ = ["Finding", "verdict_of", "verify"]

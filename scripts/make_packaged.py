@@ -20,11 +20,11 @@ from typing import Any, get_args
 
 import torch
 
-from lottery_hub.backbones import Backbone
 from lottery_hub.drawing import draw
 from lottery_hub.errors import TicketError
 from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.ladder_cards import render_ladder_card
+from lottery_hub.networks.backbones import Backbone
 from lottery_hub.pretraining import pretrain
 from lottery_hub.runs import CHECKPOINT, open_run
 from lottery_hub.settings.config import DataPlan, DrawPlan, Kind, PretrainPlan

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lottery_hub.backbones import Backbone
 from lottery_hub.finding import find
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.networks.backbones import Backbone
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
 from lottery_hub.storage.folder import save_backbone
 

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "lottery_hub"
 
 # From the ground up; a module imports only from lower floors.
 FLOORS = [
-    {"errors", "version", "findings", "memory", "settings.speed"},
+    {"errors", "version", "findings", "networks.memory", "settings.speed"},
     {"fetching.names", "fetching.bounded", "images.pointers", "settings.paths"},
     {
         "settings.config",
@@ -36,12 +36,20 @@ FLOORS = [
         "storage.sealed",
         "storage.checkpoints",
     },
-    {"verdict", "masks", "images.opening", "attacks", "corruptions", "storage.codec"},
-    {"backbones", "settings.environment", "settings.presets", "published", "compacting", "rendering", "small_maps"},
+    {"verdict", "networks.masks", "images.opening", "attacks", "corruptions", "storage.codec"},
+    {
+        "networks.backbones",
+        "settings.environment",
+        "settings.presets",
+        "networks.published",
+        "networks.compacting",
+        "rendering",
+        "networks.small_maps",
+    },
     {"images.datasets"},
-    {"folding", "images.views", "images.recorded"},
-    {"evaluation", "tickets"},
-    {"training", "inspection", "masking", "unseen", "storage.manifest", "origins"},
+    {"networks.folding", "images.views", "images.recorded"},
+    {"evaluation", "networks.tickets"},
+    {"training", "networks.inspection", "masking", "unseen", "storage.manifest", "origins"},
     {"storage.ownership"},
     {"storage.folder", "records", "workload"},
     {"pulling"},

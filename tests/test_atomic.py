@@ -19,10 +19,10 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lottery_hub.errors import TicketError
+from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.rendering import _signed
 from lottery_hub.storage import atomic
 from lottery_hub.storage.folder import load_ticket, save_ticket
-from lottery_hub.tickets import Ladder, Ticket
 
 KILLS = 150  # at random moments; some 100 more come one at each step
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.listdir", "os.scandir", "ctypes.dlsym"}

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from lottery_hub import cli, published, sources
-from lottery_hub.published import SOURCES, Source
+from lottery_hub import cli, sources
+from lottery_hub.networks import published
+from lottery_hub.networks.published import SOURCES, Source
 from lottery_hub.sources import load_backbone
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lottery_hub.cli import options
+from lottery_hub.networks.tickets import Ladder
 from lottery_hub.storage.folder import save_ticket
-from lottery_hub.tickets import Ladder
 from tests.test_cli import RUN, Called
 
 LADDER = "resnet18-slim-adv"

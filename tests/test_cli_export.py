@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from lottery_hub import cli
+from lottery_hub.networks.tickets import Ladder, ticket_of
 from lottery_hub.storage.folder import load_ticket, save_ticket
-from lottery_hub.tickets import Ladder, ticket_of
 
 PACKAGED = ["resnet18-slim-adv", "--sparsity", "0.8"]
 

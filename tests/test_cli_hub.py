@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from lottery_hub.cards import render_card
 from lottery_hub.cli import app
+from lottery_hub.networks.tickets import Ladder
 from lottery_hub.storage.folder import load_ticket, save_ticket
-from lottery_hub.tickets import Ladder
 from tests.hub.server import Hub
 
 ROOT = Path(__file__).parents[1]

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from lottery_hub import exporting
-from lottery_hub.backbones import fingerprint
 from lottery_hub.errors import ConfigError, ExportError
 from lottery_hub.exporting import Exported, Format, _largest_difference, _Runtime, export, timm_config
+from lottery_hub.networks.backbones import fingerprint
+from lottery_hub.networks.tickets import Ticket
 from lottery_hub.storage.folder import load_ticket
-from lottery_hub.tickets import Ticket
 
 FORMATS = get_args(Format)
 BATCHES = [1, 2, 5, 16]

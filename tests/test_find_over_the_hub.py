@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from lottery_hub.backbones import fresh_weights
+from lottery_hub.networks.backbones import fresh_weights
 from lottery_hub.storage.folder import load_ticket
 from tests.hub.server import Hub
 
@@ -35,7 +35,7 @@ TINY = ["--method", "omp", "--set", "draw.rounds=1", "--set", "transfer.standard
 RUN = """
 import sys
 from dataclasses import replace
-import lottery_hub.published as published
+import lottery_hub.networks.published as published
 if sys.argv[1]:
     published.SOURCES = tuple(
         replace(row, sha256=sys.argv[1]) if row.file == "resnet18_linf_eps4.0.ckpt" else row

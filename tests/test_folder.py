@@ -15,8 +15,9 @@ import pytest
 import timm
 import torch
 
-from lottery_hub.backbones import Backbone, fingerprint
 from lottery_hub.errors import TicketError
+from lottery_hub.networks.backbones import Backbone, fingerprint
+from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.rendering import _signed
 from lottery_hub.storage import atomic, files
 from lottery_hub.storage.folder import (
@@ -34,7 +35,6 @@ from lottery_hub.storage.folder import (
     save_ticket,
     trained_folders,
 )
-from lottery_hub.tickets import Ladder, Ticket
 
 RECORDS = {"double_win": True, "sparsity": 0.5904, "note": "zwölf × θ", "levels": [{"level": 4}]}
 Change = Callable[[dict[str, Any]], object]

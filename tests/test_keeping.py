@@ -8,8 +8,8 @@ import pytest
 
 from lottery_hub.errors import TicketError
 from lottery_hub.keeping import kept_ladder, kept_ticket
+from lottery_hub.networks.tickets import Ladder
 from lottery_hub.storage.folder import save_ladder, save_ticket
-from lottery_hub.tickets import Ladder
 
 
 def test_what_was_kept_is_read_and_what_was_not_is_none(ladder: Ladder, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import yaml
 
 from lottery_hub.errors import TicketError
 from lottery_hub.ladder_cards import render_ladder_card
+from lottery_hub.networks.tickets import Ladder
 from lottery_hub.storage.folder import load_ladder
-from lottery_hub.tickets import Ladder
 
 CARDS = Path(__file__).parent.parent / "model_cards"
 NAMES = [f"resnet18-slim-{kind}" for kind in ("std", "fast-adv", "adv")]

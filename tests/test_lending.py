@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from lottery_hub.backbones import Backbone
 from lottery_hub.finding import find
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.lending import Loan, Wanted, borrow, take
+from lottery_hub.networks.backbones import Backbone
+from lottery_hub.networks.tickets import Ticket
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.runs import Run, open_run
 from lottery_hub.settings.config import DataPlan, DrawPlan, FindPlan
 from lottery_hub.storage import sealed
 from lottery_hub.storage.folder import load_ladder, load_ticket, save_backbone, save_ticket
-from lottery_hub.tickets import Ticket
 from tests.judged import TRANSFER
 
 UNIT = "transfer-level-00-adversarial-seed-0"

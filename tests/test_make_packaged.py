@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lottery_hub.backbones import Backbone
 from lottery_hub.drawing import draw
 from lottery_hub.errors import LotteryHubError
+from lottery_hub.networks.backbones import Backbone
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.storage.folder import load_ladder
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from lottery_hub.errors import TicketError
+from lottery_hub.networks.tickets import Ladder
 from lottery_hub.rendering import _signed
 from lottery_hub.storage.folder import load_ticket, save_backbone, save_ladder, save_ticket
 from lottery_hub.storage.ownership import carry_over, first_foreign
-from lottery_hub.tickets import Ladder
 
 NETWORK = "dense-standard-seed-0"
 Change = Callable[[Path], object]

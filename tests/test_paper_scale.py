@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from lottery_hub import cli
-from lottery_hub.published import SOURCES
+from lottery_hub.networks.published import SOURCES
 from lottery_hub.settings.presets import paper_draw, paper_transfer
 
 USAGE_ERROR: Any = typer.BadParameter.__base__  # of click, which some versions of typer carry inside themselves

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.outcomes import Outcomes
 from lottery_hub.remeasuring import LEAST, _changed, allowed, attacked_without_scale, rows_of, scale_free
 from lottery_hub.settings.config import Attack
-from lottery_hub.tickets import Ladder, Ticket
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch.nn.utils import prune
 from lottery_hub import training
 from lottery_hub.errors import DamageWarning, LotteryHubError
 from lottery_hub.images.views import train_batches
-from lottery_hub.masks import keep_highest, kept_and_total, magnitudes
+from lottery_hub.networks.masks import keep_highest, kept_and_total, magnitudes
 from lottery_hub.settings.config import Attack, Recipe
 from lottery_hub.settings.speed import TRICKS
 from lottery_hub.storage import checkpoints

@@ -22,10 +22,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lottery_hub.backbones import Backbone, layout
 from lottery_hub.errors import TicketError, printable
 from lottery_hub.fetching import names
-from lottery_hub.masks import Mask
+from lottery_hub.networks.backbones import Backbone, layout
+from lottery_hub.networks.masks import Mask
+from lottery_hub.networks.tickets import Ladder, Ticket, level_at
 from lottery_hub.settings.config import MAX_SEEDS, REGIMES
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import atomic, codec, files, manifest, ownership
@@ -36,7 +37,6 @@ from lottery_hub.storage.ownership import CONFIG as CONFIG
 from lottery_hub.storage.ownership import MAX_CONFIG_BYTES as MAX_CONFIG_BYTES
 from lottery_hub.storage.ownership import RESULTS as RESULTS
 from lottery_hub.storage.ownership import TRAINED as TRAINED
-from lottery_hub.tickets import Ladder, Ticket, level_at
 from lottery_hub.version import __version__
 
 MAX_CARD_BYTES = 4 * 2**20

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from lottery_hub.backbones import ARCHITECTURES, MAX_CLASSES, MIN_STD
 from lottery_hub.errors import ConfigError, TicketError, printable
+from lottery_hub.networks.backbones import ARCHITECTURES, MAX_CLASSES, MIN_STD
+from lottery_hub.networks.tickets import MAX_LEVELS
 from lottery_hub.settings.config import Frozen, Kind, Method
 from lottery_hub.storage.codec import Values
-from lottery_hub.tickets import MAX_LEVELS
 
 FORMAT = 1
 Content = Literal["ticket", "ladder", "backbone"]

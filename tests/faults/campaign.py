@@ -29,10 +29,10 @@ import torch
 from folders import CONFIG, RESULTS, valid
 from mutations import HARMLESS, MUTATIONS, InapplicableError
 
-from lottery_hub.backbones import Backbone
 from lottery_hub.errors import TicketError
+from lottery_hub.networks.backbones import Backbone
+from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.storage.folder import load_backbone_folder, load_ladder, load_ticket
-from lottery_hub.tickets import Ladder, Ticket
 
 GOOD = ("refused", "accepted and equal")
 SECONDS, MEBIBYTES = 5, 256  # for one case; it usually takes 20 ms and nothing

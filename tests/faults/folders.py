@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from lottery_hub.backbones import ARCHITECTURES, Backbone, layout
+from lottery_hub.networks.backbones import ARCHITECTURES, Backbone, layout
+from lottery_hub.networks.tickets import Ladder
 from lottery_hub.storage.folder import save_backbone, save_ladder, save_ticket
-from lottery_hub.tickets import Ladder
 
 CONFIG, RESULTS = "config.json", "results.json"
 LEVELS, CLASSES = 2, 3

@@ -27,8 +27,8 @@ if __name__ == "__main__":
 
 import torch
 
-from lottery_hub.backbones import Backbone, fresh_weights
 from lottery_hub.drawing import draw
+from lottery_hub.networks.backbones import Backbone, fresh_weights
 from lottery_hub.publishing import prepare
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.storage.folder import save_ticket

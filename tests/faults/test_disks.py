@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lottery_hub import cli
-from lottery_hub.backbones import Backbone
+from lottery_hub.networks.backbones import Backbone
+from lottery_hub.networks.tickets import Ladder
 from lottery_hub.storage.folder import save_backbone, save_ladder
-from lottery_hub.tickets import Ladder
 
 SMALL = [
     *("data.image_size=16", "data.fraction=0.1"),

@@ -19,8 +19,8 @@ from folders import valid
 from mutations import MUTATIONS
 
 from lottery_hub import remeasuring, retraining, verifying
-from lottery_hub.backbones import Backbone
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.networks.backbones import Backbone
 from lottery_hub.pulling import Pulled
 from tests.judged import judged
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from lottery_hub.cards import render_card
+from lottery_hub.networks.tickets import Ladder
 from lottery_hub.storage.folder import save_ticket
-from lottery_hub.tickets import Ladder
 from tests.hub.faults import Fault
 from tests.hub.server import Hub
 from tests.hub.worker import Worker

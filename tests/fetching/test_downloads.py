@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lottery_hub.backbones import layout
+from lottery_hub.networks.backbones import layout
 from tests.hub.faults import Fault
 from tests.hub.server import Hub
 

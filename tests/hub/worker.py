@@ -61,7 +61,7 @@ class Worker:
 
 
 def _plain(value: Any) -> Any:
-    from lottery_hub.tickets import Ladder, Ticket
+    from lottery_hub.networks.tickets import Ladder, Ticket
 
     if isinstance(value, Ticket):
         return {"fingerprint": value.fingerprint(), "sparsity": value.sparsity, "provenance": value.provenance}

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import lottery_hub as lh
+from lottery_hub.networks.tickets import Ladder
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage.folder import save_backbone, save_ladder
-from lottery_hub.tickets import Ladder
 
 
 def test_a_tilde_is_a_home_and_every_other_name_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

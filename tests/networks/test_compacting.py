@@ -13,11 +13,11 @@ from timm.layers import BlurPool2d
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from lottery_hub import compacting
-from lottery_hub.backbones import ARCHITECTURES, Normalised, fingerprint, fresh_weights, skeleton
-from lottery_hub.compacting import Cost, _chains, compact, compare_latency, cost
 from lottery_hub.errors import BackboneError
-from lottery_hub.tickets import Ladder
+from lottery_hub.networks import compacting
+from lottery_hub.networks.backbones import ARCHITECTURES, Normalised, fingerprint, fresh_weights, skeleton
+from lottery_hub.networks.compacting import Cost, _chains, compact, compare_latency, cost
+from lottery_hub.networks.tickets import Ladder
 
 
 def images(count: int = 2, side: int = 16, seed: int = 0) -> Tensor:

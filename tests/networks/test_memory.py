@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from lottery_hub import memory
-from lottery_hub.memory import (
+from lottery_hub.networks import memory
+from lottery_hub.networks.memory import (
     SHARE,
     available_memory,
     free_memory,
@@ -92,8 +92,8 @@ def test_free_memory_is_what_the_system_says_and_no_more_than_the_container_may_
 
 TAKES = """
 import sys, torch
-from lottery_hub.backbones import IMAGENET_MEAN, IMAGENET_STD, Normalised, build_network, fresh_weights
-from lottery_hub.memory import SHARE, available_memory, images_that_fit, peak_memory
+from lottery_hub.networks.backbones import IMAGENET_MEAN, IMAGENET_STD, Normalised, build_network, fresh_weights
+from lottery_hub.networks.memory import SHARE, available_memory, images_that_fit, peak_memory
 model = Normalised(build_network("resnet18", fresh_weights("resnet18", 10, 0)), IMAGENET_MEAN, IMAGENET_STD)
 images = torch.rand(64, 3, 128, 128)
 each = available_memory(images.device) * SHARE / images_that_fit(model, images[:4])

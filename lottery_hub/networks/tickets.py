@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lottery_hub.backbones import (
+from lottery_hub.errors import TicketError
+from lottery_hub.networks.backbones import (
     ARCHITECTURES,
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -21,9 +22,8 @@ from lottery_hub.backbones import (
     fingerprint,
     with_fresh_head,
 )
-from lottery_hub.compacting import Compacted, compact
-from lottery_hub.errors import TicketError
-from lottery_hub.masks import Mask, kept_and_total
+from lottery_hub.networks.compacting import Compacted, compact
+from lottery_hub.networks.masks import Mask, kept_and_total
 from lottery_hub.settings.config import Kind, Method
 
 MAX_LEVELS = 64

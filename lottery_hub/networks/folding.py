@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lottery_hub import small_maps
-from lottery_hub.backbones import Normalised
+from lottery_hub.networks import small_maps
+from lottery_hub.networks.backbones import Normalised
 from lottery_hub.settings.config import Precision
 from lottery_hub.settings.speed import memory_format, on
 

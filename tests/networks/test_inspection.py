@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lottery_hub.errors import TicketError
-from lottery_hub.inspection import mask_entropy, overlaps, size, total_overlap
-from lottery_hub.masks import Mask
-from lottery_hub.tickets import Ladder
+from lottery_hub.networks.inspection import mask_entropy, overlaps, size, total_overlap
+from lottery_hub.networks.masks import Mask
+from lottery_hub.networks.tickets import Ladder
 
 
 def mask(**layers: list[int]) -> Mask:

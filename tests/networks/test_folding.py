@@ -11,8 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lottery_hub.backbones import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD, Normalised, build_network, fresh_weights
-from lottery_hub.folding import Folded, _Conv, _Stem, folded
+from lottery_hub.networks.backbones import (
+    ARCHITECTURES,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Normalised,
+    build_network,
+    fresh_weights,
+)
+from lottery_hub.networks.folding import Folded, _Conv, _Stem, folded
 from lottery_hub.settings.speed import TRICKS
 
 FOLDABLE = [name for name in TRICKS if name != "channels-last"]

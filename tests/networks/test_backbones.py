@@ -8,7 +8,8 @@ import pytest
 import timm
 import torch
 
-from lottery_hub.backbones import (
+from lottery_hub.errors import BackboneError
+from lottery_hub.networks.backbones import (
     ARCHITECTURES,
     DEFAULT_ARCH,
     Backbone,
@@ -21,8 +22,7 @@ from lottery_hub.backbones import (
     skeleton,
     with_fresh_head,
 )
-from lottery_hub.errors import BackboneError
-from lottery_hub.masks import kept_and_total
+from lottery_hub.networks.masks import kept_and_total
 
 SLIM = "resnet18-slim"
 

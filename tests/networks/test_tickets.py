@@ -8,11 +8,11 @@ import pytest
 import timm
 import torch
 
-from lottery_hub.backbones import ARCHITECTURES, Backbone, fingerprint, with_fresh_head
 from lottery_hub.errors import TicketError
-from lottery_hub.masks import is_nested, kept_and_total
+from lottery_hub.networks.backbones import ARCHITECTURES, Backbone, fingerprint, with_fresh_head
+from lottery_hub.networks.masks import is_nested, kept_and_total
+from lottery_hub.networks.tickets import Ladder, Ticket, is_known_arch, ticket_of
 from lottery_hub.storage.folder import load_ticket, save_ticket
-from lottery_hub.tickets import Ladder, Ticket, is_known_arch, ticket_of
 
 IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

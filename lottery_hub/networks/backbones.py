@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery_hub.errors import BackboneError, printable
-from lottery_hub.masks import Mask, apply_, full_mask, prunable_names
+from lottery_hub.networks.masks import Mask, apply_, full_mask, prunable_names
 from lottery_hub.settings.config import Kind
 
 Weights = dict[str, Tensor]

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lottery_hub import small_maps
-from lottery_hub.backbones import IMAGENET_MEAN, IMAGENET_STD, Normalised, build_network, fresh_weights
-from lottery_hub.small_maps import arranged, fits, matrix, product
+from lottery_hub.networks import small_maps
+from lottery_hub.networks.backbones import IMAGENET_MEAN, IMAGENET_STD, Normalised, build_network, fresh_weights
+from lottery_hub.networks.small_maps import arranged, fits, matrix, product
 
 
 def test_of_two_pixels_each_sees_itself_and_the_other() -> None:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lottery_hub.backbones import skeleton
-from lottery_hub.masks import (
+from lottery_hub.networks.backbones import skeleton
+from lottery_hub.networks.masks import (
     apply_,
     full_mask,
     is_nested,

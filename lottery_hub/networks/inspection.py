@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lottery_hub.errors import TicketError
-from lottery_hub.masks import Mask
-from lottery_hub.tickets import Ticket
+from lottery_hub.networks.masks import Mask
+from lottery_hub.networks.tickets import Ticket
 
 
 @dataclass(frozen=True)
