@@ -47,9 +47,9 @@ def _show_dense(ref: str, folder: Path, about: BackboneManifest, as_json: bool) 
     from rich.console import Console
 
     from lottery_hub.errors import printable
-    from lottery_hub.origins import Known, check
     from lottery_hub.storage.folder import load_ladder, weights_path
     from lottery_hub.storage.manifest import LadderManifest
+    from lottery_hub.storage.origins import Known, check
 
     from .display import percent
 
@@ -84,8 +84,8 @@ def _show_ticket(ticket: Ticket, folder: Path, about: BackboneManifest, as_json:
     from lottery_hub.errors import printable
     from lottery_hub.networks.inspection import size
     from lottery_hub.networks.masks import kept_and_total
-    from lottery_hub.records import check_ticket
     from lottery_hub.storage.folder import weights_path
+    from lottery_hub.storage.records import check_ticket
 
     from .display import percent
 

@@ -31,10 +31,10 @@ def finetune_command(
     from lottery_hub.cards import render_card
     from lottery_hub.images.recorded import load_for, seen_size
     from lottery_hub.pulling import load_ticket
-    from lottery_hub.records import check_ticket
     from lottery_hub.runs import CHECKPOINT, open_run
     from lottery_hub.settings.presets import paper_transfer, quick_transfer, stored_size
     from lottery_hub.storage.folder import save_ticket
+    from lottery_hub.storage.records import check_ticket
     from lottery_hub.transferring import start_of, transfer
 
     from .display import Progress, percent
@@ -129,10 +129,10 @@ def evaluate_command(
     from lottery_hub.images.recorded import load_for, seen_size
     from lottery_hub.masking import check_masking
     from lottery_hub.pulling import pull
-    from lottery_hub.records import check_ticket
     from lottery_hub.settings.config import parse_number
     from lottery_hub.settings.presets import habits, named_attack
     from lottery_hub.storage.folder import load_backbone_folder, load_ticket, read_about
+    from lottery_hub.storage.records import check_ticket
     from lottery_hub.unseen import measure_corruptions, measure_unseen
 
     from .display import corruptions_table, percent

@@ -20,7 +20,6 @@ from lottery_hub.lending import Wanted, borrow, take
 from lottery_hub.networks.backbones import Backbone, fingerprint
 from lottery_hub.networks.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.networks.tickets import Ladder, Ticket, ticket_of
-from lottery_hub.origins import check_ladder
 from lottery_hub.pulling import pull
 from lottery_hub.runs import CHECKPOINT, Run, open_run
 from lottery_hub.scrutiny import check_possible, look
@@ -39,6 +38,7 @@ from lottery_hub.storage.folder import (
     save_ladder,
     save_ticket,
 )
+from lottery_hub.storage.origins import check_ladder
 from lottery_hub.transferring import start_of, transfer
 from lottery_hub.verdict import (
     Splits,

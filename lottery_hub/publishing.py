@@ -27,13 +27,13 @@ from lottery_hub.fetching.pasted import pasted
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.ladder_cards import render_ladder_card
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.origins import check_ladder
-from lottery_hub.records import check_ticket
 from lottery_hub.rendering import is_untouched
 from lottery_hub.scrutiny import images_of, look_at_folder
 from lottery_hub.storage import files, folder
 from lottery_hub.storage.folder import CARD, CONFIG, RESULTS, TRAINED
 from lottery_hub.storage.manifest import LadderManifest, TicketManifest, to_config
+from lottery_hub.storage.origins import check_ladder
+from lottery_hub.storage.records import check_ticket
 
 # What an earlier push may have left that a new one has no more: a stale copy would be another network.
 OURS = {f"{content}.safetensors" for content in ("ticket", "ladder", "backbone")} | {TIMM_WEIGHTS}

@@ -30,11 +30,11 @@ from lottery_hub.images.recorded import recorded_plan
 from lottery_hub.masking import check_masking
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.outcomes import interval
-from lottery_hub.records import check_ticket
 from lottery_hub.settings.config import REGIMES, Attack, Look
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import atomic, files, folder, ownership
+from lottery_hub.storage.records import check_ticket
 from lottery_hub.strong_attacks import load_pyautoattack
 from lottery_hub.unseen import measure_corruptions, measure_unseen
 

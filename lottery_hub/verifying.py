@@ -30,9 +30,7 @@ from lottery_hub.findings import Finding, Report, verdict_of
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.lineage import record_of, trained_networks
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.origins import check_ladder
 from lottery_hub.pulling import Pulled
-from lottery_hub.records import check_ticket
 from lottery_hub.remeasuring import attacked_without_scale, looked_again, measured_again, not_measured
 from lottery_hub.rendering import is_untouched
 from lottery_hub.retraining import trained_again
@@ -41,6 +39,8 @@ from lottery_hub.settings.config import Attack, FindPlan
 from lottery_hub.sources import packaged_name
 from lottery_hub.storage import folder
 from lottery_hub.storage.manifest import LadderManifest
+from lottery_hub.storage.origins import check_ladder
+from lottery_hub.storage.records import check_ticket
 from lottery_hub.version import __version__
 
 __all__ = ["Finding", "verdict_of", "verify"]

@@ -15,9 +15,9 @@ from lottery_hub.errors import TicketError
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.origins import check_ladder
-from lottery_hub.records import check_ticket
 from lottery_hub.storage.folder import load_ladder, load_ticket, packaged_names, trained_folders
+from lottery_hub.storage.origins import check_ladder
+from lottery_hub.storage.records import check_ticket
 from lottery_hub.transferring import transfer
 from tests.judged import STANDARD, at, judged, leaves, put
 

@@ -15,7 +15,19 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from lottery_hub.networks.tickets import MAX_LEVELS, Ticket
-from lottery_hub.origins import (
+from lottery_hub.settings.config import (
+    MAX_SEEDS,
+    SEEDS,
+    Attack,
+    FindPlan,
+    Frozen,
+    Method,
+    Precision,
+    Recipe,
+    Regime,
+    Seeds,
+)
+from lottery_hub.storage.origins import (
     ABSENT,
     MAX_ENTRIES,
     MAX_EPOCHS,
@@ -34,18 +46,6 @@ from lottery_hub.origins import (
     Whence,
     Word,
     check,
-)
-from lottery_hub.settings.config import (
-    MAX_SEEDS,
-    SEEDS,
-    Attack,
-    FindPlan,
-    Frozen,
-    Method,
-    Precision,
-    Recipe,
-    Regime,
-    Seeds,
 )
 
 MAX_TRANSFERS = 2 * MAX_SEEDS * (MAX_LEVELS + 3)  # both regimes of dense, of every level and of two controls
