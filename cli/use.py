@@ -124,16 +124,16 @@ def evaluate_command(
     from rich.console import Console
 
     from lottery_hub.errors import ConfigError, TicketError
-    from lottery_hub.evaluation import evaluate
     from lottery_hub.images.datasets import sample
     from lottery_hub.images.recorded import load_for, seen_size
-    from lottery_hub.masking import check_masking
     from lottery_hub.pulling import pull
+    from lottery_hub.robustness.evaluation import evaluate
+    from lottery_hub.robustness.masking import check_masking
+    from lottery_hub.robustness.unseen import measure_corruptions, measure_unseen
     from lottery_hub.settings.config import parse_number
     from lottery_hub.settings.presets import habits, named_attack
     from lottery_hub.storage.folder import load_backbone_folder, load_ticket, read_about
     from lottery_hub.storage.records import check_ticket
-    from lottery_hub.unseen import measure_corruptions, measure_unseen
 
     from .display import corruptions_table, percent
 

@@ -21,8 +21,8 @@ _HOME = {
     "Normalised": "networks.backbones",
     "load_backbone": "sources",
     "load_dataset": "images.datasets",
-    "perturb": "attacks",
-    "evaluate": "evaluation",
+    "perturb": "robustness.attacks",
+    "evaluate": "robustness.evaluation",
     "draw": "drawing",
     "transfer": "transferring",
     "find": "finding",
@@ -66,16 +66,16 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from lottery_hub.attacks import perturb
     from lottery_hub.drawing import draw
     from lottery_hub.errors import DownloadError, LotteryHubError, PublishError, TicketError
-    from lottery_hub.evaluation import evaluate
     from lottery_hub.finding import find
     from lottery_hub.images.datasets import load_dataset
     from lottery_hub.networks.backbones import Normalised
     from lottery_hub.networks.tickets import Ladder, Ticket
     from lottery_hub.publishing import push_ticket
     from lottery_hub.pulling import load_ladder, load_ticket, pull
+    from lottery_hub.robustness.attacks import perturb
+    from lottery_hub.robustness.evaluation import evaluate
     from lottery_hub.searching import search_tickets
     from lottery_hub.settings.config import Attack, Recipe, Seeds
     from lottery_hub.sources import load_backbone

@@ -10,7 +10,6 @@ import hashlib
 import shlex
 from typing import Any
 
-from lottery_hub.corruptions import CORRUPTIONS
 from lottery_hub.errors import printable
 from lottery_hub.fetching import names
 from lottery_hub.images.opening import NAMED
@@ -27,10 +26,11 @@ from lottery_hub.rendering import (
     render,
     whole,
 )
+from lottery_hub.robustness.corruptions import CORRUPTIONS
+from lottery_hub.robustness.unseen import mean_share
 from lottery_hub.settings import presets
 from lottery_hub.settings.config import LOOKS, REGIMES, parse_number, pixel_units
 from lottery_hub.storage.atomic import json_text
-from lottery_hub.unseen import mean_share
 from lottery_hub.verdict import FIGURES
 
 METHODS = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from lottery_hub.evaluation import evaluate
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.backbones import Backbone, Normalised, build_network, fresh_weights
+from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import PretrainPlan
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.training import OnEpoch, train

@@ -17,19 +17,19 @@ from typing import Any
 
 import torch
 
-from lottery_hub.attacks import margin
-from lottery_hub.corruptions import CORRUPTIONS
 from lottery_hub.errors import ConfigError
-from lottery_hub.evaluation import evaluate
 from lottery_hub.findings import Answer, Finding, Report, worst
 from lottery_hub.images.datasets import Dataset, Split, sample, sampled_rows
 from lottery_hub.lineage import record_of
-from lottery_hub.masking import check_masking
 from lottery_hub.networks.tickets import Ticket
-from lottery_hub.outcomes import Outcomes
+from lottery_hub.robustness.attacks import margin
+from lottery_hub.robustness.corruptions import CORRUPTIONS
+from lottery_hub.robustness.evaluation import evaluate
+from lottery_hub.robustness.masking import check_masking
+from lottery_hub.robustness.outcomes import Outcomes
+from lottery_hub.robustness.unseen import ATTACKS, measure_corruptions
 from lottery_hub.scrutiny import COMPARED, SAMPLES, SEED, attacks_of_checks
 from lottery_hub.settings.config import Attack, FindPlan
-from lottery_hub.unseen import ATTACKS, measure_corruptions
 from lottery_hub.verdict import FIGURES, Measured, Splits, Tolerance, compare, level_name, pick, splits_of
 
 # How many images in a thousand come out otherwise on another machine (docs/trust.md): SA and RA move by rounding; on

@@ -15,8 +15,8 @@ from lottery_hub.findings import Finding, Report
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.lineage import record_of
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.outcomes import Outcomes
 from lottery_hub.remeasuring import LEAST, allowed, judged_again
+from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import REGIMES, FindPlan
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.transferring import transfer

@@ -20,23 +20,23 @@ from typing import Any
 import torch
 
 from lottery_hub.cards import render_card
-from lottery_hub.corruptions import SIDE
 from lottery_hub.errors import ConfigError, DataError, TicketError, printable
-from lottery_hub.evaluation import evaluate
 from lottery_hub.fetching import names
 from lottery_hub.images.datasets import Dataset, Split, load_planned, sample
 from lottery_hub.images.opening import NAMES
 from lottery_hub.images.recorded import recorded_plan
-from lottery_hub.masking import check_masking
 from lottery_hub.networks.tickets import Ticket
-from lottery_hub.outcomes import interval
+from lottery_hub.robustness.corruptions import SIDE
+from lottery_hub.robustness.evaluation import evaluate
+from lottery_hub.robustness.masking import check_masking
+from lottery_hub.robustness.outcomes import interval
+from lottery_hub.robustness.strong_attacks import load_pyautoattack
+from lottery_hub.robustness.unseen import measure_corruptions, measure_unseen
 from lottery_hub.settings.config import REGIMES, Attack, Look
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import atomic, files, folder, ownership
 from lottery_hub.storage.records import check_ticket
-from lottery_hub.strong_attacks import load_pyautoattack
-from lottery_hub.unseen import measure_corruptions, measure_unseen
 
 _LOG = logging.getLogger(__name__)
 

@@ -20,9 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lottery_hub.attacks import perturb
 from lottery_hub.errors import LotteryHubError, TicketError, first_line, printable
-from lottery_hub.evaluation import autocast, evaluate
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.images.views import centred, train_batches
 from lottery_hub.networks.backbones import Normalised, Weights, fingerprint
@@ -30,6 +28,8 @@ from lottery_hub.networks.folding import Folded, folded
 from lottery_hub.networks.masks import Mask, apply_
 from lottery_hub.networks.memory import free_memory, images_that_fit, is_out_of_memory, peak_memory
 from lottery_hub.networks.small_maps import arranged
+from lottery_hub.robustness.attacks import perturb
+from lottery_hub.robustness.evaluation import autocast, evaluate
 from lottery_hub.settings.config import Recipe, Seeds
 from lottery_hub.settings.paths import path_of
 from lottery_hub.settings.speed import memory_format

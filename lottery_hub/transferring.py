@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lottery_hub.evaluation import Accuracy, evaluate
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.backbones import Backbone, Normalised, Weights, fingerprint
 from lottery_hub.networks.masks import Mask
 from lottery_hub.networks.tickets import Ticket
+from lottery_hub.robustness.evaluation import Accuracy, evaluate
 from lottery_hub.settings.config import Attack, Recipe, Seeds
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.training import train

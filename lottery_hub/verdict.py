@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from lottery_hub.errors import ConfigError
-from lottery_hub.outcomes import Bits, Outcomes, interval
+from lottery_hub.robustness.outcomes import Bits, Outcomes, interval
 from lottery_hub.settings.config import REGIMES, Regime
 
 FIGURES = ("SA", "RA")

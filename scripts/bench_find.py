@@ -26,11 +26,11 @@ from bench_training import Images, usual_pgd
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader
 
-from lottery_hub.evaluation import evaluate
 from lottery_hub.finding import find, likely_jobs
 from lottery_hub.images.datasets import Dataset, Split, load_planned
 from lottery_hub.networks.backbones import Normalised
 from lottery_hub.networks.tickets import Ticket
+from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import REGIMES, Attack, DataPlan, DrawPlan, FindPlan, Recipe
 from lottery_hub.settings.environment import choose_device, describe_environment, fast_precision
 from lottery_hub.settings.presets import quick_transfer

@@ -37,14 +37,14 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
-from lottery_hub.attacks import perturb
 from lottery_hub.drawing import draw
-from lottery_hub.evaluation import evaluate
 from lottery_hub.images.datasets import Dataset, load_dataset
 from lottery_hub.images.views import train_batches
 from lottery_hub.networks.backbones import Backbone, Normalised, Weights, fresh_weights
 from lottery_hub.networks.masks import Mask
 from lottery_hub.networks.small_maps import seen_taps
+from lottery_hub.robustness.attacks import perturb
+from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import Attack, DrawPlan, Recipe
 from lottery_hub.settings.environment import choose_device, describe_environment, fast_precision
 from lottery_hub.settings.presets import pgd

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 
-from lottery_hub.evaluation import evaluate
 from lottery_hub.images.datasets import load_dataset
 from lottery_hub.networks.backbones import Normalised, build_network
+from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import parse_number, pixel_units
 from lottery_hub.settings.environment import choose_device, describe_environment, fast_precision
 from lottery_hub.settings.presets import quick_transfer

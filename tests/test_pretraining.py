@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from lottery_hub import pretraining
-from lottery_hub.evaluation import evaluate
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.backbones import Backbone, fingerprint, fresh_weights
 from lottery_hub.pretraining import pretrain
+from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import Attack, DataPlan, Kind, PretrainPlan, Recipe
 from lottery_hub.settings.presets import quick_pretrain
 from lottery_hub.storage.folder import load_backbone_folder, save_backbone

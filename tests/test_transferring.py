@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lottery_hub import transferring
-from lottery_hub.evaluation import Accuracy
-from lottery_hub.outcomes import Outcomes
+from lottery_hub.robustness.evaluation import Accuracy
+from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import Attack, Recipe, Seeds
 from lottery_hub.transferring import transfer
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lottery_hub.errors import ConfigError
-from lottery_hub.outcomes import Outcomes
+from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.verdict import Measured, Tolerance, caveats, judge, summarise
 
 ONE_POINT = Tolerance(0.01)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lottery_hub.corruptions import CORRUPTIONS, corrupt
 from lottery_hub.errors import ConfigError
 from lottery_hub.images.datasets import Split
-from lottery_hub.outcomes import Outcomes
+from lottery_hub.robustness.corruptions import CORRUPTIONS, corrupt
+from lottery_hub.robustness.outcomes import Outcomes
+from lottery_hub.robustness.unseen import ATTACKS, mean_share, measure_corruptions, measure_unseen
 from lottery_hub.settings.config import Attack
-from lottery_hub.unseen import ATTACKS, mean_share, measure_corruptions, measure_unseen
 
 
 class Brighter(nn.Module):

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lottery_hub.robustness.strong_attacks import perturb_strongly
 from lottery_hub.settings.config import STRONG, Attack
-from lottery_hub.strong_attacks import perturb_strongly
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of logits [n, classes] and labels [n], for each image [n]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery_hub.images.datasets import Split
-from lottery_hub.masking import check_masking
+from lottery_hub.robustness.masking import check_masking
 
 EPS = 0.01
 

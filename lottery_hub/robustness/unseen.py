@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from lottery_hub.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from lottery_hub.evaluation import Accuracy, evaluate
 from lottery_hub.images.datasets import Split
+from lottery_hub.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from lottery_hub.robustness.evaluation import Accuracy, evaluate
 from lottery_hub.settings.config import Attack
 
 # The customary radii for 32x32 images of the world.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lottery_hub.errors import TicketError
-from lottery_hub.outcomes import Outcomes, interval
+from lottery_hub.robustness.outcomes import Outcomes, interval
 
 
 def bits(text: str) -> np.ndarray:

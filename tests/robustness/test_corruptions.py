@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lottery_hub import corruptions
-from lottery_hub.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from lottery_hub.errors import ConfigError
+from lottery_hub.robustness import corruptions
+from lottery_hub.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 
 KINDS = list(CORRUPTIONS)
 

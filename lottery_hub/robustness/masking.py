@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottery_hub.evaluation import evaluate
 from lottery_hub.images.datasets import Split
 from lottery_hub.networks.folding import folded
+from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import Attack
 
 SCALE = 1000.0

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottery_hub.attacks import Loss, cross_entropy, perturb
 from lottery_hub.errors import ConfigError
 from lottery_hub.images.datasets import Split
 from lottery_hub.images.views import centred, plain_batches
 from lottery_hub.networks.folding import Folded, folded
 from lottery_hub.networks.memory import free_memory, images_that_fit, is_out_of_memory
-from lottery_hub.outcomes import Outcomes
+from lottery_hub.robustness.attacks import Loss, cross_entropy, perturb
+from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import Attack, Precision
 
 

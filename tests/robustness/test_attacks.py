@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lottery_hub.attacks import cross_entropy, margin, perturb
+from lottery_hub.robustness.attacks import cross_entropy, margin, perturb
 from lottery_hub.settings.config import Attack
 
 

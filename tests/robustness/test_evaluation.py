@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lottery_hub import evaluation
 from lottery_hub.errors import ConfigError
-from lottery_hub.evaluation import Accuracy, evaluate
 from lottery_hub.images.datasets import Split
 from lottery_hub.pulling import load_ticket
+from lottery_hub.robustness import evaluation
+from lottery_hub.robustness.evaluation import Accuracy, evaluate
 from lottery_hub.settings.config import Attack
 
 

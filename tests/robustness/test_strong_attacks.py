@@ -9,8 +9,8 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from lottery_hub.attacks import perturb
 from lottery_hub.errors import ConfigError
+from lottery_hub.robustness.attacks import perturb
 from lottery_hub.settings.config import Attack
 from lottery_hub.settings.presets import named_attack, pgd
 
