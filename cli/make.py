@@ -27,7 +27,7 @@ def pretrain_command(
     from lottery_hub.images.datasets import load_planned
     from lottery_hub.networks.backbones import DEFAULT_ARCH, check_arch
     from lottery_hub.pretraining import pretrain
-    from lottery_hub.runs import CHECKPOINT, open_run
+    from lottery_hub.running.runs import CHECKPOINT, open_run
     from lottery_hub.settings.config import DataPlan, PretrainPlan
     from lottery_hub.settings.presets import habits, pgd, quick_pretrain
     from lottery_hub.storage.folder import save_backbone
@@ -98,7 +98,7 @@ def draw_command(
     from lottery_hub.drawing import draw
     from lottery_hub.finding import source_data
     from lottery_hub.keeping import kept_ladder
-    from lottery_hub.runs import open_run
+    from lottery_hub.running.runs import open_run
     from lottery_hub.sources import load_backbone
     from lottery_hub.storage.folder import save_ladder
 

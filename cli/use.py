@@ -31,7 +31,7 @@ def finetune_command(
     from lottery_hub.cards import render_card
     from lottery_hub.images.recorded import load_for, seen_size
     from lottery_hub.pulling import load_ticket
-    from lottery_hub.runs import CHECKPOINT, open_run
+    from lottery_hub.running.runs import CHECKPOINT, open_run
     from lottery_hub.settings.presets import paper_transfer, quick_transfer, stored_size
     from lottery_hub.storage.folder import save_ticket
     from lottery_hub.storage.records import check_ticket

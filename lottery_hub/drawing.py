@@ -19,7 +19,7 @@ from lottery_hub.networks.backbones import Backbone, fingerprint
 from lottery_hub.networks.masks import Mask, keep_count, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.robustness.evaluation import evaluate
-from lottery_hub.runs import CHECKPOINT, Run, open_run
+from lottery_hub.running.runs import CHECKPOINT, Run, open_run
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.storage import atomic, files

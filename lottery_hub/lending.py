@@ -20,7 +20,7 @@ from lottery_hub.consistency import contradictions
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.backbones import fingerprint, layout
 from lottery_hub.networks.tickets import Ticket
-from lottery_hub.runs import STRANGE, Run
+from lottery_hub.running.runs import STRANGE, Run
 from lottery_hub.settings.config import Regime, Seeds, TransferPlan
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.storage.folder import TRAINED, load_ticket, save_ticket

@@ -26,7 +26,7 @@ from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.ladder_cards import render_ladder_card
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.pretraining import pretrain
-from lottery_hub.runs import CHECKPOINT, open_run
+from lottery_hub.running.runs import CHECKPOINT, open_run
 from lottery_hub.settings.config import DataPlan, DrawPlan, Kind, PretrainPlan
 from lottery_hub.settings.environment import choose_device, fast_precision
 from lottery_hub.settings.presets import pgd, quick_draw, quick_pretrain

@@ -18,7 +18,7 @@ from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.backbones import Backbone, fingerprint, fresh_weights
 from lottery_hub.networks.masks import Mask, is_nested, kept_and_total
 from lottery_hub.networks.tickets import Ladder
-from lottery_hub.runs import open_run
+from lottery_hub.running.runs import open_run
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, Recipe
 
 RECIPE = Recipe(epochs=1, batch_size=12, lr=0.05, schedule="constant", augment="none", image_size=8, select="last")

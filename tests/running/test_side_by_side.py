@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lottery_hub.errors import StoppedError
-from lottery_hub.side_by_side import side_by_side
+from lottery_hub.running.side_by_side import side_by_side
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 5, 20])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lottery_hub.errors import DamageWarning, LotteryHubError, RunError
-from lottery_hub.runs import CHECKPOINT, differences, open_run
+from lottery_hub.running.runs import CHECKPOINT, differences, open_run
 from lottery_hub.storage import sealed
 
 SETTINGS: dict[str, Any] = {"task": "find", "plan": {"lr": 0.1, "milestones": [50, 75], "attack": None}}
@@ -342,7 +342,7 @@ def test_a_run_killed_as_it_began_can_begin_again(tmp_path: Path, left: list[str
 HOLD = """
 import sys
 from pathlib import Path
-from lottery_hub.runs import open_run
+from lottery_hub.running.runs import open_run
 with open_run(Path(sys.argv[1]), {}):
     print("held", flush=True)
     sys.stdin.read()

@@ -1,0 +1,4 @@
+"""Finished work is never done twice, and independent work is done side by side.
+
+May import: storage.
+"""
