@@ -48,8 +48,8 @@ def push_command(
 
     from lottery_hub.errors import printable
     from lottery_hub.fetching.connection import Patience
+    from lottery_hub.judging.scrutiny import images_of
     from lottery_hub.publishing import push_ticket
-    from lottery_hub.scrutiny import images_of
     from lottery_hub.storage.folder import find_folder, load_ticket
 
     data = images_of(load_ticket(find_folder(folder)), dataset) if dataset else None

@@ -13,6 +13,7 @@ from typing import Any
 from lottery_hub.errors import printable
 from lottery_hub.fetching import names
 from lottery_hub.images.opening import NAMED
+from lottery_hub.judging.verdict import FIGURES
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.rendering import (
     Safe,
@@ -31,7 +32,6 @@ from lottery_hub.robustness.unseen import mean_share
 from lottery_hub.settings import presets
 from lottery_hub.settings.config import LOOKS, REGIMES, parse_number, pixel_units
 from lottery_hub.storage.atomic import json_text
-from lottery_hub.verdict import FIGURES
 
 METHODS = {
     "imp": "iterative magnitude pruning (imp)",

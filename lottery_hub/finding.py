@@ -15,6 +15,20 @@ from lottery_hub.cards import render_card
 from lottery_hub.drawing import Report, draw
 from lottery_hub.errors import ConfigError, RunError, StoppedError, TicketError, printable
 from lottery_hub.images.datasets import Dataset, load_planned
+from lottery_hub.judging.scrutiny import check_possible, look
+from lottery_hub.judging.verdict import (
+    Splits,
+    Tolerance,
+    caveats,
+    compare,
+    control_name,
+    is_rejected,
+    level_name,
+    pick,
+    splits_of,
+    summarise,
+    undecided,
+)
 from lottery_hub.keeping import keep_ticket, kept_ladder, kept_ticket
 from lottery_hub.lending import Wanted, borrow, take
 from lottery_hub.networks.backbones import Backbone, fingerprint
@@ -23,7 +37,6 @@ from lottery_hub.networks.tickets import Ladder, Ticket, ticket_of
 from lottery_hub.pulling import pull
 from lottery_hub.running.runs import CHECKPOINT, Run, open_run
 from lottery_hub.running.side_by_side import Result, side_by_side
-from lottery_hub.scrutiny import check_possible, look
 from lottery_hub.settings.config import REGIMES, DrawPlan, FindPlan, Look, Method, Regime
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.settings.paths import path_of
@@ -40,19 +53,6 @@ from lottery_hub.storage.folder import (
 )
 from lottery_hub.storage.origins import check_ladder
 from lottery_hub.transferring import start_of, transfer
-from lottery_hub.verdict import (
-    Splits,
-    Tolerance,
-    caveats,
-    compare,
-    control_name,
-    is_rejected,
-    level_name,
-    pick,
-    splits_of,
-    summarise,
-    undecided,
-)
 
 
 def find(

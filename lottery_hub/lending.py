@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from lottery_hub.consistency import contradictions
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.judging.consistency import contradictions
 from lottery_hub.networks.backbones import fingerprint, layout
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.running.runs import STRANGE, Run

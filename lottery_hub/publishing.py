@@ -25,10 +25,10 @@ from lottery_hub.fetching.connection import Conversation, Patience, is_missing, 
 from lottery_hub.fetching.downloads import digests
 from lottery_hub.fetching.pasted import pasted
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.judging.scrutiny import images_of, look_at_folder
 from lottery_hub.ladder_cards import render_ladder_card
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.rendering import is_untouched
-from lottery_hub.scrutiny import images_of, look_at_folder
 from lottery_hub.storage import files, folder
 from lottery_hub.storage.folder import CARD, CONFIG, RESULTS, TRAINED
 from lottery_hub.storage.manifest import LadderManifest, TicketManifest, to_config

@@ -11,16 +11,16 @@ from typing import Any
 
 import torch
 
-from lottery_hub.findings import Finding, Report
 from lottery_hub.images.datasets import Dataset
-from lottery_hub.lineage import record_of
+from lottery_hub.judging.findings import Finding, Report
+from lottery_hub.judging.lineage import record_of
+from lottery_hub.judging.remeasuring import LEAST, allowed, judged_again
+from lottery_hub.judging.verdict import FIGURES
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.remeasuring import LEAST, allowed, judged_again
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import REGIMES, FindPlan
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.transferring import transfer
-from lottery_hub.verdict import FIGURES
 
 # Net points that a figure of another machine's run may move and be verified; beyond the second, it is not what the
 # plan gives. Between them it cannot be told from luck.

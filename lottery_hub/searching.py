@@ -15,8 +15,8 @@ from lottery_hub.errors import ConfigError, printable
 from lottery_hub.fetching import names
 from lottery_hub.fetching.answers import models
 from lottery_hub.fetching.connection import Conversation, Patience
+from lottery_hub.judging.verdict import FIGURES
 from lottery_hub.settings.config import REGIMES, Kind
-from lottery_hub.verdict import FIGURES
 
 EXPAND = ["cardData", "model-index", "sha", "downloads"]
 

@@ -21,20 +21,20 @@ from pathlib import Path
 
 import torch
 
-from lottery_hub import workload
 from lottery_hub.card_check import compare_card
 from lottery_hub.cards import render_card
-from lottery_hub.consistency import contradictions
 from lottery_hub.errors import ConfigError, LotteryHubError, TicketError, printable
-from lottery_hub.findings import Finding, Report, verdict_of
 from lottery_hub.images.datasets import Dataset
-from lottery_hub.lineage import record_of, trained_networks
+from lottery_hub.judging import workload
+from lottery_hub.judging.consistency import contradictions
+from lottery_hub.judging.findings import Finding, Report, verdict_of
+from lottery_hub.judging.lineage import record_of, trained_networks
+from lottery_hub.judging.remeasuring import attacked_without_scale, looked_again, measured_again, not_measured
+from lottery_hub.judging.scrutiny import images_of
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.pulling import Pulled
-from lottery_hub.remeasuring import attacked_without_scale, looked_again, measured_again, not_measured
 from lottery_hub.rendering import is_untouched
 from lottery_hub.retraining import trained_again
-from lottery_hub.scrutiny import images_of
 from lottery_hub.settings.config import Attack, FindPlan
 from lottery_hub.sources import packaged_name
 from lottery_hub.storage import folder

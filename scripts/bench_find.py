@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader
 
 from lottery_hub.finding import find, likely_jobs
 from lottery_hub.images.datasets import Dataset, Split, load_planned
+from lottery_hub.judging.verdict import Splits, Tolerance, compare, is_whole, pick, splits_of
 from lottery_hub.networks.backbones import Normalised
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.evaluation import evaluate
@@ -37,7 +38,6 @@ from lottery_hub.settings.presets import quick_transfer
 from lottery_hub.settings.speed import TRICKS
 from lottery_hub.storage.folder import load_ladder
 from lottery_hub.training import learning_rate
-from lottery_hub.verdict import Splits, Tolerance, compare, is_whole, pick, splits_of
 
 
 def main() -> None:

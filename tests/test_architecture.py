@@ -12,7 +12,7 @@ PACKAGE = ROOT / "lottery_hub"
 
 # From the ground up; a module imports only from lower floors.
 FLOORS = [
-    {"errors", "version", "findings", "networks.memory", "settings.speed"},
+    {"errors", "version", "judging.findings", "networks.memory", "settings.speed"},
     {"fetching.names", "fetching.bounded", "images.pointers", "settings.paths"},
     {
         "settings.config",
@@ -36,7 +36,14 @@ FLOORS = [
         "storage.sealed",
         "storage.checkpoints",
     },
-    {"verdict", "networks.masks", "images.opening", "robustness.attacks", "robustness.corruptions", "storage.codec"},
+    {
+        "judging.verdict",
+        "networks.masks",
+        "images.opening",
+        "robustness.attacks",
+        "robustness.corruptions",
+        "storage.codec",
+    },
     {
         "networks.backbones",
         "settings.environment",
@@ -58,13 +65,13 @@ FLOORS = [
         "storage.origins",
     },
     {"storage.ownership"},
-    {"storage.folder", "storage.records", "workload"},
+    {"storage.folder", "storage.records", "judging.workload"},
     {"pulling"},
     {"cards", "card_check", "running.runs", "sources", "exporting"},
-    {"ladder_cards", "searching", "scrutiny"},
+    {"ladder_cards", "searching", "judging.scrutiny"},
     {"publishing"},
-    {"pretraining", "drawing", "transferring", "consistency", "lineage"},
-    {"lending", "keeping", "remeasuring"},
+    {"pretraining", "drawing", "transferring", "judging.consistency", "judging.lineage"},
+    {"lending", "keeping", "judging.remeasuring"},
     {"retraining"},
     {"finding", "verifying"},
 ]

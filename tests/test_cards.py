@@ -13,11 +13,11 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from lottery_hub.cards import render_card
 from lottery_hub.errors import TicketError
+from lottery_hub.judging.verdict import Measured, Runs, Tolerance, judge, summarise
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.corruptions import CORRUPTIONS
 from lottery_hub.settings import presets
 from lottery_hub.settings.config import DataPlan, DrawPlan, FindPlan
-from lottery_hub.verdict import Measured, Runs, Tolerance, judge, summarise
 
 HOSTILE = "a|b\n---\nlicense: mit\n| x | \x1b[31m`**<script>[q](http://q)"
 

@@ -25,17 +25,17 @@ from rich.console import Console
 
 from lottery_hub import cli, finding, lending
 from lottery_hub.cli.display import levels_table
-from lottery_hub.consistency import contradictions
 from lottery_hub.drawing import draw
 from lottery_hub.errors import ConfigError, DamageWarning, LotteryHubError, RunError
 from lottery_hub.finding import find, judge_levels
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.judging.consistency import contradictions
+from lottery_hub.judging.verdict import undecided
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
 from lottery_hub.storage.folder import load_ladder, load_ticket, save_backbone, save_ladder, save_ticket
-from lottery_hub.verdict import undecided
 
 SUMMARY = [
     "ticket", "double_win", "sparsity", "level", "tolerance", "attack", "samples", "validation_samples", "fraction",

@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from lottery_hub import lineage, remeasuring, retraining, verifying, workload
+from lottery_hub import retraining, verifying
 from lottery_hub.cards import render_card
-from lottery_hub.consistency import contradictions
 from lottery_hub.errors import DataError
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.judging import lineage, remeasuring, workload
+from lottery_hub.judging.consistency import contradictions
+from lottery_hub.judging.verdict import Tolerance, compare, level_name, pick, splits_of, summarise
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.compacting import cost
 from lottery_hub.networks.tickets import Ladder, Ticket
@@ -29,7 +31,6 @@ from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.storage import files
 from lottery_hub.storage.folder import load_ticket, save_ladder, save_ticket, trained_folders
 from lottery_hub.transferring import transfer
-from lottery_hub.verdict import Tolerance, compare, level_name, pick, splits_of, summarise
 from lottery_hub.verifying import Finding, verdict_of, verify
 from tests.judged import ATTACK, STANDARD, judged
 

@@ -19,11 +19,20 @@ import torch
 
 from lottery_hub.cards import render_card
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.judging.verdict import (
+    Tolerance,
+    caveats,
+    compare,
+    control_name,
+    level_name,
+    pick,
+    splits_of,
+    summarise,
+)
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import FindPlan
 from lottery_hub.storage.folder import load_ticket, save_ticket, trained_folders
-from lottery_hub.verdict import Tolerance, caveats, compare, control_name, level_name, pick, splits_of, summarise
 
 
 @dataclass

@@ -18,8 +18,9 @@ from disabling import Check, checks, disabled
 from folders import valid
 from mutations import MUTATIONS
 
-from lottery_hub import remeasuring, retraining, verifying
+from lottery_hub import retraining, verifying
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.judging import remeasuring
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.pulling import Pulled
 from tests.judged import judged

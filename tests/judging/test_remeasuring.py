@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.judging.remeasuring import LEAST, _changed, allowed, attacked_without_scale, rows_of, scale_free
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.remeasuring import LEAST, _changed, allowed, attacked_without_scale, rows_of, scale_free
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import Attack
 

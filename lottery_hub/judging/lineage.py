@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from lottery_hub.errors import TicketError, printable
-from lottery_hub.findings import Answer, Finding, worst
+from lottery_hub.judging.findings import Answer, Finding, worst
+from lottery_hub.judging.verdict import level_name
 from lottery_hub.networks.backbones import HEAD, Weights, with_fresh_head
 from lottery_hub.networks.masks import Mask
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.settings.config import FindPlan
 from lottery_hub.storage import folder
-from lottery_hub.verdict import level_name
 
 # A layer's cosine with its weights before training: from `NEAR` on it comes from there, below `FAR` it does not.
 NEAR, FAR = 0.5, 0.1

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lottery_hub.images.datasets import Dataset
-from lottery_hub.lineage import _head, _kinship, _pruned, trained_networks
+from lottery_hub.judging.lineage import _head, _kinship, _pruned, trained_networks
 from lottery_hub.networks.backbones import Backbone, fresh_weights, with_fresh_head
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.storage.folder import load_ladder, load_ticket

@@ -10,14 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lottery_hub.errors import LotteryHubError, TicketError, printable
-from lottery_hub.networks.tickets import Ticket
-from lottery_hub.robustness.corruptions import CORRUPTIONS, SEVERITIES
-from lottery_hub.robustness.masking import judge_masking
-from lottery_hub.robustness.outcomes import Outcomes, interval
-from lottery_hub.robustness.unseen import ATTACKS, mean_share
-from lottery_hub.scrutiny import CHECKED, COMPARED, SAMPLES, SEED, attacks_of_checks
-from lottery_hub.settings.config import LOOKS, Attack, FindPlan
-from lottery_hub.verdict import (
+from lottery_hub.judging.scrutiny import CHECKED, COMPARED, SAMPLES, SEED, attacks_of_checks
+from lottery_hub.judging.verdict import (
     Splits,
     Tolerance,
     caveats,
@@ -31,6 +25,12 @@ from lottery_hub.verdict import (
     summarise,
     undecided,
 )
+from lottery_hub.networks.tickets import Ticket
+from lottery_hub.robustness.corruptions import CORRUPTIONS, SEVERITIES
+from lottery_hub.robustness.masking import judge_masking
+from lottery_hub.robustness.outcomes import Outcomes, interval
+from lottery_hub.robustness.unseen import ATTACKS, mean_share
+from lottery_hub.settings.config import LOOKS, Attack, FindPlan
 
 ROUNDING = 1e-9
 

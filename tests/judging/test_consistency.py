@@ -19,16 +19,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lottery_hub.cards import render_card
-from lottery_hub.consistency import contradictions
 from lottery_hub.errors import TicketError
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.judging.consistency import contradictions
+from lottery_hub.judging.scrutiny import COMPARED
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.corruptions import CORRUPTIONS
 from lottery_hub.robustness.masking import judge_masking
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.robustness.unseen import ATTACKS
-from lottery_hub.scrutiny import COMPARED
 from lottery_hub.settings.config import Attack
 from lottery_hub.storage.folder import load_ticket
 from tests.judged import ATTACK, at, judged, leaves, put

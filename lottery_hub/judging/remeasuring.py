@@ -18,9 +18,11 @@ from typing import Any
 import torch
 
 from lottery_hub.errors import ConfigError
-from lottery_hub.findings import Answer, Finding, Report, worst
 from lottery_hub.images.datasets import Dataset, Split, sample, sampled_rows
-from lottery_hub.lineage import record_of
+from lottery_hub.judging.findings import Answer, Finding, Report, worst
+from lottery_hub.judging.lineage import record_of
+from lottery_hub.judging.scrutiny import COMPARED, SAMPLES, SEED, attacks_of_checks
+from lottery_hub.judging.verdict import FIGURES, Measured, Splits, Tolerance, compare, level_name, pick, splits_of
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.attacks import margin
 from lottery_hub.robustness.corruptions import CORRUPTIONS
@@ -28,9 +30,7 @@ from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.robustness.masking import check_masking
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.robustness.unseen import ATTACKS, measure_corruptions
-from lottery_hub.scrutiny import COMPARED, SAMPLES, SEED, attacks_of_checks
 from lottery_hub.settings.config import Attack, FindPlan
-from lottery_hub.verdict import FIGURES, Measured, Splits, Tolerance, compare, level_name, pick, splits_of
 
 # How many images in a thousand come out otherwise on another machine (docs/trust.md): SA and RA move by rounding; on
 # a sample, RA by other random starts too, since those follow from which images are attacked together.

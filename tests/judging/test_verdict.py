@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lottery_hub.errors import ConfigError
+from lottery_hub.judging.verdict import Measured, Tolerance, caveats, judge, summarise
 from lottery_hub.robustness.outcomes import Outcomes
-from lottery_hub.verdict import Measured, Tolerance, caveats, judge, summarise
 
 ONE_POINT = Tolerance(0.01)
 

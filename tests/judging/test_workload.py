@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lottery_hub.errors import ConfigError
+from lottery_hub.judging.workload import LIMIT, check_amount, of_measuring, of_training
 from lottery_hub.networks.compacting import cost
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan
-from lottery_hub.workload import LIMIT, check_amount, of_measuring, of_training
 from tests.judged import TRANSFER
 
 
