@@ -26,11 +26,11 @@ def pretrain_command(
     """Pre-train a backbone from scratch and write its folder."""
     from lottery_hub.images.datasets import load_planned
     from lottery_hub.networks.backbones import DEFAULT_ARCH, check_arch
-    from lottery_hub.pretraining import pretrain
     from lottery_hub.running.runs import CHECKPOINT, open_run
     from lottery_hub.settings.config import DataPlan, PretrainPlan
     from lottery_hub.settings.presets import habits, pgd, quick_pretrain
     from lottery_hub.storage.folder import save_backbone
+    from lottery_hub.training.pretraining import pretrain
 
     from .display import Progress, percent
 
@@ -95,12 +95,12 @@ def draw_command(
     as_json: options.Json = False,
 ) -> None:
     """Draw a ladder of nested masks from a backbone; any find can reuse it with --ladder."""
-    from lottery_hub.drawing import draw
     from lottery_hub.finding import source_data
     from lottery_hub.keeping import kept_ladder
     from lottery_hub.running.runs import open_run
     from lottery_hub.sources import load_backbone
     from lottery_hub.storage.folder import save_ladder
+    from lottery_hub.training.drawing import draw
 
     from .display import Progress, percent
     from .find import draw_plan

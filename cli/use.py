@@ -35,7 +35,7 @@ def finetune_command(
     from lottery_hub.settings.presets import paper_transfer, quick_transfer, stored_size
     from lottery_hub.storage.folder import save_ticket
     from lottery_hub.storage.records import check_ticket
-    from lottery_hub.transferring import start_of, transfer
+    from lottery_hub.training.transferring import start_of, transfer
 
     from .display import Progress, percent
 

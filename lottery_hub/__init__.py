@@ -23,8 +23,8 @@ _HOME = {
     "load_dataset": "images.datasets",
     "perturb": "robustness.attacks",
     "evaluate": "robustness.evaluation",
-    "draw": "drawing",
-    "transfer": "transferring",
+    "draw": "training.drawing",
+    "transfer": "training.transferring",
     "find": "finding",
     "Ladder": "networks.tickets",
     "Ticket": "networks.tickets",
@@ -66,7 +66,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from lottery_hub.drawing import draw
     from lottery_hub.errors import DownloadError, LotteryHubError, PublishError, TicketError
     from lottery_hub.finding import find
     from lottery_hub.images.datasets import load_dataset
@@ -80,7 +79,8 @@ if TYPE_CHECKING:
     from lottery_hub.settings.config import Attack, Recipe, Seeds
     from lottery_hub.sources import load_backbone
     from lottery_hub.storage.folder import save_ticket
-    from lottery_hub.transferring import transfer
+    from lottery_hub.training.drawing import draw
+    from lottery_hub.training.transferring import transfer
     from lottery_hub.verifying import verify
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from lottery_hub.cards import render_card
-from lottery_hub.drawing import Report, draw
 from lottery_hub.errors import ConfigError, RunError, StoppedError, TicketError, printable
 from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.judging.scrutiny import check_possible, look
@@ -30,7 +29,6 @@ from lottery_hub.judging.verdict import (
     undecided,
 )
 from lottery_hub.keeping import keep_ticket, kept_ladder, kept_ticket
-from lottery_hub.lending import Wanted, borrow, take
 from lottery_hub.networks.backbones import Backbone, fingerprint
 from lottery_hub.networks.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.networks.tickets import Ladder, Ticket, ticket_of
@@ -52,7 +50,9 @@ from lottery_hub.storage.folder import (
     save_ticket,
 )
 from lottery_hub.storage.origins import check_ladder
-from lottery_hub.transferring import start_of, transfer
+from lottery_hub.training.drawing import Report, draw
+from lottery_hub.training.lending import Wanted, borrow, take
+from lottery_hub.training.transferring import start_of, transfer
 
 
 def find(

@@ -34,13 +34,13 @@ from lottery_hub.judging.scrutiny import images_of
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.pulling import Pulled
 from lottery_hub.rendering import is_untouched
-from lottery_hub.retraining import trained_again
 from lottery_hub.settings.config import Attack, FindPlan
 from lottery_hub.sources import packaged_name
 from lottery_hub.storage import folder
 from lottery_hub.storage.manifest import LadderManifest
 from lottery_hub.storage.origins import check_ladder
 from lottery_hub.storage.records import check_ticket
+from lottery_hub.training.retraining import trained_again
 from lottery_hub.version import __version__
 
 __all__ = ["Finding", "verdict_of", "verify"]

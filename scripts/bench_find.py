@@ -37,7 +37,7 @@ from lottery_hub.settings.environment import choose_device, describe_environment
 from lottery_hub.settings.presets import quick_transfer
 from lottery_hub.settings.speed import TRICKS
 from lottery_hub.storage.folder import load_ladder
-from lottery_hub.training import learning_rate
+from lottery_hub.training.loop import learning_rate
 
 
 def main() -> None:

@@ -31,7 +31,6 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from lottery_hub.drawing import draw
 from lottery_hub.networks.backbones import ARCHITECTURES, Backbone, build_network, fresh_weights, layout
 from lottery_hub.networks.inspection import size
 from lottery_hub.networks.masks import keep_count
@@ -40,6 +39,7 @@ from lottery_hub.settings.config import DrawPlan
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.storage import codec, files
 from lottery_hub.storage.folder import load_ladder, load_ticket, save_ladder, save_ticket
+from lottery_hub.training.drawing import draw
 
 LEVELS = (3, 7, 10, 14, 19)  # 48.80, 79.03, 89.26, 95.60, 98.56 %
 FIRST = 10  # the level of which the first load in a process is measured

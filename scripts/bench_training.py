@@ -8,7 +8,8 @@
 
 The usual way: torch.nn.utils.prune, whose masks are applied in every forward pass; PGD as advertorch does it, by
 backward() on the loss, which computes every weight's gradient too, with BatchNorm in training mode; float32, channels
-first; torchvision transforms image by image in two DataLoader workers. Ours is `lottery_hub.training.Loop` as it is.
+first; torchvision transforms image by image in two DataLoader workers. Ours is the `Loop` of
+`lottery_hub.training.loop` as it is.
 
 Both take their steps in turn, a few at a time, in one process; what is printed is the median over turns, and the
 ratio of each turn's pair with its smallest and largest. Networks are as initialised, pruned by magnitude; which
@@ -37,7 +38,6 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
-from lottery_hub.drawing import draw
 from lottery_hub.images.datasets import Dataset, load_dataset
 from lottery_hub.images.views import train_batches
 from lottery_hub.networks.backbones import Backbone, Normalised, Weights, fresh_weights
@@ -50,7 +50,8 @@ from lottery_hub.settings.environment import choose_device, describe_environment
 from lottery_hub.settings.presets import pgd
 from lottery_hub.settings.speed import TRICKS
 from lottery_hub.storage.folder import load_ladder, packaged_folder
-from lottery_hub.training import Loop
+from lottery_hub.training.drawing import draw
+from lottery_hub.training.loop import Loop
 
 BATCH = 128
 PGD_10 = pgd(10, 8 / 255)

@@ -20,12 +20,10 @@ from typing import Any, get_args
 
 import torch
 
-from lottery_hub.drawing import draw
 from lottery_hub.errors import TicketError
 from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.ladder_cards import render_ladder_card
 from lottery_hub.networks.backbones import Backbone
-from lottery_hub.pretraining import pretrain
 from lottery_hub.running.runs import CHECKPOINT, open_run
 from lottery_hub.settings.config import DataPlan, DrawPlan, Kind, PretrainPlan
 from lottery_hub.settings.environment import choose_device, fast_precision
@@ -34,6 +32,8 @@ from lottery_hub.sources import packaged_name
 from lottery_hub.storage import atomic
 from lottery_hub.storage.folder import load_backbone_folder, load_ladder, save_backbone, save_ladder
 from lottery_hub.storage.ownership import first_foreign, is_our_card
+from lottery_hub.training.drawing import draw
+from lottery_hub.training.pretraining import pretrain
 
 ROOT = Path(__file__).parent.parent
 EPOCHS: dict[Kind, int] = {"std": 28, "fast-adv": 20, "adv": 30}

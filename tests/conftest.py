@@ -17,11 +17,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 
-from lottery_hub.drawing import draw
 from lottery_hub.images.datasets import Dataset, Split
 from lottery_hub.networks.backbones import Backbone, fresh_weights
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.settings.config import DrawPlan
+from lottery_hub.training.drawing import draw
 
 torch.set_num_threads(1)
 

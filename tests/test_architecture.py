@@ -57,7 +57,7 @@ FLOORS = [
     {"networks.folding", "images.views", "images.recorded"},
     {"robustness.evaluation", "networks.tickets"},
     {
-        "training",
+        "training.loop",
         "networks.inspection",
         "robustness.masking",
         "robustness.unseen",
@@ -70,9 +70,9 @@ FLOORS = [
     {"cards", "card_check", "running.runs", "sources", "exporting"},
     {"ladder_cards", "searching", "judging.scrutiny"},
     {"publishing"},
-    {"pretraining", "drawing", "transferring", "judging.consistency", "judging.lineage"},
-    {"lending", "keeping", "judging.remeasuring"},
-    {"retraining"},
+    {"training.pretraining", "training.drawing", "training.transferring", "judging.consistency", "judging.lineage"},
+    {"training.lending", "keeping", "judging.remeasuring"},
+    {"training.retraining"},
     {"finding", "verifying"},
 ]
 DOORS = {

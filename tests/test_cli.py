@@ -17,12 +17,12 @@ import pytest
 import lottery_hub
 from lottery_hub import cli
 from lottery_hub.cli.show import grouped
-from lottery_hub.drawing import draw
 from lottery_hub.networks.backbones import Backbone, fresh_weights, skeleton
 from lottery_hub.networks.masks import prunable_names
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.storage.folder import load_backbone_folder, load_ladder, load_ticket, save_backbone
+from lottery_hub.training.drawing import draw
 
 COMMANDS = ["find", "draw", "pretrain", "finetune", "evaluate", "verify", "show", "export", "backbones"]
 RUN = [sys.executable, "-c", "from lottery_hub.cli import main; main()"]

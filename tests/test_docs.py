@@ -15,11 +15,11 @@ import torch
 import yaml
 
 import lottery_hub
-from lottery_hub.drawing import draw
 from lottery_hub.networks.backbones import Backbone, fresh_weights
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.storage.codec import Values
 from lottery_hub.storage.folder import load_ticket, save_ticket
+from lottery_hub.training.drawing import draw
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))

@@ -23,9 +23,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from lottery_hub import cli, finding, lending
+from lottery_hub import cli, finding
 from lottery_hub.cli.display import levels_table
-from lottery_hub.drawing import draw
 from lottery_hub.errors import ConfigError, DamageWarning, LotteryHubError, RunError
 from lottery_hub.finding import find, judge_levels
 from lottery_hub.images.datasets import Dataset
@@ -36,6 +35,8 @@ from lottery_hub.networks.tickets import Ladder
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
 from lottery_hub.storage.folder import load_ladder, load_ticket, save_backbone, save_ladder, save_ticket
+from lottery_hub.training import lending
+from lottery_hub.training.drawing import draw
 
 SUMMARY = [
     "ticket", "double_win", "sparsity", "level", "tolerance", "attack", "samples", "validation_samples", "fraction",

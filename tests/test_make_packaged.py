@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lottery_hub.drawing import draw
 from lottery_hub.errors import LotteryHubError
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.storage.folder import load_ladder
+from lottery_hub.training.drawing import draw
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "make_packaged.py"
 COMMAND = [sys.executable, str(SCRIPT), "--smoke", "--data", "digits", "--device", "cpu"]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from lottery_hub import retraining, verifying
+from lottery_hub import verifying
 from lottery_hub.cards import render_card
 from lottery_hub.errors import DataError
 from lottery_hub.images.datasets import Dataset
@@ -30,7 +30,8 @@ from lottery_hub.pulling import Pulled
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.storage import files
 from lottery_hub.storage.folder import load_ticket, save_ladder, save_ticket, trained_folders
-from lottery_hub.transferring import transfer
+from lottery_hub.training import retraining
+from lottery_hub.training.transferring import transfer
 from lottery_hub.verifying import Finding, verdict_of, verify
 from tests.judged import ATTACK, STANDARD, judged
 

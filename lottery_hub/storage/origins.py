@@ -56,7 +56,7 @@ class Environment(Described):
 
 
 class Epoch(Described):
-    """One epoch of a training; see `training.train`."""
+    """One epoch of a training; see `loop.train`."""
 
     epoch: Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
     loss: float

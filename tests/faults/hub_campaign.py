@@ -27,11 +27,11 @@ if __name__ == "__main__":
 
 import torch
 
-from lottery_hub.drawing import draw
 from lottery_hub.networks.backbones import Backbone, fresh_weights
 from lottery_hub.publishing import prepare
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.storage.folder import save_ticket
+from lottery_hub.training.drawing import draw
 from tests.hub.faults import Fault
 from tests.hub.server import Hub
 from tests.hub.worker import Worker

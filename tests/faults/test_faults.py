@@ -18,11 +18,12 @@ from disabling import Check, checks, disabled
 from folders import valid
 from mutations import MUTATIONS
 
-from lottery_hub import retraining, verifying
+from lottery_hub import verifying
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging import remeasuring
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.pulling import Pulled
+from lottery_hub.training import retraining
 from tests.judged import judged
 
 HERE = Path(__file__).parent

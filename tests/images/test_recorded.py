@@ -18,7 +18,7 @@ from lottery_hub.pulling import load_ticket
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import Recipe
 from lottery_hub.storage.folder import save_ticket
-from lottery_hub.transferring import transfer
+from lottery_hub.training.transferring import transfer
 
 
 def photos(folder: Path, seed: int = 0, count: int = 12) -> Path:

@@ -18,7 +18,7 @@ from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.storage.folder import load_ladder, load_ticket, packaged_names, trained_folders
 from lottery_hub.storage.origins import check_ladder
 from lottery_hub.storage.records import check_ticket
-from lottery_hub.transferring import transfer
+from lottery_hub.training.transferring import transfer
 from tests.judged import STANDARD, at, judged, leaves, put
 
 

@@ -11,7 +11,7 @@ from lottery_hub.networks.backbones import Backbone, Normalised, build_network, 
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import PretrainPlan
 from lottery_hub.settings.environment import describe_environment
-from lottery_hub.training import OnEpoch, train
+from lottery_hub.training.loop import OnEpoch, train
 
 
 def pretrain(

@@ -24,7 +24,7 @@ from lottery_hub.running.runs import STRANGE, Run
 from lottery_hub.settings.config import Regime, Seeds, TransferPlan
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.storage.folder import TRAINED, load_ticket, save_ticket
-from lottery_hub.transferring import figures, measure, start_of
+from lottery_hub.training.transferring import figures, measure, start_of
 
 
 @dataclass(frozen=True)

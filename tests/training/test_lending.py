@@ -14,7 +14,6 @@ import torch
 
 from lottery_hub.finding import find
 from lottery_hub.images.datasets import Dataset
-from lottery_hub.lending import Loan, Wanted, borrow, take
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.outcomes import Outcomes
@@ -22,6 +21,7 @@ from lottery_hub.running.runs import Run, open_run
 from lottery_hub.settings.config import DataPlan, DrawPlan, FindPlan
 from lottery_hub.storage import sealed
 from lottery_hub.storage.folder import load_ladder, load_ticket, save_backbone, save_ticket
+from lottery_hub.training.lending import Loan, Wanted, borrow, take
 from tests.judged import TRANSFER
 
 UNIT = "transfer-level-00-adversarial-seed-0"

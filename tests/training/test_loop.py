@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils import prune
 
-from lottery_hub import training
 from lottery_hub.errors import DamageWarning, LotteryHubError
 from lottery_hub.images.views import train_batches
 from lottery_hub.networks.masks import keep_highest, kept_and_total, magnitudes
 from lottery_hub.settings.config import Attack, Recipe
 from lottery_hub.settings.speed import TRICKS
 from lottery_hub.storage import checkpoints
-from lottery_hub.training import learning_rate, train
+from lottery_hub.training import loop as training
+from lottery_hub.training.loop import learning_rate, train
 
 QUICK = Recipe(epochs=3, batch_size=16, lr=0.05, augment="crop", image_size=8, weight_decay=5e-3)
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lottery_hub import transferring
 from lottery_hub.robustness.evaluation import Accuracy
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import Attack, Recipe, Seeds
-from lottery_hub.transferring import transfer
+from lottery_hub.training import transferring
+from lottery_hub.training.transferring import transfer
 
 SOURCES = ("head", "order", "attack")
 ATTACK = Attack(eps=0.03, step_size=0.02, steps=2)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lottery_hub.retraining import FAR, NEAR, _compared
 from lottery_hub.robustness.outcomes import Outcomes
+from lottery_hub.training.retraining import FAR, NEAR, _compared
 
 
 def measured(right: int, count: int = 1000, first: int = 0) -> dict[str, Any]:

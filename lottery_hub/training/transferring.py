@@ -17,7 +17,7 @@ from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.evaluation import Accuracy, evaluate
 from lottery_hub.settings.config import Attack, Recipe, Seeds
 from lottery_hub.settings.environment import describe_environment
-from lottery_hub.training import train
+from lottery_hub.training.loop import train
 
 
 @dataclass(frozen=True)

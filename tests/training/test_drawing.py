@@ -11,8 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lottery_hub import drawing
-from lottery_hub.drawing import draw
 from lottery_hub.errors import ConfigError
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.backbones import Backbone, fingerprint, fresh_weights
@@ -20,6 +18,8 @@ from lottery_hub.networks.masks import Mask, is_nested, kept_and_total
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.running.runs import open_run
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, Recipe
+from lottery_hub.training import drawing
+from lottery_hub.training.drawing import draw
 
 RECIPE = Recipe(epochs=1, batch_size=12, lr=0.05, schedule="constant", augment="none", image_size=8, select="last")
 IMP = DrawPlan(method="imp", rounds=3, data=DataPlan(dataset="stripes"), recipe=RECIPE)

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from lottery_hub import pretraining
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.backbones import Backbone, fingerprint, fresh_weights
-from lottery_hub.pretraining import pretrain
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import Attack, DataPlan, Kind, PretrainPlan, Recipe
 from lottery_hub.settings.presets import quick_pretrain
 from lottery_hub.storage.folder import load_backbone_folder, save_backbone
+from lottery_hub.training import pretraining
+from lottery_hub.training.pretraining import pretrain
 
 TEST_ATTACK = Attack(method="fgsm", eps=0.05)
 RECIPE = Recipe(epochs=2, batch_size=12, lr=0.05, augment="none", image_size=8)

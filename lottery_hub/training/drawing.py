@@ -23,7 +23,7 @@ from lottery_hub.running.runs import CHECKPOINT, Run, open_run
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.storage import atomic, files
-from lottery_hub.training import train
+from lottery_hub.training.loop import train
 
 Report = Callable[[str, dict[str, Any]], None]
 

@@ -20,7 +20,7 @@ from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import REGIMES, FindPlan
 from lottery_hub.settings.environment import describe_environment
-from lottery_hub.transferring import transfer
+from lottery_hub.training.transferring import transfer
 
 # Net points that a figure of another machine's run may move and be verified; beyond the second, it is not what the
 # plan gives. Between them it cannot be told from luck.
