@@ -96,7 +96,7 @@ def draw_command(
 ) -> None:
     """Draw a ladder of nested masks from a backbone; any find can reuse it with --ladder."""
     from lottery_hub.finding import source_data
-    from lottery_hub.keeping import kept_ladder
+    from lottery_hub.reporting.keeping import kept_ladder
     from lottery_hub.running.runs import open_run
     from lottery_hub.sources import load_backbone
     from lottery_hub.storage.folder import save_ladder

@@ -28,9 +28,9 @@ def finetune_command(
     """Fine-tune a ticket on a dataset behind a fresh head, and write the trained ticket."""
     from dataclasses import replace
 
-    from lottery_hub.cards import render_card
     from lottery_hub.images.recorded import load_for, seen_size
     from lottery_hub.pulling import load_ticket
+    from lottery_hub.reporting.cards import render_card
     from lottery_hub.running.runs import CHECKPOINT, open_run
     from lottery_hub.settings.presets import paper_transfer, quick_transfer, stored_size
     from lottery_hub.storage.folder import save_ticket

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from lottery_hub.cards import render_card
 from lottery_hub.errors import ConfigError, RunError, StoppedError, TicketError, printable
 from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.judging.scrutiny import check_possible, look
@@ -28,11 +27,12 @@ from lottery_hub.judging.verdict import (
     summarise,
     undecided,
 )
-from lottery_hub.keeping import keep_ticket, kept_ladder, kept_ticket
 from lottery_hub.networks.backbones import Backbone, fingerprint
 from lottery_hub.networks.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.networks.tickets import Ladder, Ticket, ticket_of
 from lottery_hub.pulling import pull
+from lottery_hub.reporting.cards import render_card
+from lottery_hub.reporting.keeping import keep_ticket, kept_ladder, kept_ticket
 from lottery_hub.running.runs import CHECKPOINT, Run, open_run
 from lottery_hub.running.side_by_side import Result, side_by_side
 from lottery_hub.settings.config import REGIMES, DrawPlan, FindPlan, Look, Method, Regime

@@ -16,7 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lottery_hub.cards import render_card
 from lottery_hub.errors import LotteryHubError, PublishError, TicketError, printable
 from lottery_hub.exporting import TIMM_WEIGHTS, timm_config
 from lottery_hub.fetching import names
@@ -26,9 +25,10 @@ from lottery_hub.fetching.downloads import digests
 from lottery_hub.fetching.pasted import pasted
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.scrutiny import images_of, look_at_folder
-from lottery_hub.ladder_cards import render_ladder_card
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.rendering import is_untouched
+from lottery_hub.reporting.cards import render_card
+from lottery_hub.reporting.ladder_cards import render_ladder_card
+from lottery_hub.reporting.rendering import is_untouched
 from lottery_hub.storage import files, folder
 from lottery_hub.storage.folder import CARD, CONFIG, RESULTS, TRAINED
 from lottery_hub.storage.manifest import LadderManifest, TicketManifest, to_config

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
-from lottery_hub.cards import LIBRARY, TICKET_TAG, WINNER_TAG, dataset_id
 from lottery_hub.errors import ConfigError, printable
 from lottery_hub.fetching import names
 from lottery_hub.fetching.answers import models
 from lottery_hub.fetching.connection import Conversation, Patience
 from lottery_hub.judging.verdict import FIGURES
+from lottery_hub.reporting.cards import LIBRARY, TICKET_TAG, WINNER_TAG, dataset_id
 from lottery_hub.settings.config import REGIMES, Kind
 
 EXPAND = ["cardData", "model-index", "sha", "downloads"]

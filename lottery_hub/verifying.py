@@ -21,8 +21,6 @@ from pathlib import Path
 
 import torch
 
-from lottery_hub.card_check import compare_card
-from lottery_hub.cards import render_card
 from lottery_hub.errors import ConfigError, LotteryHubError, TicketError, printable
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging import workload
@@ -33,7 +31,9 @@ from lottery_hub.judging.remeasuring import attacked_without_scale, looked_again
 from lottery_hub.judging.scrutiny import images_of
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.pulling import Pulled
-from lottery_hub.rendering import is_untouched
+from lottery_hub.reporting.card_check import compare_card
+from lottery_hub.reporting.cards import render_card
+from lottery_hub.reporting.rendering import is_untouched
 from lottery_hub.settings.config import Attack, FindPlan
 from lottery_hub.sources import packaged_name
 from lottery_hub.storage import folder

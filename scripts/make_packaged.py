@@ -22,8 +22,8 @@ import torch
 
 from lottery_hub.errors import TicketError
 from lottery_hub.images.datasets import Dataset, load_planned
-from lottery_hub.ladder_cards import render_ladder_card
 from lottery_hub.networks.backbones import Backbone
+from lottery_hub.reporting.ladder_cards import render_ladder_card
 from lottery_hub.running.runs import CHECKPOINT, open_run
 from lottery_hub.settings.config import DataPlan, DrawPlan, Kind, PretrainPlan
 from lottery_hub.settings.environment import choose_device, fast_precision

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from lottery_hub.cards import render_card
 from lottery_hub.cli import app
 from lottery_hub.networks.tickets import Ladder
+from lottery_hub.reporting.cards import render_card
 from lottery_hub.storage.folder import load_ticket, save_ticket
 from tests.hub.server import Hub
 

@@ -16,10 +16,10 @@ import torch
 import yaml
 from timm.models import create_model
 
-from lottery_hub.cards import render_card
 from lottery_hub.errors import PublishError, TicketError
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.publishing import prepare, push_ticket
+from lottery_hub.reporting.cards import render_card
 from lottery_hub.storage.folder import load_ticket, save_backbone, save_ladder, save_ticket
 from tests.hub.faults import Fault
 from tests.hub.server import Hub

@@ -14,10 +14,10 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from lottery_hub.cards import render_card
 from lottery_hub.errors import DownloadError, TicketError
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.pulling import is_remote, load_ladder, load_ticket, pull
+from lottery_hub.reporting.cards import render_card
 from lottery_hub.storage.folder import save_ladder, save_ticket
 from tests.hub.faults import Fault
 from tests.hub.server import Hub

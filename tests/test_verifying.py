@@ -17,7 +17,6 @@ import pytest
 import torch
 
 from lottery_hub import verifying
-from lottery_hub.cards import render_card
 from lottery_hub.errors import DataError
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging import lineage, remeasuring, workload
@@ -27,6 +26,7 @@ from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.compacting import cost
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.pulling import Pulled
+from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.storage import files
 from lottery_hub.storage.folder import load_ticket, save_ladder, save_ticket, trained_folders

@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 
-from lottery_hub.cards import render_card
 from lottery_hub.errors import ConfigError, DataError, TicketError, printable
 from lottery_hub.fetching import names
 from lottery_hub.images.datasets import Dataset, Split, load_planned, sample
 from lottery_hub.images.opening import NAMES
 from lottery_hub.images.recorded import recorded_plan
 from lottery_hub.networks.tickets import Ticket
+from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.corruptions import SIDE
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.robustness.masking import check_masking

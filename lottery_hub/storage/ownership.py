@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from lottery_hub.errors import TicketError
-from lottery_hub.rendering import is_untouched
+from lottery_hub.reporting.rendering import is_untouched
 from lottery_hub.storage import files, manifest
 
 CONFIG, RESULTS, CARD, TRAINED = "config.json", "results.json", "README.md", "trained"

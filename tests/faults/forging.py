@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from lottery_hub.cards import render_card
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.verdict import (
     Tolerance,
@@ -30,6 +29,7 @@ from lottery_hub.judging.verdict import (
     summarise,
 )
 from lottery_hub.networks.tickets import Ticket
+from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import FindPlan
 from lottery_hub.storage.folder import load_ticket, save_ticket, trained_folders

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from lottery_hub.cards import render_card
 from lottery_hub.networks.tickets import Ladder
+from lottery_hub.reporting.cards import render_card
 from lottery_hub.storage.folder import save_ticket
 from tests.hub.faults import Fault
 from tests.hub.server import Hub

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lottery_hub.cards import render_card
 from lottery_hub.errors import TicketError
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.consistency import contradictions
 from lottery_hub.judging.scrutiny import COMPARED
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ticket
+from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.corruptions import CORRUPTIONS
 from lottery_hub.robustness.masking import judge_masking
 from lottery_hub.robustness.outcomes import Outcomes

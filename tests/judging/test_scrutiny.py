@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from lottery_hub.cards import render_card
 from lottery_hub.errors import ConfigError, DataError, PublishError, TicketError
 from lottery_hub.finding import find
 from lottery_hub.images.datasets import Dataset, Split
@@ -22,6 +21,7 @@ from lottery_hub.judging.scrutiny import images_of, look, look_at_folder
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.publishing import prepare, push_ticket
+from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
 from lottery_hub.storage.folder import load_ticket, save_backbone, save_ticket, trained_folders

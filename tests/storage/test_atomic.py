@@ -20,7 +20,7 @@ import pytest
 
 from lottery_hub.errors import TicketError
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.rendering import _signed
+from lottery_hub.reporting.rendering import _signed
 from lottery_hub.storage import atomic
 from lottery_hub.storage.folder import load_ticket, save_ticket
 

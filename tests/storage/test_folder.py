@@ -18,7 +18,7 @@ import torch
 from lottery_hub.errors import TicketError
 from lottery_hub.networks.backbones import Backbone, fingerprint
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.rendering import _signed
+from lottery_hub.reporting.rendering import _signed
 from lottery_hub.storage import atomic, files
 from lottery_hub.storage.folder import (
     MAX_CARD_BYTES,

@@ -12,7 +12,7 @@ import pytest
 
 from lottery_hub.errors import TicketError
 from lottery_hub.networks.tickets import Ladder
-from lottery_hub.rendering import _signed
+from lottery_hub.reporting.rendering import _signed
 from lottery_hub.storage.folder import load_ticket, save_backbone, save_ladder, save_ticket
 from lottery_hub.storage.ownership import carry_over, first_foreign
 

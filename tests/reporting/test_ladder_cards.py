@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from lottery_hub.errors import TicketError
-from lottery_hub.ladder_cards import render_ladder_card
 from lottery_hub.networks.tickets import Ladder
+from lottery_hub.reporting.ladder_cards import render_ladder_card
 from lottery_hub.storage.folder import load_ladder
 
-CARDS = Path(__file__).parent.parent / "model_cards"
+CARDS = Path(__file__).parents[2] / "model_cards"
 NAMES = [f"resnet18-slim-{kind}" for kind in ("std", "fast-adv", "adv")]
 
 

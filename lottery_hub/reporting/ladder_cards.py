@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lottery_hub.cards import LIBRARY, METHODS, dataset_id
 from lottery_hub.networks.tickets import Ladder
-from lottery_hub.rendering import Safe, front_matter, hub_license, number, render, whole
+from lottery_hub.reporting.cards import LIBRARY, METHODS, dataset_id
+from lottery_hub.reporting.rendering import Safe, front_matter, hub_license, number, render, whole
 from lottery_hub.settings.config import Attack, Recipe
 
 

@@ -15,7 +15,7 @@ from lottery_hub.fetching import names
 from lottery_hub.images.opening import NAMED
 from lottery_hub.judging.verdict import FIGURES
 from lottery_hub.networks.tickets import Ticket
-from lottery_hub.rendering import (
+from lottery_hub.reporting.rendering import (
     Safe,
     boolean,
     count,

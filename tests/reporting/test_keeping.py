@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lottery_hub.errors import TicketError
-from lottery_hub.keeping import kept_ladder, kept_ticket
 from lottery_hub.networks.tickets import Ladder
+from lottery_hub.reporting.keeping import kept_ladder, kept_ticket
 from lottery_hub.storage.folder import save_ladder, save_ticket
 
 

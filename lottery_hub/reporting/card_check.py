@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from lottery_hub.errors import TicketError, printable
-from lottery_hub.rendering import read_front_matter
+from lottery_hub.reporting.rendering import read_front_matter
 
 Answer = Literal["verified", "not verified", "cannot tell"]
 Told = tuple[Answer, str]

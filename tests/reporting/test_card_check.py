@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from lottery_hub.card_check import compare_card
-from lottery_hub.rendering import _signed
+from lottery_hub.reporting.card_check import compare_card
+from lottery_hub.reporting.rendering import _signed
 
 METADATA = """---
 library_name: lottery-hub
