@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lottery_hub.networks.published import Source
-    from lottery_hub.sources import Packaged
+    from lottery_hub.sharing.sources import Packaged
 
 Fields = tuple[str, ...]
 
@@ -31,7 +31,7 @@ def backbones_command(
     """List the backbones that ship with the library and the published ones that it knows; nothing is downloaded."""
     from lottery_hub.networks.backbones import check_arch
     from lottery_hub.networks.published import SOURCES
-    from lottery_hub.sources import packaged_backbones
+    from lottery_hub.sharing.sources import packaged_backbones
 
     if arch is not None:
         check_arch(arch)

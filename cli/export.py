@@ -11,8 +11,8 @@ import typer
 from . import options
 
 if TYPE_CHECKING:
-    from lottery_hub.exporting import Exported
     from lottery_hub.networks.compacting import Compacted, Latency
+    from lottery_hub.sharing.exporting import Exported
 
 
 def export_command(
@@ -44,9 +44,9 @@ def export_command(
 ) -> None:
     """Write a ticket, with the head it has, in a format that other programs read."""
     from lottery_hub.errors import printable
-    from lottery_hub.exporting import export
     from lottery_hub.networks.compacting import compare_latency
-    from lottery_hub.pulling import load_ticket
+    from lottery_hub.sharing.exporting import export
+    from lottery_hub.sharing.pulling import load_ticket
 
     from .display import percent
 

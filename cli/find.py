@@ -74,7 +74,7 @@ def find_command(
     from lottery_hub.images.opening import dataset_name
     from lottery_hub.settings.config import DataPlan, FindPlan, parse_number
     from lottery_hub.settings.presets import paper_transfer, quick_transfer, stored_size
-    from lottery_hub.sources import load_backbone
+    from lottery_hub.sharing.sources import load_backbone
 
     from .display import Progress, fractions_table
 

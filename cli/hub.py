@@ -12,7 +12,7 @@ from . import options
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lottery_hub.searching import Found
+    from lottery_hub.sharing.searching import Found
 
 WEEK = 604_800.0
 Deadline = Annotated[
@@ -49,7 +49,7 @@ def push_command(
     from lottery_hub.errors import printable
     from lottery_hub.fetching.connection import Patience
     from lottery_hub.judging.scrutiny import images_of
-    from lottery_hub.publishing import push_ticket
+    from lottery_hub.sharing.publishing import push_ticket
     from lottery_hub.storage.folder import find_folder, load_ticket
 
     data = images_of(load_ticket(find_folder(folder)), dataset) if dataset else None
@@ -104,7 +104,7 @@ def pull_command(
     """Fetch a ticket or ladder, check it whole, and say where it is."""
     from lottery_hub.errors import printable
     from lottery_hub.fetching.connection import Patience
-    from lottery_hub.pulling import pull
+    from lottery_hub.sharing.pulling import pull
     from lottery_hub.storage.folder import check_folder
 
     pulled = pull(
@@ -138,7 +138,7 @@ def search_command(
     """Search the Hugging Face Hub for tickets, by what their cards say."""
     from rich.console import Console
 
-    from lottery_hub.searching import search_tickets
+    from lottery_hub.sharing.searching import search_tickets
 
     found = search_tickets(
         dataset=dataset,

@@ -98,7 +98,7 @@ def draw_command(
     from lottery_hub.finding import source_data
     from lottery_hub.reporting.keeping import kept_ladder
     from lottery_hub.running.runs import open_run
-    from lottery_hub.sources import load_backbone
+    from lottery_hub.sharing.sources import load_backbone
     from lottery_hub.storage.folder import save_ladder
     from lottery_hub.training.drawing import draw
 

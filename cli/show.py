@@ -27,7 +27,7 @@ def show_command(
     as_json: options.Json = False,
 ) -> None:
     """Show a ticket on one screen: sparsity, layers, verdict, size and origin; or how much two tickets share."""
-    from lottery_hub.pulling import pull
+    from lottery_hub.sharing.pulling import pull
     from lottery_hub.storage.folder import load_ticket, read_about
     from lottery_hub.storage.manifest import TicketManifest
 

@@ -29,10 +29,10 @@ def finetune_command(
     from dataclasses import replace
 
     from lottery_hub.images.recorded import load_for, seen_size
-    from lottery_hub.pulling import load_ticket
     from lottery_hub.reporting.cards import render_card
     from lottery_hub.running.runs import CHECKPOINT, open_run
     from lottery_hub.settings.presets import paper_transfer, quick_transfer, stored_size
+    from lottery_hub.sharing.pulling import load_ticket
     from lottery_hub.storage.folder import save_ticket
     from lottery_hub.storage.records import check_ticket
     from lottery_hub.training.transferring import start_of, transfer
@@ -126,12 +126,12 @@ def evaluate_command(
     from lottery_hub.errors import ConfigError, TicketError
     from lottery_hub.images.datasets import sample
     from lottery_hub.images.recorded import load_for, seen_size
-    from lottery_hub.pulling import pull
     from lottery_hub.robustness.evaluation import evaluate
     from lottery_hub.robustness.masking import check_masking
     from lottery_hub.robustness.unseen import measure_corruptions, measure_unseen
     from lottery_hub.settings.config import parse_number
     from lottery_hub.settings.presets import habits, named_attack
+    from lottery_hub.sharing.pulling import pull
     from lottery_hub.storage.folder import load_backbone_folder, load_ticket, read_about
     from lottery_hub.storage.records import check_ticket
 

@@ -42,7 +42,7 @@ def verify_command(
     from rich.console import Console
 
     from lottery_hub.errors import printable
-    from lottery_hub.pulling import pull
+    from lottery_hub.sharing.pulling import pull
     from lottery_hub.verifying import verdict_of, verify
 
     chosen, _ = options.choose(device, "float32")

@@ -19,7 +19,7 @@ _HOME = {
     "PublishError": "errors",
     "TicketError": "errors",
     "Normalised": "networks.backbones",
-    "load_backbone": "sources",
+    "load_backbone": "sharing.sources",
     "load_dataset": "images.datasets",
     "perturb": "robustness.attacks",
     "evaluate": "robustness.evaluation",
@@ -28,11 +28,11 @@ _HOME = {
     "find": "finding",
     "Ladder": "networks.tickets",
     "Ticket": "networks.tickets",
-    "load_ticket": "pulling",
-    "load_ladder": "pulling",
-    "pull": "pulling",
-    "push_ticket": "publishing",
-    "search_tickets": "searching",
+    "load_ticket": "sharing.pulling",
+    "load_ladder": "sharing.pulling",
+    "pull": "sharing.pulling",
+    "push_ticket": "sharing.publishing",
+    "search_tickets": "sharing.searching",
     "save_ticket": "storage.folder",
     "verify": "verifying",
 }
@@ -71,13 +71,13 @@ if TYPE_CHECKING:
     from lottery_hub.images.datasets import load_dataset
     from lottery_hub.networks.backbones import Normalised
     from lottery_hub.networks.tickets import Ladder, Ticket
-    from lottery_hub.publishing import push_ticket
-    from lottery_hub.pulling import load_ladder, load_ticket, pull
     from lottery_hub.robustness.attacks import perturb
     from lottery_hub.robustness.evaluation import evaluate
-    from lottery_hub.searching import search_tickets
     from lottery_hub.settings.config import Attack, Recipe, Seeds
-    from lottery_hub.sources import load_backbone
+    from lottery_hub.sharing.publishing import push_ticket
+    from lottery_hub.sharing.pulling import load_ladder, load_ticket, pull
+    from lottery_hub.sharing.searching import search_tickets
+    from lottery_hub.sharing.sources import load_backbone
     from lottery_hub.storage.folder import save_ticket
     from lottery_hub.training.drawing import draw
     from lottery_hub.training.transferring import transfer

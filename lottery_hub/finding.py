@@ -30,7 +30,6 @@ from lottery_hub.judging.verdict import (
 from lottery_hub.networks.backbones import Backbone, fingerprint
 from lottery_hub.networks.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.networks.tickets import Ladder, Ticket, ticket_of
-from lottery_hub.pulling import pull
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.keeping import keep_ticket, kept_ladder, kept_ticket
 from lottery_hub.running.runs import CHECKPOINT, Run, open_run
@@ -38,7 +37,8 @@ from lottery_hub.running.side_by_side import Result, side_by_side
 from lottery_hub.settings.config import REGIMES, DrawPlan, FindPlan, Look, Method, Regime
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.settings.paths import path_of
-from lottery_hub.sources import load_backbone, packaged_name
+from lottery_hub.sharing.pulling import pull
+from lottery_hub.sharing.sources import load_backbone, packaged_name
 from lottery_hub.storage import atomic, sealed
 from lottery_hub.storage.folder import (
     TRAINED,

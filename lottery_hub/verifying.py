@@ -30,12 +30,12 @@ from lottery_hub.judging.lineage import record_of, trained_networks
 from lottery_hub.judging.remeasuring import attacked_without_scale, looked_again, measured_again, not_measured
 from lottery_hub.judging.scrutiny import images_of
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.pulling import Pulled
 from lottery_hub.reporting.card_check import compare_card
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.rendering import is_untouched
 from lottery_hub.settings.config import Attack, FindPlan
-from lottery_hub.sources import packaged_name
+from lottery_hub.sharing.pulling import Pulled
+from lottery_hub.sharing.sources import packaged_name
 from lottery_hub.storage import folder
 from lottery_hub.storage.manifest import LadderManifest
 from lottery_hub.storage.origins import check_ladder

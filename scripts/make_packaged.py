@@ -28,7 +28,7 @@ from lottery_hub.running.runs import CHECKPOINT, open_run
 from lottery_hub.settings.config import DataPlan, DrawPlan, Kind, PretrainPlan
 from lottery_hub.settings.environment import choose_device, fast_precision
 from lottery_hub.settings.presets import pgd, quick_draw, quick_pretrain
-from lottery_hub.sources import packaged_name
+from lottery_hub.sharing.sources import packaged_name
 from lottery_hub.storage import atomic
 from lottery_hub.storage.folder import load_backbone_folder, load_ladder, save_backbone, save_ladder
 from lottery_hub.storage.ownership import first_foreign, is_our_card

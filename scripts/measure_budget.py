@@ -16,7 +16,7 @@ from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import parse_number, pixel_units
 from lottery_hub.settings.environment import choose_device, describe_environment, fast_precision
 from lottery_hub.settings.presets import quick_transfer
-from lottery_hub.sources import load_backbone
+from lottery_hub.sharing.sources import load_backbone
 from lottery_hub.training.transferring import transfer
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from lottery_hub import cli, sources
+from lottery_hub import cli
 from lottery_hub.networks import published
 from lottery_hub.networks.published import SOURCES, Source
-from lottery_hub.sources import load_backbone
+from lottery_hub.sharing import sources
+from lottery_hub.sharing.sources import load_backbone
 
 
 @pytest.fixture

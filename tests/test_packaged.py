@@ -11,7 +11,7 @@ import torch
 
 from lottery_hub.networks.masks import is_nested, keep_count, kept_and_total
 from lottery_hub.settings.config import DrawPlan
-from lottery_hub.sources import load_backbone
+from lottery_hub.sharing.sources import load_backbone
 from lottery_hub.storage.folder import load_ladder, load_ticket, packaged_names
 from lottery_hub.training.drawing import draw
 

@@ -25,9 +25,9 @@ from lottery_hub.judging.verdict import Tolerance, compare, level_name, pick, sp
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.compacting import cost
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.pulling import Pulled
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.outcomes import Outcomes
+from lottery_hub.sharing.pulling import Pulled
 from lottery_hub.storage import files
 from lottery_hub.storage.folder import load_ticket, save_ladder, save_ticket, trained_folders
 from lottery_hub.training import retraining

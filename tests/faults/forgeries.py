@@ -37,12 +37,12 @@ from lottery_hub.images.datasets import Dataset, Split, load_planned, sampled_ro
 from lottery_hub.judging import remeasuring
 from lottery_hub.judging.scrutiny import CHECKED, SAMPLES, SEED, attacks_of_checks
 from lottery_hub.networks.backbones import fresh_weights
-from lottery_hub.pulling import Pulled
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.robustness.masking import BASE, DLR, FIXED, MORE, RADII, SCALED, SQUARE, judge_masking
 from lottery_hub.robustness.outcomes import interval
 from lottery_hub.settings.config import DataPlan, DrawPlan, FindPlan
 from lottery_hub.settings.presets import pgd, quick_transfer
+from lottery_hub.sharing.pulling import Pulled
 from lottery_hub.verifying import verdict_of, verify
 
 IMAGES = 180  # test images of the honest find

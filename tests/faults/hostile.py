@@ -25,7 +25,7 @@ from material import give, material
 from PIL import Image
 from victims import Scene
 
-from lottery_hub.publishing import prepare
+from lottery_hub.sharing.publishing import prepare
 from lottery_hub.storage.folder import load_backbone_folder, load_ticket
 from tests.hub.protocol import Answer, Request
 from tests.hub.server import Hub

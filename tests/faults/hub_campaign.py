@@ -28,15 +28,15 @@ if __name__ == "__main__":
 import torch
 
 from lottery_hub.networks.backbones import Backbone, fresh_weights
-from lottery_hub.publishing import prepare
 from lottery_hub.settings.config import DrawPlan
+from lottery_hub.sharing.publishing import prepare
 from lottery_hub.storage.folder import save_ticket
 from lottery_hub.training.drawing import draw
 from tests.hub.faults import Fault
 from tests.hub.server import Hub
 from tests.hub.worker import Worker
 
-PULL, PUSH = "lottery_hub.pulling:pull", "lottery_hub.publishing:push_ticket"
+PULL, PUSH = "lottery_hub.sharing.pulling:pull", "lottery_hub.sharing.publishing:push_ticket"
 VERSIONS, REPOS, RACERS = 3, 4, 3
 PATIENCE = {"deadline": 4.0, "tries": 4, "pause": 0.02}
 RACE_PATIENCE = {"deadline": 60.0, "tries": 5, "pause": 0.05}

@@ -23,8 +23,8 @@ from mutations import InapplicableError
 from torch import Tensor
 from victims import Scene
 
-from lottery_hub.pulling import load_ladder
-from lottery_hub.sources import load_backbone
+from lottery_hub.sharing.pulling import load_ladder
+from lottery_hub.sharing.sources import load_backbone
 from lottery_hub.storage.folder import load_backbone_folder, save_backbone
 
 State = dict[str, Any]

@@ -23,11 +23,11 @@ from material import SIDE, give, material
 from mutations import MUTATIONS, InapplicableError
 from victims import SECRET, Opening, Scene
 
-from lottery_hub.exporting import export
 from lottery_hub.images.datasets import load_dataset
 from lottery_hub.judging import scrutiny
-from lottery_hub.publishing import prepare, push_ticket
-from lottery_hub.pulling import load_ticket, pull
+from lottery_hub.sharing.exporting import export
+from lottery_hub.sharing.publishing import prepare, push_ticket
+from lottery_hub.sharing.pulling import load_ticket, pull
 from lottery_hub.storage.folder import (
     load_backbone_folder,
     load_ladder,

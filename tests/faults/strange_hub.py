@@ -21,7 +21,7 @@ from mutations import InapplicableError
 from strange_records import edited
 from victims import Scene
 
-from lottery_hub.publishing import prepare
+from lottery_hub.sharing.publishing import prepare
 from tests.hub.protocol import Answer, Request
 
 API = (r"GET /api/", r"GET /api/", r"GET /api/models$", r"GET /api/models/", r"POST /api/", r"POST .*info/lfs")

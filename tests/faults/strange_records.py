@@ -18,9 +18,9 @@ from material import give, material, redraft
 from mutations import InapplicableError, places
 from victims import Scene
 
-from lottery_hub.publishing import prepare
-from lottery_hub.pulling import load_ticket
 from lottery_hub.reporting.cards import render_card
+from lottery_hub.sharing.publishing import prepare
+from lottery_hub.sharing.pulling import load_ticket
 from lottery_hub.storage.folder import CARD, CONFIG, RESULTS
 
 ANSWERS = (0, 1, 3)

@@ -25,10 +25,10 @@ from victims import SECRET, Peeking, Scene
 
 from lottery_hub.fetching.connection import Patience
 from lottery_hub.images.datasets import load_dataset
-from lottery_hub.publishing import push_ticket
-from lottery_hub.pulling import load_ladder, load_ticket, pull
-from lottery_hub.searching import search_tickets
-from lottery_hub.sources import load_backbone
+from lottery_hub.sharing.publishing import push_ticket
+from lottery_hub.sharing.pulling import load_ladder, load_ticket, pull
+from lottery_hub.sharing.searching import search_tickets
+from lottery_hub.sharing.sources import load_backbone
 from lottery_hub.storage.folder import check_folder
 
 

@@ -22,7 +22,7 @@ from lottery_hub import verifying
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging import remeasuring
 from lottery_hub.networks.backbones import Backbone
-from lottery_hub.pulling import Pulled
+from lottery_hub.sharing.pulling import Pulled
 from lottery_hub.training import retraining
 from tests.judged import judged
 

@@ -21,8 +21,8 @@ from tests.hub.faults import Fault
 from tests.hub.server import Hub
 from tests.hub.worker import Worker
 
-PULL, PUSH = "lottery_hub.pulling:pull", "lottery_hub.publishing:push_ticket"
-SEARCH, DESCRIBED = "lottery_hub.searching:search_tickets", "GET /api/models/alice/net"
+PULL, PUSH = "lottery_hub.sharing.pulling:pull", "lottery_hub.sharing.publishing:push_ticket"
+SEARCH, DESCRIBED = "lottery_hub.sharing.searching:search_tickets", "GET /api/models/alice/net"
 QUICK = {"deadline": 15.0, "tries": 3, "pause": 0.001}
 SHA = "0123456789" * 4
 
@@ -158,7 +158,7 @@ CALLS: list[tuple[str, list[str], dict[str, Any]]] = [
     (SEARCH, [], {}),
     ("lottery_hub.fetching.downloads:fetch_file", ["alice/net", "config.json"], {}),
     ("lottery_hub.images.datasets:load_dataset", ["alice/pets"], {}),
-    ("lottery_hub.sources:load_backbone", ["alice/net"], {}),
+    ("lottery_hub.sharing.sources:load_backbone", ["alice/net"], {}),
 ]
 
 

@@ -38,7 +38,7 @@ for call, args, kwargs in json.loads(sys.argv[1]):
             from lottery_hub.images import datasets  # slow: it imports torch
             print(json.dumps(datasets.load_dataset(*args, **kwargs).describe()))
         elif call == "load_backbone":
-            from lottery_hub import sources
+            from lottery_hub.sharing import sources
             loaded = sources.load_backbone(*args, **kwargs)
             print(json.dumps({"provenance": loaded.provenance, "mean": loaded.mean}))
         else:

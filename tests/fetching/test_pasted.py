@@ -7,9 +7,9 @@ import pytest
 from lottery_hub.errors import BackboneError, DataError, LotteryHubError, PublishError, TicketError
 from lottery_hub.fetching.pasted import Pasted, is_page, pasted
 from lottery_hub.images.datasets import load_dataset
-from lottery_hub.publishing import push_ticket
-from lottery_hub.pulling import is_remote, pull
-from lottery_hub.sources import load_backbone
+from lottery_hub.sharing.publishing import push_ticket
+from lottery_hub.sharing.pulling import is_remote, pull
+from lottery_hub.sharing.sources import load_backbone
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from lottery_hub import cli
 from lottery_hub.errors import DataError
 from lottery_hub.images.datasets import load_dataset
 from lottery_hub.images.recorded import load_for, recorded_plan, seen_size
-from lottery_hub.pulling import load_ticket
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import Recipe
+from lottery_hub.sharing.pulling import load_ticket
 from lottery_hub.storage.folder import save_ticket
 from lottery_hub.training.transferring import transfer
 

@@ -20,10 +20,10 @@ from lottery_hub.judging.consistency import contradictions
 from lottery_hub.judging.scrutiny import images_of, look, look_at_folder
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ladder
-from lottery_hub.publishing import prepare, push_ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
+from lottery_hub.sharing.publishing import prepare, push_ticket
 from lottery_hub.storage.folder import load_ticket, save_backbone, save_ticket, trained_folders
 
 STANDARD = Recipe(epochs=1, batch_size=12, lr=0.02, augment="none", image_size=8)

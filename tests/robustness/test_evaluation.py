@@ -10,10 +10,10 @@ from torch import nn
 
 from lottery_hub.errors import ConfigError
 from lottery_hub.images.datasets import Split
-from lottery_hub.pulling import load_ticket
 from lottery_hub.robustness import evaluation
 from lottery_hub.robustness.evaluation import Accuracy, evaluate
 from lottery_hub.settings.config import Attack
+from lottery_hub.sharing.pulling import load_ticket
 
 
 class BrightestChannel(nn.Module):

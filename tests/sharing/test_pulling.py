@@ -16,14 +16,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from lottery_hub.errors import DownloadError, TicketError
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.pulling import is_remote, load_ladder, load_ticket, pull
 from lottery_hub.reporting.cards import render_card
+from lottery_hub.sharing.pulling import is_remote, load_ladder, load_ticket, pull
 from lottery_hub.storage.folder import save_ladder, save_ticket
 from tests.hub.faults import Fault
 from tests.hub.server import Hub
 from tests.hub.worker import Worker
 
-PULL, LOAD = "lottery_hub.pulling:pull", "lottery_hub.pulling:load_ticket"
+PULL, LOAD = "lottery_hub.sharing.pulling:pull", "lottery_hub.sharing.pulling:load_ticket"
 QUICK = {"deadline": 20.0, "tries": 3, "pause": 0.01}
 NAMES = {"config.json", "results.json", "ticket.safetensors"}
 
@@ -458,8 +458,8 @@ def test_a_ladder_of_the_hub_gives_any_of_its_levels(hub: Hub, online: Worker, l
     hub.store.commit("models/alice/ladder", contents(save_ladder(ladder, tmp_path / "ladder")))
     got = online(LOAD, "alice/ladder", sparsity=0.5)
     assert got["fingerprint"] == ladder.ticket(3).fingerprint()
-    assert online("lottery_hub.pulling:load_ladder", "alice/ladder")["levels"] == 6
-    backbone = online("lottery_hub.sources:load_backbone", "alice/ladder")
+    assert online("lottery_hub.sharing.pulling:load_ladder", "alice/ladder")["levels"] == 6
+    backbone = online("lottery_hub.sharing.sources:load_backbone", "alice/ladder")
     assert backbone["provenance"]["pulled"]["repo"] == "alice/ladder"
 
 

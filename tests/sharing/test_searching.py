@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from lottery_hub.errors import ConfigError
-from lottery_hub.searching import Found, SearchResult, search_tickets
+from lottery_hub.sharing.searching import Found, SearchResult, search_tickets
 from tests.hub.faults import Fault
 from tests.hub.server import Hub
 from tests.hub.worker import Worker
 
-SEARCH = "lottery_hub.searching:search_tickets"
+SEARCH = "lottery_hub.sharing.searching:search_tickets"
 
 
 def card(

@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lottery_hub.errors import LotteryHubError, PublishError, TicketError, printable
-from lottery_hub.exporting import TIMM_WEIGHTS, timm_config
 from lottery_hub.fetching import names
 from lottery_hub.fetching.answers import Description, References, describe, references
 from lottery_hub.fetching.connection import Conversation, Patience, is_missing, status
@@ -29,6 +28,7 @@ from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.ladder_cards import render_ladder_card
 from lottery_hub.reporting.rendering import is_untouched
+from lottery_hub.sharing.exporting import TIMM_WEIGHTS, timm_config
 from lottery_hub.storage import files, folder
 from lottery_hub.storage.folder import CARD, CONFIG, RESULTS, TRAINED
 from lottery_hub.storage.manifest import LadderManifest, TicketManifest, to_config

@@ -35,9 +35,9 @@ from lottery_hub.networks.backbones import (
     skeleton,
 )
 from lottery_hub.networks.published import SOURCES, threat
-from lottery_hub.pulling import is_remote, pull
 from lottery_hub.settings.config import Attack, Kind, parse_number
 from lottery_hub.settings.paths import path_of
+from lottery_hub.sharing.pulling import is_remote, pull
 from lottery_hub.storage import checkpoints, files
 from lottery_hub.storage.folder import RESULTS, load_backbone_folder, packaged_folder, packaged_names, read_about
 from lottery_hub.storage.origins import check_backbone

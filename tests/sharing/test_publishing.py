@@ -18,14 +18,14 @@ from timm.models import create_model
 
 from lottery_hub.errors import PublishError, TicketError
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.publishing import prepare, push_ticket
 from lottery_hub.reporting.cards import render_card
+from lottery_hub.sharing.publishing import prepare, push_ticket
 from lottery_hub.storage.folder import load_ticket, save_backbone, save_ladder, save_ticket
 from tests.hub.faults import Fault
 from tests.hub.server import Hub
 from tests.hub.worker import Worker
 
-PUSH, PULL = "lottery_hub.publishing:push_ticket", "lottery_hub.pulling:pull"
+PUSH, PULL = "lottery_hub.sharing.publishing:push_ticket", "lottery_hub.sharing.pulling:pull"
 QUICK = {"deadline": 20.0, "tries": 3, "pause": 0.01}
 KEY = "models/alice/net"
 FILES = {"README.md", "config.json", "model.safetensors", "results.json", "ticket.safetensors"}
@@ -190,7 +190,7 @@ def test_what_is_published_is_what_was_checked_whatever_becomes_of_the_folder(
             shutil.copyfile(path, place / path.name)
         return render_card(ticket, *args, **kwargs)
 
-    monkeypatch.setattr("lottery_hub.publishing.render_card", meanwhile)
+    monkeypatch.setattr("lottery_hub.sharing.publishing.render_card", meanwhile)
     published = tmp_path / "published"
     published.mkdir()
     for name, content in prepare(place, "alice/net").files.items():
@@ -366,7 +366,7 @@ def test_a_token_never_gets_out(hub: Hub, place: Path, tmp_path: Path, token: st
 
 def test_plain_timm_rebuilds_the_identical_network(hub: Hub, alice: Worker, place: Path, ticket: Ticket) -> None:
     alice(PUSH, str(place), "alice/net")
-    got = alice("tests.test_publishing:timm_logits", "hf-hub:alice/net")
+    got = alice("tests.sharing.test_publishing:timm_logits", "hf-hub:alice/net")
     model = ticket.to_model().eval()
     with torch.no_grad():
         assert torch.equal(torch.tensor(got["logits"]), model(images()))

@@ -16,11 +16,12 @@ import timm.data
 import torch
 from torch import Tensor, nn
 
-from lottery_hub import exporting
+import lottery_hub
 from lottery_hub.errors import ConfigError, ExportError
-from lottery_hub.exporting import Exported, Format, _largest_difference, _Runtime, export, timm_config
 from lottery_hub.networks.backbones import fingerprint
 from lottery_hub.networks.tickets import Ticket
+from lottery_hub.sharing import exporting
+from lottery_hub.sharing.exporting import Exported, Format, _largest_difference, _Runtime, export, timm_config
 from lottery_hub.storage.folder import load_ticket
 
 FORMATS = get_args(Format)
@@ -186,7 +187,7 @@ def test_an_export_says_what_was_found(request: pytest.FixtureRequest, kind: str
 @pytest.mark.parametrize("kind", ["program", "onnx_file"])
 def test_an_export_tells_nothing_of_the_machine_it_was_made_on(request: pytest.FixtureRequest, kind: str) -> None:
     written = request.getfixturevalue(kind).path.read_bytes()
-    for path in (Path(exporting.__file__).parent, Path(timm.__file__).parent, Path.home(), Path.cwd()):
+    for path in (Path(lottery_hub.__file__).parent, Path(timm.__file__).parent, Path.home(), Path.cwd()):
         assert str(path).encode() not in written
     assert b".py" not in written
 

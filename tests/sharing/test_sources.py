@@ -17,12 +17,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from lottery_hub import sources
 from lottery_hub.errors import BackboneError, ConfigError, DownloadError, LotteryHubError
 from lottery_hub.networks.backbones import ARCHITECTURES, Backbone, Weights, fingerprint, skeleton
 from lottery_hub.networks.published import SOURCES, Source, threat
 from lottery_hub.settings.config import DrawPlan
-from lottery_hub.sources import load_backbone, match, packaged_backbones, packaged_name, read_checkpoint
+from lottery_hub.sharing import sources
+from lottery_hub.sharing.sources import load_backbone, match, packaged_backbones, packaged_name, read_checkpoint
 from lottery_hub.storage.folder import packaged_names, save_backbone, save_ladder, save_ticket
 from lottery_hub.training.drawing import draw
 
