@@ -907,7 +907,7 @@ def test_the_hub_can_be_served_by_hand(tmp_path: Path) -> None:
     program += "runpy.run_module('tests.hub', run_name='__main__', alter_sys=True)"
     command = [sys.executable, "-c", program, "--folder", str(tmp_path / "hub")]
     command += ["--seed-repo", f"{NET}={tmp_path / 'net'}", "--seed-repo", "datasets/alice/empty"]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     served = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     try:
         assert served.stdout is not None

@@ -14,7 +14,7 @@ import pytest
 from lottery_hub.cli import options
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.storage.folder import save_ticket
-from tests.test_cli import RUN, Called
+from tests.cli.test_cli import RUN, Called
 
 LADDER = "resnet18-slim-adv"
 HUGE = str(10**25)

@@ -15,7 +15,7 @@ from lottery_hub.networks.published import SOURCES
 from lottery_hub.settings.presets import paper_draw, paper_transfer
 
 USAGE_ERROR: Any = typer.BadParameter.__base__  # of click, which some versions of typer carry inside themselves
-PAGE = Path(__file__).parent.parent / "scripts" / "paper_scale.md"
+PAGE = Path(__file__).parents[2] / "scripts" / "paper_scale.md"
 
 
 def commands() -> list[list[str]]:

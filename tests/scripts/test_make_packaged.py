@@ -17,7 +17,7 @@ from lottery_hub.settings.config import DrawPlan
 from lottery_hub.storage.folder import load_ladder
 from lottery_hub.training.drawing import draw
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "make_packaged.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "make_packaged.py"
 COMMAND = [sys.executable, str(SCRIPT), "--smoke", "--data", "digits", "--device", "cpu"]
 
 

@@ -18,7 +18,7 @@ from lottery_hub.reporting.cards import render_card
 from lottery_hub.storage.folder import load_ticket, save_ticket
 from tests.hub.server import Hub
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FIND = ["find", "--pretrain", "adv", "--dataset", "digits", "--fraction", "0.1", "--method", "omp", "--device", "cpu",
         "--precision", "float32", "--output", "run", "--json", "--set", "draw.rounds=2",
         "--set", "transfer.standard.epochs=1", "--set", "transfer.adversarial.epochs=1",
