@@ -146,7 +146,7 @@ def find_command(
 def _jobs(wanted: str, seeds: int, device: torch.device) -> int:
     """Return how many transfers to run at a time."""
     from lottery_hub.errors import printable
-    from lottery_hub.finding import likely_jobs
+    from lottery_hub.training.bench import likely_jobs
 
     if wanted == "auto":
         return likely_jobs(seeds, device)

@@ -95,12 +95,11 @@ def draw_command(
     as_json: options.Json = False,
 ) -> None:
     """Draw a ladder of nested masks from a backbone; any find can reuse it with --ladder."""
-    from lottery_hub.finding import source_data
     from lottery_hub.reporting.keeping import kept_ladder
     from lottery_hub.running.runs import open_run
     from lottery_hub.sharing.sources import load_backbone
     from lottery_hub.storage.folder import save_ladder
-    from lottery_hub.training.drawing import draw
+    from lottery_hub.training.drawing import draw, source_data
 
     from .display import Progress, percent
     from .find import draw_plan

@@ -26,7 +26,7 @@ from bench_training import Images, usual_pgd
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader
 
-from lottery_hub.finding import find, likely_jobs
+from lottery_hub.finding import find
 from lottery_hub.images.datasets import Dataset, Split, load_planned
 from lottery_hub.judging.verdict import Splits, Tolerance, compare, is_whole, pick, splits_of
 from lottery_hub.networks.backbones import Normalised
@@ -37,6 +37,7 @@ from lottery_hub.settings.environment import choose_device, describe_environment
 from lottery_hub.settings.presets import quick_transfer
 from lottery_hub.settings.speed import TRICKS
 from lottery_hub.storage.folder import load_ladder
+from lottery_hub.training.bench import likely_jobs
 from lottery_hub.training.loop import learning_rate
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lottery_hub.errors import ConfigError
-from lottery_hub.images.datasets import Dataset
+from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.networks.backbones import Backbone, fingerprint
 from lottery_hub.networks.masks import Mask, keep_count, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.networks.tickets import Ladder
@@ -137,3 +137,10 @@ def _recorded(plan: DrawPlan, data: Dataset | None) -> dict[str, Any]:
     if plan.method != "imp" or plan.data is None or data is None:
         return plan.record() | {"data": None, "recipe": None}  # given perhaps, but not used
     return plan.changed(data=plan.data.changed(dataset=data.name)).record()
+
+
+def source_data(plan: DrawPlan) -> Dataset | None:
+    """Load the source task's images where the method needs them."""
+    if plan.method != "imp" or plan.data is None:
+        return None
+    return load_planned(plan.data)
