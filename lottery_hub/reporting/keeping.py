@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from lottery_hub.errors import TicketError
-from lottery_hub.judging.scrutiny import write_records
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.cards import render_card
+from lottery_hub.reporting.updating import write_records
 from lottery_hub.storage import atomic, files, folder
 
 T = TypeVar("T")

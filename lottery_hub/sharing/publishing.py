@@ -23,11 +23,12 @@ from lottery_hub.fetching.connection import Conversation, Patience, is_missing, 
 from lottery_hub.fetching.downloads import digests
 from lottery_hub.fetching.pasted import pasted
 from lottery_hub.images.datasets import Dataset
-from lottery_hub.judging.scrutiny import images_of, look_at_folder
+from lottery_hub.judging.scrutiny import images_of
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.ladder_cards import render_ladder_card
 from lottery_hub.reporting.rendering import is_untouched
+from lottery_hub.reporting.updating import look_at_folder
 from lottery_hub.sharing.exporting import TIMM_WEIGHTS, timm_config
 from lottery_hub.storage import files, folder
 from lottery_hub.storage.folder import CARD, CONFIG, RESULTS, TRAINED

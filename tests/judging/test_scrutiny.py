@@ -17,10 +17,11 @@ from lottery_hub.finding import find
 from lottery_hub.images.datasets import Dataset, Split
 from lottery_hub.judging import scrutiny
 from lottery_hub.judging.consistency import contradictions
-from lottery_hub.judging.scrutiny import images_of, look, look_at_folder
+from lottery_hub.judging.scrutiny import images_of, look
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.reporting.cards import render_card
+from lottery_hub.reporting.updating import look_at_folder
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
 from lottery_hub.sharing.publishing import prepare, push_ticket
