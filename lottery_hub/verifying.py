@@ -32,7 +32,6 @@ from lottery_hub.judging.scrutiny import images_of
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.card_check import compare_card
 from lottery_hub.reporting.cards import render_card
-from lottery_hub.reporting.rendering import is_untouched
 from lottery_hub.settings.config import Attack, FindPlan
 from lottery_hub.sharing.pulling import Pulled
 from lottery_hub.sharing.sources import packaged_name
@@ -40,6 +39,7 @@ from lottery_hub.storage import folder
 from lottery_hub.storage.manifest import LadderManifest
 from lottery_hub.storage.origins import check_ladder
 from lottery_hub.storage.records import check_ticket
+from lottery_hub.storage.signing import is_untouched
 from lottery_hub.training.retraining import trained_again
 from lottery_hub.version import __version__
 

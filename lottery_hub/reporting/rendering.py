@@ -6,7 +6,6 @@ is missing is an error, never a blank.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from importlib.resources import files
@@ -16,8 +15,8 @@ import jinja2
 import yaml
 
 from lottery_hub.errors import TicketError, printable
+from lottery_hub.storage.signing import signed
 
-_MARK = "\n<!-- rendered by lottery_hub; sha256 of the text above: "
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
 
 # The Hub refuses a card whose licence is not on its list; these are on it, and anything else is "other".
@@ -63,19 +62,9 @@ def render(template: str, context: Callable[[], dict[str, Any]]) -> str:
     }
     text = files("lottery_hub.model_cards").joinpath(template).read_text(encoding="utf-8")
     try:
-        return _signed(environment.from_string(text).render(context()))
+        return signed(environment.from_string(text).render(context()))
     except (jinja2.UndefinedError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
         raise TicketError(f"the records do not make a card: {printable(problem)}") from problem
-
-
-def is_untouched(card: str) -> bool:
-    """Whether a card is as some version of this library rendered it: whoever edits one breaks its last line."""
-    text, mark, _ = card.rpartition(_MARK)
-    return bool(mark) and card == _signed(text)
-
-
-def _signed(text: str) -> str:
-    return f"{text}{_MARK}{hashlib.sha256(text.encode()).hexdigest()} -->\n"
 
 
 def front_matter(metadata: dict[str, Any]) -> Safe:

@@ -27,7 +27,6 @@ from lottery_hub.judging.scrutiny import images_of
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.ladder_cards import render_ladder_card
-from lottery_hub.reporting.rendering import is_untouched
 from lottery_hub.reporting.updating import look_at_folder
 from lottery_hub.sharing.exporting import TIMM_WEIGHTS, timm_config
 from lottery_hub.storage import files, folder
@@ -35,6 +34,7 @@ from lottery_hub.storage.folder import CARD, CONFIG, RESULTS, TRAINED
 from lottery_hub.storage.manifest import LadderManifest, TicketManifest, to_config
 from lottery_hub.storage.origins import check_ladder
 from lottery_hub.storage.records import check_ticket
+from lottery_hub.storage.signing import is_untouched
 
 # What an earlier push may have left that a new one has no more: a stale copy would be another network.
 OURS = {f"{content}.safetensors" for content in ("ticket", "ladder", "backbone")} | {TIMM_WEIGHTS}

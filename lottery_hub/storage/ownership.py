@@ -13,8 +13,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from lottery_hub.errors import TicketError
-from lottery_hub.reporting.rendering import is_untouched
 from lottery_hub.storage import files, manifest
+from lottery_hub.storage.signing import is_untouched
 
 CONFIG, RESULTS, CARD, TRAINED = "config.json", "results.json", "README.md", "trained"
 MAX_CONFIG_BYTES = 2**20

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from lottery_hub.reporting.card_check import compare_card
-from lottery_hub.reporting.rendering import _signed
+from lottery_hub.storage.signing import signed
 
 METADATA = """---
 library_name: lottery-hub
@@ -60,7 +60,7 @@ Each figure is the mean over seeds on 12 test images.
 
 - The sparsity is unstructured.
 """
-CARD = _signed(METADATA + TEXT)
+CARD = signed(METADATA + TEXT)
 VERDICT = "**NOT a double-win ticket: best level tried.** It fails to match the dense backbone."
 ROW = "| adversarial | RA | 50.00 % | 41.67 % | no |"
 LIE = "| adversarial | RA | 50.00 % | 91.67 % | yes |"

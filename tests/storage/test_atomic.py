@@ -20,9 +20,9 @@ import pytest
 
 from lottery_hub.errors import TicketError
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.reporting.rendering import _signed
 from lottery_hub.storage import atomic
 from lottery_hub.storage.folder import load_ticket, save_ticket
+from lottery_hub.storage.signing import signed
 
 KILLS = 150  # at random moments; some 100 more come one at each step
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.listdir", "os.scandir", "ctypes.dlsym"}
@@ -86,12 +86,12 @@ def test_a_save_killed_at_any_step_leaves_the_old_ticket_or_the_new_one(
     pair: tuple[Ticket, Ticket], memory: Path, older: bool
 ) -> None:
     kills = 0
-    old = save_ticket(pair[0], memory / "old", _signed("# old"))
+    old = save_ticket(pair[0], memory / "old", signed("# old"))
     for step in range(1, 400):
         place = memory / str(step) / "ticket"
         if older:
             shutil.copytree(old, place)
-        if not killed(lambda place=place: save_ticket(pair[1], place, _signed("# new")), lambda _: None, at_step=step):
+        if not killed(lambda place=place: save_ticket(pair[1], place, signed("# new")), lambda _: None, at_step=step):
             break
         kills += 1
         if older or place.exists():

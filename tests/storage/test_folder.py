@@ -18,7 +18,6 @@ import torch
 from lottery_hub.errors import TicketError
 from lottery_hub.networks.backbones import Backbone, fingerprint
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.reporting.rendering import _signed
 from lottery_hub.storage import atomic, files
 from lottery_hub.storage.folder import (
     MAX_CARD_BYTES,
@@ -35,6 +34,7 @@ from lottery_hub.storage.folder import (
     save_ticket,
     trained_folders,
 )
+from lottery_hub.storage.signing import signed
 
 RECORDS = {"double_win": True, "sparsity": 0.5904, "note": "zwölf × θ", "levels": [{"level": 4}]}
 Change = Callable[[dict[str, Any]], object]
@@ -398,7 +398,7 @@ def test_escape_codes_in_settings_are_not_printed_raw(saved: dict[str, Path], tm
 
 
 def test_an_older_folder_is_replaced_as_a_whole(ladder: Ladder, tmp_path: Path) -> None:
-    place = save_ticket(ladder.ticket(1), tmp_path / "ticket", _signed("# old"))
+    place = save_ticket(ladder.ticket(1), tmp_path / "ticket", signed("# old"))
     save_ticket(ladder.ticket(5), place)
     assert sorted(path.name for path in place.iterdir()) == ["config.json", "results.json", "ticket.safetensors"]
     assert load_ticket(place).level == 5
@@ -411,7 +411,7 @@ def test_an_older_folder_is_replaced_as_a_whole(ladder: Ladder, tmp_path: Path) 
 def test_a_failing_write_leaves_the_old_folder(
     ladder: Ladder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: tuple[Any, str]
 ) -> None:
-    place = save_ticket(ladder.ticket(1), tmp_path / "ticket", _signed("# old"))
+    place = save_ticket(ladder.ticket(1), tmp_path / "ticket", signed("# old"))
     before = {path.name: path.read_bytes() for path in place.iterdir()}
 
     def fail(*_: object) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from lottery_hub.errors import TicketError
 from lottery_hub.networks.tickets import Ladder
-from lottery_hub.reporting.rendering import _signed
 from lottery_hub.storage.folder import load_ticket, save_backbone, save_ladder, save_ticket
 from lottery_hub.storage.ownership import carry_over, first_foreign
+from lottery_hub.storage.signing import signed
 
 NETWORK = "dense-standard-seed-0"
 Change = Callable[[Path], object]
@@ -25,7 +25,7 @@ def saved(ladder: Ladder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ticket folder with a card and a trained network."""
     home = tmp_path_factory.mktemp("saved")
     network = save_ticket(ladder.ticket(0), home / "network")
-    return save_ticket(ladder.ticket(1), home / "ticket", _signed("# card"), trained={NETWORK: network})
+    return save_ticket(ladder.ticket(1), home / "ticket", signed("# card"), trained={NETWORK: network})
 
 
 @pytest.fixture
@@ -163,4 +163,4 @@ def test_a_save_can_keep_what_is_there_besides(ladder: Ladder, place: Path) -> N
     assert load_ticket(place).records == {"SA": 0.5}
     assert (place / "notes.txt").read_text() == "mine"
     assert load_ticket(place / "trained" / NETWORK).level == 0
-    assert (place / "README.md").read_text() == _signed("# card")
+    assert (place / "README.md").read_text() == signed("# card")
