@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lottery_hub.settings.config import DrawPlan, Kind, Look, Method, Precision
 
 
+@options.trains(jobs="batch_size", overwrite="output")
 def find_command(
     pretrain: options.Pretrain = "adv",
     arch: options.Arch = None,
@@ -51,7 +52,6 @@ def find_command(
     method: Annotated[Literal["imp", "omp", "random"] | None, typer.Option(help="Draw by this method.")] = None,
     source: Annotated[str, typer.Option(help="Source task of imp: a dataset, as for --dataset.")] = "cifar100",
     eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")] = None,
-    batch_size: options.BatchSize = "auto",
     jobs: Annotated[
         str,
         typer.Option(
@@ -59,12 +59,9 @@ def find_command(
             help="Transfers at a time, each on its share of the cores; auto: two a seed, as cores allow; on a GPU one.",
         ),
     ] = "auto",
-    settings: options.Settings = None,
-    output: options.Output = None,
     overwrite: options.Overwrite = False,
-    device: options.Device = "auto",
-    precision: options.PrecisionChoice = "auto",
-    as_json: options.Json = False,
+    *,
+    how: options.Training,
 ) -> None:
     """Find the sparsest double-win ticket of a backbone on a dataset, and write its ticket folder."""
     from rich.console import Console
@@ -78,8 +75,8 @@ def find_command(
 
     from .display import Progress, fractions_table
 
-    sizes = options.batches(batch_size, "transfer.standard.", "transfer.adversarial.")
-    chosen, exact = options.choose(device, precision)
+    numbers = how.numbers("transfer.standard.", "transfer.adversarial.")
+    chosen, exact = how.machine()
     side = _jobs(jobs, seeds, chosen)
     backbone = load_backbone(pretrain, arch)
     drawn = draw_plan(backbone.kind, source, method or "imp", preset, exact)
@@ -113,12 +110,12 @@ def find_command(
                 "scan": scan,
                 "controls": controls,
             }
-        ).with_settings([*sizes, *(settings or [])])
+        ).with_settings(numbers)
         if plan.data != data_plan:
             data = load_planned(plan.data)
         suffix = f"fraction-{data_plan.fraction:g}"
-        if output is not None:
-            directory = output / suffix if len(data_plans) > 1 else output
+        if how.output is not None:
+            directory = how.output / suffix if len(data_plans) > 1 else how.output
         else:
             directory = Path("tickets") / f"{backbone.arch}-{backbone.kind}-{data.name.replace('/', '-')}"
             directory = directory if data_plan.fraction == 1 else directory.with_name(f"{directory.name}-{suffix}")
@@ -135,9 +132,9 @@ def find_command(
                     overwrite=overwrite,
                 )
             )
-        if not as_json:
+        if not how.as_json:
             _print_summary(summaries[-1], backbone.arch, backbone.kind, data.name)
-    if as_json:
+    if how.as_json:
         options.emit(summaries[0] if len(summaries) == 1 else {"fractions": summaries})
     elif len(summaries) > 1:
         Console().print(fractions_table(summaries))

@@ -10,18 +10,15 @@ import typer
 from . import options
 
 
+@options.trains()
 def pretrain_command(
     dataset: options.DatasetRef,
     recipe: Annotated[Literal["std", "fast-adv", "adv"], typer.Option(help="fast-adv is N-FGSM, adv is PGD.")] = "adv",
     arch: options.Arch = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images; 30 unless given.")] = None,
     seed: options.Seed = 0,
-    batch_size: options.BatchSize = "auto",
-    settings: options.Settings = None,
-    output: options.Output = None,
-    device: options.Device = "auto",
-    precision: options.PrecisionChoice = "auto",
-    as_json: options.Json = False,
+    *,
+    how: options.Training,
 ) -> None:
     """Pre-train a backbone from scratch and write its folder."""
     from lottery_hub.images.datasets import load_planned
@@ -35,7 +32,7 @@ def pretrain_command(
     from .display import Progress, percent
 
     check_arch(arch or DEFAULT_ARCH)
-    chosen, exact = options.choose(device, precision)
+    chosen, exact = how.machine()
     data_plan = DataPlan.parse({"dataset": dataset})
     data = load_planned(data_plan)
     plan = PretrainPlan.parse(
@@ -47,10 +44,10 @@ def pretrain_command(
             "test_attack": pgd(20, habits(data.name).eps),
             "seed": seed,
         }
-    ).with_settings([*options.batches(batch_size, "recipe."), *(settings or [])])
+    ).with_settings(how.numbers("recipe."))
     if plan.data != data_plan:
         data = load_planned(plan.data)
-    directory = output or Path("runs") / f"{plan.arch}-{plan.kind}"
+    directory = how.output or Path("runs") / f"{plan.arch}-{plan.kind}"
     # By name: where a folder is, or how its path is typed, is not what a run depends on.
     named = plan.changed(data=plan.data.changed(dataset=data.name))
     run_settings = {"task": "pretrain", "plan": named.record(), "data": data.fingerprint}
@@ -70,7 +67,7 @@ def pretrain_command(
 
         record = run.once("pretrain", work)
         folder = run.folder("pretrain") / "backbone"
-    if as_json:
+    if how.as_json:
         options.emit({"backbone": str(folder), "test": record["test"], "test_attack": record["test_attack"]})
     else:
         test = record["test"]
@@ -79,6 +76,7 @@ def pretrain_command(
         print(f"backbone: {folder}")
 
 
+@options.trains(overwrite="output")
 def draw_command(
     pretrain: options.Pretrain = "adv",
     arch: options.Arch = None,
@@ -86,13 +84,9 @@ def draw_command(
     method: Annotated[Literal["imp", "omp", "random"], typer.Option(help="How masks are drawn.")] = "imp",
     rounds: Annotated[int | None, typer.Option(help="Levels to draw; each takes 20 % of what remains.")] = None,
     preset: Annotated[Literal["quick", "paper"], typer.Option(help="Recipes: a laptop's, or the paper's.")] = "quick",
-    batch_size: options.BatchSize = "auto",
-    settings: options.Settings = None,
-    output: options.Output = None,
     overwrite: options.Overwrite = False,
-    device: options.Device = "auto",
-    precision: options.PrecisionChoice = "auto",
-    as_json: options.Json = False,
+    *,
+    how: options.Training,
 ) -> None:
     """Draw a ladder of nested masks from a backbone; any find can reuse it with --ladder."""
     from lottery_hub.reporting.keeping import kept_ladder
@@ -104,13 +98,12 @@ def draw_command(
     from .display import Progress, percent
     from .find import draw_plan
 
-    chosen, exact = options.choose(device, precision)
+    chosen, exact = how.machine()
     backbone = load_backbone(pretrain, arch)
     plan = draw_plan(backbone.kind, source, method, preset, exact).changed(rounds=rounds)
-    sizes = options.batches(batch_size, "recipe.") if plan.recipe else []
-    plan = plan.with_settings([*sizes, *(settings or [])])
+    plan = plan.with_settings(how.numbers(*(["recipe."] if plan.recipe else [])))
     data = source_data(plan)
-    directory = output or Path("runs") / f"{backbone.arch}-{backbone.kind}-{method}"
+    directory = how.output or Path("runs") / f"{backbone.arch}-{backbone.kind}-{method}"
     named = plan.changed(data=plan.data.changed(dataset=data.name)) if data and plan.data else plan
     run_settings = {
         "task": "draw",
@@ -125,7 +118,7 @@ def draw_command(
         ladder = drawn or draw(backbone, plan, data=data, run=run, device=chosen, report=progress.report)
         if not drawn:
             save_ladder(ladder, folder, overwrite=overwrite)
-    if as_json:
+    if how.as_json:
         options.emit({"ladder": str(folder), "method": method, "sparsities": list(ladder.sparsities)})
     else:
         print(f"{ladder.levels} levels, up to {percent(ladder.sparsities[-1])} % sparsity")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -90,6 +93,52 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Move what is in the way aside, to NAME.old, instead of refusing.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What every command that trains can be told: numbers, place and machine. A command asks for it by `trains`."""
+
+    batch_size: BatchSize = "auto"
+    settings: Settings = None
+    output: Output = None
+    device: Device = "auto"
+    precision: PrecisionChoice = "auto"
+    as_json: Json = False
+
+    def machine(self) -> tuple[torch.device, Precision]:
+        """Return the device and the precision of training."""
+        return choose(self.device, self.precision)
+
+    def numbers(self, *recipes: str) -> list[str]:
+        """Return the settings that were given, the batch size as one for each of the recipes at these paths."""
+        return [*batches(self.batch_size, *recipes), *(self.settings or [])]
+
+
+def trains(**follows: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of `Training`, after its own; it takes them as one argument, `how`.
+
+    Args:
+        follows: own option → the one of `Training` that it follows in the help instead.
+    """
+
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        own = dict(inspect.signature(command, eval_str=True).parameters)
+        shared = inspect.signature(Training, eval_str=True).parameters
+        assert own.pop("how").annotation is Training
+        order = [parameter for name, parameter in own.items() if name not in follows]
+        for name, parameter in shared.items():
+            order += [parameter, *(own[other] for other, place in follows.items() if place == name)]
+
+        @wraps(command)
+        def expanded(**given: Any) -> None:
+            how = Training(**{name: given.pop(name) for name in shared})
+            command(**given, how=how)
+
+        expanded.__signature__ = inspect.Signature(order)  # type: ignore[attr-defined]
+        return expanded
+
+    return give
 
 
 def choose(device: str, precision: str) -> tuple[torch.device, Precision]:

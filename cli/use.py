@@ -10,6 +10,7 @@ import typer
 from . import options
 
 
+@options.trains()
 def finetune_command(
     ticket: options.Ref,
     dataset: options.DatasetRef = "digits",
@@ -18,12 +19,8 @@ def finetune_command(
     sparsity: options.Sparsity = None,
     seed: options.Seed = 0,
     preset: Annotated[Literal["quick", "paper"], typer.Option(help="Recipes: a laptop's, or the paper's.")] = "quick",
-    batch_size: options.BatchSize = "auto",
-    settings: options.Settings = None,
-    output: options.Output = None,
-    device: options.Device = "auto",
-    precision: options.PrecisionChoice = "auto",
-    as_json: options.Json = False,
+    *,
+    how: options.Training,
 ) -> None:
     """Fine-tune a ticket on a dataset behind a fresh head, and write the trained ticket."""
     from dataclasses import replace
@@ -39,7 +36,7 @@ def finetune_command(
 
     from .display import Progress, percent
 
-    chosen, exact = options.choose(device, precision)
+    chosen, exact = how.machine()
     start = load_ticket(ticket, sparsity)
     check_ticket(start)
     data = load_for(start.records, dataset, fraction=fraction)
@@ -47,11 +44,11 @@ def finetune_command(
     sizes = [f"{each}.image_size={seen}" for each in ("standard", "adversarial")] if seen else []
     plan = (
         quick_transfer(data.name, len(data.train), exact) if preset == "quick" else paper_transfer(data.name, exact)
-    ).with_settings([*sizes, *options.batches(batch_size, "standard.", "adversarial."), *(settings or [])])
+    ).with_settings([*sizes, *how.numbers("standard.", "adversarial.")])
     stored = stored_size(data.name, plan.recipe(regime))
     if stored != data.train.images.shape[-1]:
         data = load_for(start.records, dataset, fraction=fraction, image_size=stored)
-    directory = output or Path("runs") / f"finetune-{start.arch}-{data.name.replace('/', '-')}-{regime}-seed-{seed}"
+    directory = how.output or Path("runs") / f"finetune-{start.arch}-{data.name.replace('/', '-')}-{regime}-seed-{seed}"
     # Its records go on the card: what cannot be told there is refused before anything is trained.
     render_card(replace(start, records={}))
     run_settings = {
@@ -82,7 +79,7 @@ def finetune_command(
 
         record = run.once("finetune", work, start_of(start))
         folder = run.folder("finetune") / "ticket"
-    if as_json:
+    if how.as_json:
         options.emit({"ticket": str(folder), "sparsity": start.sparsity, **record})
     else:
         measured = f"{record['attack']}, {record['samples']} images"
