@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import nn
@@ -20,24 +20,33 @@ ATTACKS = (
 )
 
 
+class Conditions(TypedDict, total=False):
+    """What both measurements can be told.
+
+    image_size: side of what the models see, in pixels; 32 unless given.
+    seed: of the corruptions' draws, or of the attacks' starts; 0 unless given.
+    device: where the models compute; the CPU unless given.
+    """
+
+    image_size: int
+    seed: int
+    device: torch.device | str
+
+
 def measure_corruptions(
     models: Mapping[str, nn.Module],
     split: Split,
     *,
-    image_size: int = 32,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
     kinds: Sequence[str] = tuple(CORRUPTIONS),
+    **how: Unpack[Conditions],
 ) -> dict[str, Any]:
     """Measure standard accuracy under every corruption at every severity, of all models on the same images.
 
     Args:
         models: name -> maps float images in [0,1] to logits; on `device`.
         split: its images are 32x32.
-        image_size: side of what the models see, in pixels.
-        seed: of the corruptions' draws.
-        device: where the models compute.
         kinds: which corruptions.
+        how: see `Conditions`.
 
     Returns:
         For each model: `correct`, corruption -> images right at severities 1 to 5; and `mean`, in 0..1 over all of
@@ -49,10 +58,9 @@ def measure_corruptions(
     correct: dict[str, dict[str, list[int]]] = {name: {kind: [] for kind in kinds} for name in models}
     for kind in kinds:
         for severity in SEVERITIES:
-            corrupted = Split(corrupt(split.images, kind, severity, seed), split.labels)
+            corrupted = Split(corrupt(split.images, kind, severity, how.get("seed", 0)), split.labels)
             for name, model in models.items():
-                seen = evaluate(model, corrupted, image_size=image_size, device=device)
-                correct[name][kind].append(seen.correct)
+                correct[name][kind].append(evaluate(model, corrupted, **how).correct)
     return {name: {"correct": counts, "mean": mean_share(counts, len(split))} for name, counts in correct.items()}
 
 
@@ -62,14 +70,7 @@ def mean_share(correct: Mapping[str, list[int]], samples: int) -> float:
     return sum(counts) / (len(counts) * samples)
 
 
-def measure_unseen(
-    models: Mapping[str, nn.Module],
-    split: Split,
-    *,
-    image_size: int = 32,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-) -> dict[str, Any]:
+def measure_unseen(models: Mapping[str, nn.Module], split: Split, **how: Unpack[Conditions]) -> dict[str, Any]:
     """Measure SA and RA under each of `ATTACKS`; arguments as above.
 
     Returns:
@@ -79,10 +80,7 @@ def measure_unseen(
         ConfigError: pyautoattack is missing.
     """
     return {
-        name: [
-            _row(attack, evaluate(model, split, attack=attack, image_size=image_size, seed=seed, device=device))
-            for attack in ATTACKS
-        ]
+        name: [_row(attack, evaluate(model, split, attack=attack, **how)) for attack in ATTACKS]
         for name, model in models.items()
     }
 
