@@ -83,13 +83,14 @@ if TYPE_CHECKING:
     from lottery_hub.training.transferring import transfer
     from lottery_hub.verifying import verify
 
+else:  # A type checker that saw this would take every name for a public one.
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'lottery_hub' has no attribute {name!r}")
-    value = getattr(import_module(f"lottery_hub.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'lottery_hub' has no attribute {name!r}")
+        value = getattr(import_module(f"lottery_hub.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -81,3 +81,49 @@ def test_type_checkers_see_the_names_that_users_get():
 
 def test_the_types_are_shipped():
     assert (Path(lottery_hub.__file__).parent / "py.typed").is_file()
+
+
+# What a user writes. An ignored line must hold an error, or mypy says that the ignore is unused: types that had become
+# Any would not go unnoticed.
+SCRIPT = """
+from pathlib import Path
+
+import torch
+import lottery_hub as lh
+
+backbone = lh.load_backbone("adv", "resnet18-slim")
+data = lh.load_dataset("digits", fraction=0.5)
+attack = lh.Attack(eps=0.1, step_size=0.025, steps=20)
+recipe = lh.Recipe(epochs=20, lr=0.02, augment="crop", attack=attack)
+ladder: lh.Ladder = lh.load_ladder("resnet18-slim-adv")
+ticket: lh.Ticket = lh.load_ticket("resnet18-slim-adv", sparsity=0.8)
+try:
+    done = lh.transfer(ticket, data, recipe, test_attack=attack, seed=lh.Seeds.of(0))
+    share: float | None = done.accuracy.RA
+    folder: Path = lh.save_ticket(done.ticket(ticket, data, recipe), Path("trained"))
+    model: torch.nn.Module = ticket.to_model(num_classes=10)
+    correct: int = lh.evaluate(model, data.test, attack=attack).correct
+    found = [best.repo_id.upper() for best in lh.search_tickets(dataset="cifar10", double_win=True)]
+    commit: str | None = lh.push_ticket(folder, "user/name", dry_run=True).commit
+    answers = [finding.answer for finding in lh.verify(lh.pull("user/name"))]
+except (lh.DownloadError, lh.PublishError, lh.TicketError) as problem:
+    error: lh.LotteryHubError = problem
+version: str = lh.__version__
+lh.load_ticket(0.8)  # type: ignore[arg-type]
+wrong: int = done.accuracy.RA  # type: ignore[assignment]
+lh.fnd  # type: ignore[attr-defined]
+"""
+
+
+def test_a_users_script_is_checked_strictly_against_our_types(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    # With the settings and the cache of `make lint`, which has read torch before.
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", ".mypy_cache", str(script)],
+        cwd=Path(lottery_hub.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
