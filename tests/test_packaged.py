@@ -20,8 +20,20 @@ PACKAGED = ROOT / "lottery_hub" / "packaged"
 KINDS = ("std", "fast-adv", "adv")
 
 
-def test_every_data_file_goes_into_the_wheel():
-    tables = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+@pytest.fixture
+def tables():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+
+
+def test_every_package_goes_into_the_wheel(tables):
+    there = {path.parent.relative_to(ROOT) for path in (ROOT / "lottery_hub").rglob("__init__.py")}
+    assert set(tables["packages"]) == {".".join(path.parts) for path in there} | {
+        "lottery_hub.cli",
+        "lottery_hub.model_cards",
+    }
+
+
+def test_every_data_file_goes_into_the_wheel(tables):
     for package, folder in (("lottery_hub.packaged", PACKAGED), ("lottery_hub.model_cards", ROOT / "model_cards")):
         shipped = {path for pattern in tables["package-data"][package] for path in folder.glob(pattern)}
         there = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
