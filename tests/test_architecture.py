@@ -1,80 +1,30 @@
-"""The house keeps its shape: imports go one way, and each foreign library has one door."""
+"""The house keeps its shape: wings that only look down, and one door for each foreign library."""
 
 from __future__ import annotations
 
 import ast
+import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "lottery_hub"
+PACKAGE, COMMANDS = ROOT / "lottery_hub", ROOT / "cli"
 
-# From the ground up; a module imports only from lower floors.
+# From the ground up; a wing imports only from lower floors.
 FLOORS = [
-    {"errors", "version", "judging.findings", "networks.memory", "settings.speed"},
-    {"fetching.names", "fetching.bounded", "images.pointers", "settings.paths"},
-    {
-        "settings.config",
-        "fetching.connection",
-        "images.decoding",
-        "images.splits",
-        "storage.rice",
-        "storage.atomic",
-        "storage.files",
-        "running.side_by_side",
-    },
-    {"fetching.hub_cache"},
-    {"fetching.answers"},
-    {
-        "fetching.downloads",
-        "fetching.addresses",
-        "fetching.pasted",
-        "images.parquet",
-        "robustness.strong_attacks",
-        "robustness.outcomes",
-        "storage.sealed",
-        "storage.checkpoints",
-    },
-    {
-        "judging.verdict",
-        "networks.masks",
-        "images.opening",
-        "robustness.attacks",
-        "robustness.corruptions",
-        "storage.codec",
-    },
-    {
-        "networks.backbones",
-        "settings.environment",
-        "settings.presets",
-        "networks.published",
-        "networks.compacting",
-        "reporting.rendering",
-        "networks.small_maps",
-    },
-    {"images.datasets"},
-    {"networks.folding", "images.views", "images.recorded"},
-    {"robustness.evaluation", "networks.tickets"},
-    {
-        "training.loop",
-        "networks.inspection",
-        "robustness.masking",
-        "robustness.unseen",
-        "storage.manifest",
-        "storage.origins",
-    },
-    {"storage.ownership"},
-    {"storage.folder", "storage.records", "judging.workload"},
-    {"sharing.pulling"},
-    {"reporting.cards", "reporting.card_check", "running.runs", "sharing.sources", "sharing.exporting"},
-    {"reporting.ladder_cards", "sharing.searching", "judging.scrutiny"},
-    {"sharing.publishing"},
-    {"training.pretraining", "training.drawing", "training.transferring", "judging.consistency", "judging.lineage"},
-    {"training.lending", "reporting.keeping", "judging.remeasuring"},
-    {"training.retraining"},
+    {"errors", "version"},
+    {"settings", "fetching"},
+    {"images", "networks"},
+    {"storage", "robustness"},
+    {"running", "judging"},
+    {"training", "reporting"},
+    {"sharing"},
     {"finding", "verifying"},
+    {"cli"},
 ]
+WINGS = sorted(path.name for path in PACKAGE.iterdir() if any(path.glob("[!_]*.py")))
 DOORS = {
     "safetensors": {"storage/files.py"},
     "huggingface_hub": {
@@ -113,7 +63,13 @@ def modules():
 
 
 def name_of(path):
+    """What a file is imported as, without the package's name."""
+    if path.is_relative_to(COMMANDS):
+        return f"cli.{path.stem}"
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+KNOWN = {name_of(path) for path in (*modules(), *COMMANDS.glob("*.py"))}
 
 
 def imports(path):
@@ -122,35 +78,65 @@ def imports(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name} uses a relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            assert node.level == 0 or path.is_relative_to(COMMANDS), f"{path.name} uses a relative import"
+            package = "lottery_hub.cli." * bool(node.level) + (node.module or "")
+            yield from (f"{package.strip('.')}.{alias.name}" for alias in node.names)
 
 
 def inside(path):
-    """The library's own modules that a file imports."""
-    known = {name_of(module) for module in modules()}
+    """The library's own modules that a file imports; a name that is no module's is one of the package's __init__."""
     for imported in imports(path):
-        if imported.startswith("lottery_hub."):
-            rest = imported.removeprefix("lottery_hub.")
-            for candidate in (rest, rest.rpartition(".")[0]):
-                if candidate in known:
-                    yield candidate
-                    break
+        package, _, rest = imported.partition(".")
+        if package == "lottery_hub":
+            yield next((name for name in (rest, rest.rpartition(".")[0]) if name in KNOWN), "__init__")
+
+
+def wing(module):
+    return module.partition(".")[0]
 
 
 def floor(module):
-    return next(index for index, names in enumerate(FLOORS) if module in names)
+    return next(index for index, names in enumerate(FLOORS) if wing(module) in names)
 
 
 def test_every_module_has_a_floor():
-    assert {name_of(path) for path in modules()} == set().union(*FLOORS)
+    assert {wing(module) for module in KNOWN} == set().union(*FLOORS)
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
+@pytest.mark.parametrize("path", [*modules(), *sorted(COMMANDS.glob("*.py"))], ids=name_of)
 def test_imports_go_down(path):
     here = name_of(path)
-    wrong = [module for module in inside(path) if floor(module) >= floor(here)]
+    others = [module for module in inside(path) if wing(module) != wing(here)]
+    assert "__init__" not in others, f"{here} imports the package's own __init__"
+    wrong = [module for module in others if floor(module) >= floor(here)]
     assert wrong == [], f"{here} imports {wrong}"
+
+
+@pytest.mark.parametrize("name", WINGS)
+def test_imports_within_a_wing_go_one_way(name):
+    rooms = {name_of(path): {m for m in inside(path) if wing(m) == name} for path in (PACKAGE / name).glob("[!_]*.py")}
+    assert len(list(TopologicalSorter(rooms).static_order())) == len(rooms)
+
+
+@pytest.mark.parametrize("name", WINGS)
+def test_a_wing_says_what_it_is_for_and_imports_and_hands_on_nothing(name):
+    text = (PACKAGE / name / "__init__.py").read_text(encoding="utf-8")
+    (statement,) = ast.parse(text).body
+    assert isinstance(statement, ast.Expr)
+    assert len(text.splitlines()) <= 6
+    says = re.search(r"^May import: (.+)\.$", text, re.MULTILINE)
+    assert says, "its last line says what it may import"
+    may = set(says[1].split(", ")) - {"nothing"}
+    does = {wing(module) for path in (PACKAGE / name).glob("*.py") for module in inside(path)}
+    assert does - {name, "errors", "version"} == may
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tests").glob("*/test_*.py")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_a_test_stands_where_its_module_stands(path):
+    if path.parent.name in WINGS:
+        assert (PACKAGE / path.parent.name / path.name.removeprefix("test_")).is_file()
 
 
 @pytest.mark.parametrize("library", DOORS)
@@ -161,11 +147,6 @@ def test_a_foreign_library_has_one_door(library):
         if any(imported.split(".")[0] == library for imported in imports(path))
     }
     assert users == DOORS[library]
-
-
-def test_the_library_knows_nothing_of_its_command_line():
-    for path in PACKAGE.rglob("*.py"):
-        assert not any("lottery_hub.cli" in imported for imported in imports(path)), path
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
