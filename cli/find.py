@@ -79,6 +79,7 @@ def find_command(
     chosen, exact = how.machine()
     side = _jobs(jobs, seeds, chosen)
     backbone = load_backbone(pretrain, arch)
+    options.tell_layout(backbone.provenance)
     drawn = draw_plan(backbone.kind, source, method or "imp", preset, exact)
     radius = parse_number(eps) if eps else None
     shown = paper_transfer(dataset, exact).standard if preset == "paper" else None

@@ -100,6 +100,7 @@ def draw_command(
 
     chosen, exact = how.machine()
     backbone = load_backbone(pretrain, arch)
+    options.tell_layout(backbone.provenance)
     plan = draw_plan(backbone.kind, source, method, preset, exact).changed(rounds=rounds)
     plan = plan.with_settings(how.numbers(*(["recipe."] if plan.recipe else [])))
     data = source_data(plan)

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -170,6 +170,12 @@ def tell_notes(notes: Iterable[str]) -> None:
 
     for note in notes:
         print(f"note: {printable(note, 1000)}", file=sys.stderr)
+
+
+def tell_layout(origin: Mapping[str, Any]) -> None:
+    """Say on stderr what of a checkpoint was taken, where it was more than a bare state dict."""
+    if "layout" in origin:
+        tell_notes([f"{origin.get('source')}: read as {origin['layout']}"])
 
 
 def emit(value: dict[str, Any]) -> None:

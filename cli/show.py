@@ -118,7 +118,7 @@ def _show_ticket(ticket: Ticket, folder: Path, about: BackboneManifest, as_json:
         return
     console = Console(highlight=False)
     console.print(
-        f"{ticket.arch} ({ticket.kind}), level {ticket.level} by {ticket.method}: "
+        f"{ticket.arch} ({ticket.kind}), level {ticket.level} {_drawn(ticket)}: "
         f"{percent(ticket.sparsity)} % sparsity, {sized.kept:,} of {sized.prunable:,} prunable weights kept; "
         f"{percent(sized.sparsity_of_all)} % of all {sized.parameters:,} parameters pruned",
         soft_wrap=True,
@@ -136,6 +136,11 @@ def _show_ticket(ticket: Ticket, folder: Path, about: BackboneManifest, as_json:
         f"mask entropy and {about.values} values {sized.limit_bytes:,.0f}",
         soft_wrap=True,
     )
+
+
+def _drawn(ticket: Ticket) -> str:
+    """Say how a ticket's mask was drawn; an imported one does not know."""
+    return "(imported)" if "imported" in ticket.provenance else f"by {ticket.method}"
 
 
 def _print_verdict(console: Console, ticket: Ticket) -> None:
@@ -204,7 +209,7 @@ def _compare(one: Ticket, other: Ticket, refs: tuple[str, str], as_json: bool) -
         return
     console = Console(highlight=False)
     for place, ref, ticket in zip("AB", refs, (one, other), strict=True):
-        about = f"{ticket.arch} ({ticket.kind}), level {ticket.level} by {ticket.method}"
+        about = f"{ticket.arch} ({ticket.kind}), level {ticket.level} {_drawn(ticket)}"
         console.print(
             f"{place}: {printable(ref)}, {about}, {percent(ticket.sparsity)} % sparsity", markup=False, soft_wrap=True
         )

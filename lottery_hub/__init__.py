@@ -33,6 +33,7 @@ _HOME = {
     "pull": "sharing.pulling",
     "push_ticket": "sharing.publishing",
     "search_tickets": "sharing.searching",
+    "import_ticket": "sharing.importing",
     "save_ticket": "storage.folder",
     "verify": "verifying",
 }
@@ -52,6 +53,7 @@ __all__ = [
     "draw",
     "evaluate",
     "find",
+    "import_ticket",
     "load_backbone",
     "load_dataset",
     "load_ladder",
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from lottery_hub.robustness.attacks import perturb
     from lottery_hub.robustness.evaluation import evaluate
     from lottery_hub.settings.config import Attack, Recipe, Seeds
+    from lottery_hub.sharing.importing import import_ticket
     from lottery_hub.sharing.publishing import push_ticket
     from lottery_hub.sharing.pulling import load_ladder, load_ticket, pull
     from lottery_hub.sharing.searching import search_tickets

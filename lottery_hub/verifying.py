@@ -216,6 +216,8 @@ def _ladder(ticket: Ticket, ladder: Path | None) -> Ladder | None:
 
 
 def _drawing(ticket: Ticket, ladder: Ladder | None) -> Finding:
+    if "imported" in ticket.provenance:
+        return Finding("drawing", "cannot tell", "it was imported, and does not know how it was drawn")
     if ladder is None:
         return Finding("drawing", "cannot tell", "its ladder is not at hand; give it with --ladder")
     if not 0 <= ticket.level <= ladder.levels:

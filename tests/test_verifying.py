@@ -247,6 +247,11 @@ def test_one_bit_of_a_weight_is_noticed_though_the_hashes_fit(run: Path, place: 
     assert (found["files"], found["records"], found["drawing"]) == ("verified", "not verified", "not verified")
 
 
+def test_an_imported_ticket_does_not_know_how_it_was_drawn(run: Path, place: Path) -> None:
+    forge(place, lambda ticket: replace(ticket, provenance=ticket.provenance | {"imported": "the masks of a file"}))
+    assert answers(place, ladder=run / "ladder")["drawing"] == "cannot tell"
+
+
 def test_a_mask_that_was_moved_by_one_weight_is_noticed_though_the_hashes_fit(run: Path, place: Path) -> None:
     def change(ticket: Ticket) -> Ticket:
         name = "layer2.0.conv1.weight"

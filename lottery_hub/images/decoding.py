@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lottery_hub.errors import DataError, first_line
-from lottery_hub.images.pointers import POINTER_ADVICE, is_pointer, is_pointer_file
+from lottery_hub.fetching.pointers import POINTER_ADVICE, is_pointer, is_pointer_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image

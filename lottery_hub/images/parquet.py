@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lottery_hub.errors import DataError, first_line, printable
+from lottery_hub.fetching.pointers import POINTER_ADVICE, is_pointer_file
 from lottery_hub.images.decoding import Encoded, Ints, Source
-from lottery_hub.images.pointers import POINTER_ADVICE, is_pointer_file
 from lottery_hub.images.splits import by_split, first_word, is_split
 
 LABEL_COLUMNS = ("label", "labels", "fine_label")

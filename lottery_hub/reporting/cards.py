@@ -111,6 +111,7 @@ def _context(ticket: Ticket) -> dict[str, Any]:
         "kind": Safe(ticket.kind),  # one of three words, printed as code
         "level": ticket.level,
         "method": METHODS[ticket.method],
+        "imported": ticket.provenance.get("imported"),
         # A hand-made ticket may not know its origin: what is absent here is left out of the sentence.
         "backbone": {key: backbone.get(key) for key in ("source", "revision", "fingerprint")},
         "prune_fraction": drawing.get("prune_fraction"),

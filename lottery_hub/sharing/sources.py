@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
@@ -23,13 +23,13 @@ from lottery_hub.networks.backbones import (
     ARCHITECTURES,
     COUNTER,
     DEFAULT_ARCH,
+    HEAD,
     IMAGENET_MEAN,
     IMAGENET_STD,
     MAX_CLASSES,
     Backbone,
     Weights,
     check_arch,
-    check_normalisation,
     check_shapes,
     check_weights,
     skeleton,
@@ -37,12 +37,11 @@ from lottery_hub.networks.backbones import (
 from lottery_hub.networks.published import SOURCES, threat
 from lottery_hub.settings.config import Attack, Kind, parse_number
 from lottery_hub.settings.paths import path_of
+from lottery_hub.sharing.checkpoint_layouts import FLOATS, MASK, Checkpoint, Normalisation, read_checkpoint
 from lottery_hub.sharing.pulling import is_remote, pull
-from lottery_hub.storage import checkpoints, files
+from lottery_hub.storage import files
 from lottery_hub.storage.folder import RESULTS, load_backbone_folder, packaged_folder, packaged_names, read_about
 from lottery_hub.storage.origins import check_backbone
-
-Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std per channel
 
 
 @dataclass(frozen=True)
@@ -189,9 +188,28 @@ def _known_threat(kind: Kind, arch: str, against: str, known: list[str]) -> str:
 def _from_checkpoint(file: Path, arch: str, kind: Kind, told: dict[str, Any]) -> Backbone:
     """Load a checkpoint file; whatever is known of it, the sha256 of what was read is recorded."""
     checkpoint = read_checkpoint(file)
+    if any(name.endswith(MASK) for name in checkpoint.state):
+        raise BackboneError(
+            f"{printable(file)} holds masks of a pruned network; make a ticket of it: "
+            f"lottery-hub import {printable(file)} --arch {arch} --pretrain {kind}"
+        )
+    return backbone_of(checkpoint, file, arch, kind, told)
+
+
+def backbone_of(checkpoint: Checkpoint, file: Path, arch: str, kind: Kind, told: dict[str, Any]) -> Backbone:
+    """Return the backbone that was read from a file, with timm's normalisation where it states none.
+
+    Raises:
+        BackboneError: it does not fit the architecture; see `match`.
+    """
     mean, std = checkpoint.normalisation or _normalisation(arch)
-    provenance = told | {"sha256": files.sha256(file)}
-    return Backbone(arch, kind, match(checkpoint.state, arch), mean, std, provenance=provenance)
+    found = {"layout": checkpoint.layout} if checkpoint.layout else {}
+    try:
+        weights = match(checkpoint.state, arch)
+    except BackboneError as problem:
+        read_as = f", read as {checkpoint.layout}" if checkpoint.layout else ""
+        raise BackboneError(f"{printable(file.name)}{read_as}: {problem}") from problem
+    return Backbone(arch, kind, weights, mean, std, provenance=told | {"sha256": files.sha256(file)} | found)
 
 
 def _from_folder(folder: Path, kind: str, arch: str | None) -> Backbone:
@@ -216,97 +234,6 @@ def _from_hub(ref: str, arch: str | None) -> Backbone:
     return replace(backbone, provenance=backbone.provenance | pulled.origin())
 
 
-def _is_entry(item: tuple[Any, Any]) -> bool:
-    name, value = item
-    # A tensor on the meta device has a shape and nothing in it.
-    return isinstance(name, str) and isinstance(value, Tensor) and value.device.type == "cpu" and _is_dense(value)
-
-
-def _is_dense(tensor: Tensor) -> bool:
-    return tensor.layout == torch.strided and not tensor.is_quantized
-
-
-class Checkpoint(NamedTuple):
-    """What a file holds: the network's tensors, prefixes removed, and the mean and std it says it was trained with."""
-
-    state: dict[str, Tensor]
-    normalisation: Normalisation | None = None
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read the network's tensors out of a checkpoint file, with prefixes removed; no code in it is run.
-
-    Two structures are known besides a bare state dict: `{"model": …}` as the robustness library writes it,
-    of which exactly the keys that start with `module.model.` are the network, and `{"state_dict": …}` whose
-    keys all start with `module.`, as the fast adversarial training of Wong et al. 2020 writes it. Whatever stands
-    beside "model" or "state_dict" (optimizer, epoch, …) is not looked at.
-
-    Raises:
-        BackboneError: the file cannot be read safely, or holds something else.
-    """
-    if path.suffix == ".safetensors":
-        try:
-            return Checkpoint(files.read_tensors(path))
-        except TicketError as problem:
-            raise BackboneError(str(problem)) from problem
-    try:
-        with path.open("rb") as file:
-            content = checkpoints.unpickled(file, path)
-    except OSError as problem:
-        raise BackboneError(f"cannot read {printable(path)}: {printable(problem)}") from problem
-    except TicketError as problem:
-        raise BackboneError(str(problem)) from problem
-    state = content
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), Mapping):
-            state = content[wrapper]
-            break
-    if not isinstance(state, Mapping) or not state or not all(map(_is_entry, state.items())):
-        raise BackboneError(f"{printable(path)} holds no state dict of dense tensors")
-    return _without_prefix(cast(Mapping[str, Tensor], state))
-
-
-# What the robustness library saves beside the network: a second copy of it, and normalisation constants.
-_MADRY_EXTRAS = ("module.attacker.", "module.normalizer.")
-
-
-def _without_prefix(state: Mapping[str, Tensor]) -> Checkpoint:
-    inner = "module.model."
-    if any(name.startswith(inner) for name in state):
-        rest = [name for name in state if not name.startswith((inner, *_MADRY_EXTRAS))]
-        if rest:
-            raise BackboneError(f"the checkpoint has {len(rest)} keys outside the network, e.g. {printable(rest[0])}")
-        network = {name.removeprefix(inner): tensor for name, tensor in state.items() if name.startswith(inner)}
-        return Checkpoint(network, _stated_normalisation(state))
-    if all(name.startswith("module.") for name in state):
-        return Checkpoint({name.removeprefix("module."): tensor for name, tensor in state.items()})
-    return Checkpoint(dict(state))
-
-
-def _stated_normalisation(state: Mapping[str, Tensor]) -> Normalisation | None:
-    """Return the (mean, std) beside the network, or None. With others than its own a network computes nonsense."""
-    mean, std = (_decimals(state.get(f"module.normalizer.new_{name}")) for name in ("mean", "std"))
-    if mean is None and std is None:
-        return None
-    if mean is None or std is None or not len(mean) == len(std) == 3:
-        raise BackboneError("the checkpoint's normalizer is no mean and std of three channels")
-    try:
-        check_normalisation(mean, std)
-    except BackboneError as problem:
-        raise BackboneError(f"the checkpoint's normalizer: {problem}") from problem
-    return mean, std
-
-
-def _decimals(stored: Tensor | None) -> tuple[float, ...] | None:
-    """Return the three decimals that were stored as float32: 0.485, not 0.48500001430511475; none of anything else."""
-    if stored is None:
-        return None
-    if stored.numel() != 3 or stored.dtype not in FLOATS:
-        return ()
-    return tuple(round(value, 6) for value in stored.detach().double().flatten().tolist())
-
-
-FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 WHOLE = (torch.int64, torch.int32, torch.int16)
 
 
@@ -325,6 +252,8 @@ def match(state: Mapping[str, Tensor], arch: str) -> Weights:
     # Checkpoints from before BatchNorm counted batches lack the counter, which no forward pass reads.
     complete: dict[str, Any] = {n: torch.zeros((), dtype=torch.int64) for n in wanted if n.endswith(COUNTER)}
     complete |= state
+    if [name for name in wanted if name not in complete] == list(HEAD) and complete.keys() <= wanted.keys():
+        raise BackboneError("the weights have no head (fc.weight and fc.bias are missing); give them with the head")
     check_shapes(arch, complete, network)
     weights = {name: _owned(name, complete[name]) for name in wanted}
     check_weights(arch, weights, network)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lottery_hub.errors import TicketError, printable
+from lottery_hub.fetching.pointers import POINTER_ADVICE, is_pointer
 
 MAX_JSON_BYTES = 8 * 2**20  # parsed, the worst takes thirty times as much memory
 MAX_JSON_DEPTH = 64
@@ -67,6 +68,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
         raise TicketError(f"cannot read {printable(path)}: {printable(problem)}") from problem
     if len(data) > limit:
         raise TicketError(f"{printable(path)} is larger than {limit} bytes")
+    if is_pointer(data):
+        raise TicketError(f"{printable(path)} {POINTER_ADVICE}")
     return data
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from lottery_hub.errors import TicketError, printable
 from lottery_hub.fetching import names
+from lottery_hub.fetching.pointers import check_fetched
 from lottery_hub.networks.backbones import Backbone, layout
 from lottery_hub.networks.masks import Mask
 from lottery_hub.networks.tickets import Ladder, Ticket, level_at
@@ -312,9 +313,9 @@ def find_folder(ref: Path | str) -> Path:
     for candidate in (path, path / "ticket", path / "ladder", path / "backbone"):
         if files.is_file(candidate / "config.json"):
             return candidate
-    inside = packaged_folder(str(ref))
-    if inside is not None:
+    if inside := packaged_folder(str(ref)):
         return inside
+    check_fetched(path)
     names = ", ".join(packaged_names())
     raise TicketError(
         f"no ticket at {printable(ref)}: give a folder with a config.json, USER/NAME on the Hub, or one of {names}"
@@ -329,9 +330,7 @@ def packaged_names() -> list[str]:
 
 def packaged_folder(name: str) -> Path | None:
     """Return the folder of a packaged ladder or backbone, or None."""
-    if name not in packaged_names():
-        return None
-    return Path(__file__).parent.parent / "packaged" / name
+    return Path(__file__).parent.parent / "packaged" / name if name in packaged_names() else None
 
 
 class _Content(NamedTuple):

@@ -142,12 +142,13 @@ class Pulled(Frozen):
 
 
 class Known(Described):
-    """What is known of a backbone: source, revision, licence, fingerprint, and how it scored."""
+    """What is known of a backbone: source, revision, licence, fingerprint, what its file was read as, its scores."""
 
     source: Text | None = None
     revision: Word | None = None
     license: Word | None = None
     fingerprint: Word | None = None
+    layout: Word = ABSENT
     pulled: Pulled = ABSENT
 
 
@@ -156,6 +157,7 @@ class Whence(Described):
 
     backbone: Known = ABSENT
     drawing: Drawing = ABSENT
+    imported: Text = ABSENT
     pulled: Pulled = ABSENT
 
 

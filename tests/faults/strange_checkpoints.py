@@ -25,7 +25,7 @@ from victims import Scene
 
 from lottery_hub.sharing.pulling import load_ladder
 from lottery_hub.sharing.sources import load_backbone
-from lottery_hub.storage.folder import load_backbone_folder, save_backbone
+from lottery_hub.storage.folder import load_backbone_folder, load_ticket, save_backbone
 
 State = dict[str, Any]
 _FAULTY = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError, pickle.PickleError)
@@ -137,7 +137,8 @@ def a_statistic_is_none(scene: Scene, rng: random.Random) -> Case:
 @stranger("checkpoints", often=12)
 def the_names_are_others(scene: Scene, rng: random.Random) -> Case:
     state = _honest(scene)
-    prefix = rng.choice(["module.", "module.model.", "model.", "", "x" * 300, "\x1b[2J", "../", "module.module.", "_"])
+    known = ["module.", "module._orig_mod.", "module.model.", "model.", "", "module.module."]
+    prefix = rng.choice([*known, "x" * 300, "\x1b[2J", "../", "_"])
     state = {f"{prefix}{name}": tensor for name, tensor in state.items()}
     if rng.random() < 0.5:
         for end in ("mean", "std"):
@@ -152,9 +153,43 @@ def the_names_are_others(scene: Scene, rng: random.Random) -> Case:
     for _ in range(rng.choice([0, 0, 1, 3])):
         state[odd.name(scene, rng)] = rng.choice([torch.ones(1), odd.value(scene, rng)])
     whole: Any = state
-    for wrapper in rng.choice([(), ("state_dict",), ("model",), ("state_dict", "model"), ("weights",)]):
+    for wrapper in rng.choice([(), ("state_dict",), ("model",), ("state_dict", "model"), ("teacher",), ("model_ema",)]):
         whole = {wrapper: whole, "epoch": odd.value(scene, rng)}
     return _used(_saved(whole, scene.work / "net.pt", rng), scene, rng)
+
+
+@stranger("checkpoints", often=12)
+def a_pruned_network_is_odd(scene: Scene, rng: random.Random) -> Case:
+    """What becomes a ticket is one that the reader takes, or nothing is written."""
+    state = _honest(scene)
+    for name in [name for name in state if name.endswith("weight") and state[name].dim() == 4]:
+        weight = state.pop(name)
+        state[f"{name}_orig"], state[f"{name}_mask"] = weight, (weight.abs() > weight.abs().median()).float()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name in rng.sample(sorted(state), rng.choice([0, 1, 1, 2])):
+                state[name] = _odd_tensor(state[name], scene, rng)
+    except _FAULTY as problem:
+        raise InapplicableError from problem
+    for name in rng.sample(sorted(state), rng.choice([0, 0, 0, 1])):
+        state[rng.choice([f"module.{name}", f"{name}_mask", f"{name}_orig", odd.name(scene, rng)])] = state.pop(name)
+    prefix = rng.choice(["", "module.", "module._orig_mod.", "model."])
+    state = {f"{prefix}{name}": tensor for name, tensor in state.items()}
+    path = _saved(state, scene.work / f"net.{rng.choice(['pt', 'pt', 'safetensors'])}", rng)
+    if rng.random() < 0.4:
+        data = bytearray(path.read_bytes())
+        for _ in range(rng.choice([1, 3, 30])):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        if rng.random() < 0.3:
+            del data[rng.randrange(len(data)) :]
+        path.write_bytes(bytes(data))
+    out = scene.work / "out"
+    scene.asked = [out]
+    if rng.random() < 0.2:
+        return _used(path, scene, rng)
+    command = ["import", path, "--arch", TINY, "--output", out, *(["--masks", path] if rng.random() < 0.1 else [])]
+    return Case(lambda: cli(*command), lambda _: _is_sound(load_ticket(out)))
 
 
 class _Runs:
@@ -186,7 +221,10 @@ def opening_it_runs_code(scene: Scene, rng: random.Random) -> Case:
     state[rng.choice([*sorted(state), "extra"])] = evil
     path = scene.work / "net.pt"
     if rng.random() < 0.3:
-        path.write_bytes(pickle.dumps(state, protocol=rng.choice([0, 2, 4])))
+        try:
+            path.write_bytes(pickle.dumps(state, protocol=rng.choice([0, 2, 4])))
+        except _FAULTY as problem:
+            raise InapplicableError from problem
     else:
         _saved({"state_dict": state} if rng.random() < 0.5 else state, path, rng)
     case = _used(path, scene, rng)

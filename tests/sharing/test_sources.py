@@ -22,7 +22,8 @@ from lottery_hub.networks.backbones import ARCHITECTURES, Backbone, Weights, fin
 from lottery_hub.networks.published import SOURCES, Source, threat
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.sharing import sources
-from lottery_hub.sharing.sources import load_backbone, match, packaged_backbones, packaged_name, read_checkpoint
+from lottery_hub.sharing.checkpoint_layouts import read_checkpoint
+from lottery_hub.sharing.sources import load_backbone, match, packaged_backbones, packaged_name
 from lottery_hub.storage.folder import packaged_names, save_backbone, save_ladder, save_ticket
 from lottery_hub.training.drawing import draw
 
@@ -100,15 +101,18 @@ def test_a_key_beside_the_prefix_is_an_error_and_is_not_sliced(
     state = madry(backbone.weights)
     state["model"][stranger] = backbone.weights["conv1.weight"]
     torch.save(state, tmp_path / "w.ckpt")
-    with pytest.raises(BackboneError, match=rf"1 keys outside the network, e\.g\. {re.escape(stranger)}"):
+    with pytest.raises(
+        BackboneError, match=rf"1 keys outside the network under module\.model\., e\.g\. {re.escape(stranger)}"
+    ):
         read_checkpoint(tmp_path / "w.ckpt")
 
 
 def test_a_prefix_inside_a_key_is_no_prefix(tmp_path: Path, backbone: Backbone) -> None:
-    torch.save(prefixed("xmodule.model.", backbone.weights), tmp_path / "w.pth")
+    saved = {name.replace("layer1.", "layer1.module.model."): tensor for name, tensor in backbone.weights.items()}
+    torch.save(saved, tmp_path / "w.pth")
     state = read_checkpoint(tmp_path / "w.pth").state
-    assert all(name.startswith("xmodule.model.") for name in state)
-    with pytest.raises(BackboneError, match=r"107 missing .* 128 unexpected \(xmodule\.model\.conv1\.weight"):
+    assert list(state) == list(saved)
+    with pytest.raises(BackboneError, match=r"unexpected \(layer1\.module\.model\.0\.conv1\.weight"):
         match(state, SLIM)
 
 
@@ -351,9 +355,15 @@ def test_content_that_is_no_state_dict_is_refused(tmp_path: Path, content: objec
 # References
 
 
-@pytest.mark.parametrize(("kind", "wrap"), [("adv", madry), ("fast-adv", wong), ("std", dict)])
+MADRY = "model, prefix module.model., its own mean and std, without the copy under attacker"
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrap", "layout"),
+    [("adv", madry, MADRY), ("fast-adv", wong, "state_dict, prefix module."), ("std", dict, None)],
+)
 def test_kind_and_path_make_a_backbone_that_says_where_it_is_from(
-    tmp_path: Path, backbone: Backbone, kind: str, wrap: Any
+    tmp_path: Path, backbone: Backbone, kind: str, wrap: Any, layout: str | None
 ) -> None:
     path = tmp_path / "weights.pth.tar"
     torch.save(wrap(backbone.weights), path)
@@ -362,7 +372,8 @@ def test_kind_and_path_make_a_backbone_that_says_where_it_is_from(
     assert_same(loaded.weights, backbone.weights)
     assert loaded.mean == (0.485, 0.456, 0.406)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert loaded.provenance == {"source": "local file weights.pth.tar", "sha256": f"sha256:{digest}"}
+    told = {"source": "local file weights.pth.tar", "sha256": f"sha256:{digest}"}
+    assert loaded.provenance == told | ({"layout": layout} if layout else {})
 
 
 def test_a_wong_checkpoint_with_one_key_too_many_is_refused(tmp_path: Path, backbone: Backbone) -> None:
@@ -488,6 +499,7 @@ def test_a_published_backbone_says_all_that_the_table_knows_and_the_sha256_of_wh
         "SA_from": "the README of lab/nets",
         "norm": "l2",
         "eps": 3.0,
+        "layout": MADRY,
         "sha256": f"sha256:{hashlib.sha256((tmp_path / 'w.ckpt').read_bytes()).hexdigest()}",
     }
 

@@ -209,6 +209,21 @@ def test_one_changed_bit_is_noticed(saved: dict[str, Path], tmp_path: Path, name
 
 
 @pytest.mark.parametrize("name", ["ticket.safetensors", "results.json", "config.json"])
+def test_a_pointer_in_place_of_a_file_says_how_to_get_it(saved: dict[str, Path], tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(saved["ticket"], tmp_path / "copy"))
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 4242\n"
+    (folder / name).write_bytes(pointer)
+    with pytest.raises(TicketError, match=rf"{name} is a Git LFS pointer, not the file itself; run `git lfs pull`"):
+        load_ticket(folder)
+
+
+def test_a_pointer_in_a_folder_without_config_is_named_too(tmp_path: Path) -> None:
+    (tmp_path / "ladder.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n")
+    with pytest.raises(TicketError, match=r"ladder.safetensors is a Git LFS pointer"):
+        load_ticket(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "ticket.safetensors", "results.json"])
 def test_a_missing_file_is_named(saved: dict[str, Path], tmp_path: Path, name: str) -> None:
     folder = shutil.copytree(saved["ticket"], tmp_path / "copy")
     (folder / name).unlink()
