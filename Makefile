@@ -20,6 +20,8 @@ faults: $(VENV)/.installed-dev
 	$(BIN)/python tests/faults/campaign.py --cases 20000 --seed 1
 	$(BIN)/python tests/faults/hub_campaign.py --pulls 500 --races 50 --seed 1
 	$(BIN)/python tests/faults/strangers.py --cases 5000 --seed 1
+	$(BIN)/python tests/faults/commands.py --seed 0
+	$(BIN)/python tests/faults/inputs.py --seed 0
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -45,6 +45,7 @@ def pretrain_command(
             "seed": seed,
         }
     ).with_settings(how.numbers("recipe."))
+    check_arch(plan.arch)  # which a setting may have changed
     if plan.data != data_plan:
         data = load_planned(plan.data)
     directory = how.output or Path("runs") / f"{plan.arch}-{plan.kind}"

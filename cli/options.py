@@ -187,5 +187,5 @@ def emit(value: dict[str, Any]) -> None:
 
 def _escaped(letter: str) -> str:
     """Return a character as JSON writes it in ASCII: one or two halves of `\\u` and four hex digits."""
-    halves = letter.encode("utf-16-be")
+    halves = letter.encode("utf-16-be", "surrogatepass")  # a file's name may be bytes that are no text
     return "".join(f"\\u{halves[place : place + 2].hex()}" for place in range(0, len(halves), 2))

@@ -164,7 +164,7 @@ def evaluate_command(
     options.tell_notes(data.notes)
     split = data.test if samples is None else sample(data.test, samples, seed)
     accuracy = evaluate(model.to(chosen), split, attack=test_attack, image_size=image_size, seed=seed, device=chosen)
-    shown = test_attack.describe() if test_attack else None
+    shown = test_attack.describe(classes) if test_attack else None
     how: dict[str, Any] = {"image_size": image_size, "seed": seed, "device": chosen}
     checked = check_masking(model, split, radius, **how) if checks else []
     corrupted = measure_corruptions({"": model}, split, **how)[""] if corruptions else None

@@ -6,6 +6,8 @@ the fix. The command line prints that line and exits with 1; anything else is a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class LotteryHubError(Exception):
     """Base of all errors that are reported as one line."""
@@ -25,6 +27,18 @@ class DataError(LotteryHubError):
 
 class DownloadError(LotteryHubError):
     """The Hugging Face Hub did not deliver what was asked for."""
+
+
+class NoSuchFilesError(DownloadError):
+    """A repository has none of the files that are asked for.
+
+    Attributes:
+        there: the files that it has.
+    """
+
+    def __init__(self, told: str, there: Sequence[str]) -> None:
+        super().__init__(told)
+        self.there = tuple(there)
 
 
 class PublishError(LotteryHubError):

@@ -149,7 +149,7 @@ def _summary(
         "sparsity": chosen["sparsity"],
         "level": chosen["level"],
         "tolerance": tolerance.describe(),
-        "attack": plan.transfer.test_attack.describe(),
+        "attack": plan.transfer.test_attack.describe(len(data.classes)),
         "samples": len(data.test),
         "validation_samples": len(data.validation),
         "fraction": data.fraction,

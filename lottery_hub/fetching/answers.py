@@ -132,7 +132,8 @@ def models(talk: Conversation, query: Sequence[tuple[str, str]]) -> Iterator[Any
         LotteryHubError: the conversation's: the answer is no list, or the pages do not end.
     """
     asked: set[str] = set()
-    following: str | None = urllib.parse.urlencode([*query, ("limit", str(ROWS))])
+    # What is no text names nothing on the Hub: it is looked for as what it is shown as.
+    following: str | None = urllib.parse.urlencode([*query, ("limit", str(ROWS))], errors="replace")
     while following is not None:
         if following in asked or len(asked) == MAX_PAGES:
             raise talk.error(f"search: the pages of {talk.server}'s answer do not end; ask for less")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lottery_hub.errors import DownloadError, printable
+from lottery_hub.errors import DownloadError, NoSuchFilesError, printable
 from lottery_hub.fetching import hub_cache, names
 from lottery_hub.fetching.answers import Listed, describe
 from lottery_hub.fetching.bounded import MAX_ANSWER_BYTES
@@ -194,7 +194,8 @@ def fetch_snapshot(
         The local folder with the files, and the commit they belong to.
 
     Raises:
-        DownloadError: the Hub did not deliver, or a pattern matches no file.
+        DownloadError: the Hub did not deliver.
+        NoSuchFilesError: a pattern matches no file.
     """
     from huggingface_hub import constants, snapshot_download
 
@@ -217,9 +218,10 @@ def fetch_snapshot(
     wanted = [name for name in sorted(there) if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in wanted):
-            raise DownloadError(
+            raise NoSuchFilesError(
                 f"{printable(repo_id)} at {sha[:12]} has no file matching {printable(pattern)!r}, "
-                "or it was never downloaded and the Hub is offline; check the id and the revision"
+                "or it was never downloaded and the Hub is offline; check the id and the revision",
+                there,
             )
     first, *others = wanted
     commit.fetch(first)

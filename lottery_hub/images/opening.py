@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lottery_hub.errors import DataError, printable
+from lottery_hub.errors import DataError, NoSuchFilesError, printable
 from lottery_hub.fetching import downloads, names
 from lottery_hub.fetching.pasted import pasted
 from lottery_hub.images.decoding import IMAGE_SUFFIXES, Encoded, Ints, Source
@@ -108,7 +108,15 @@ def open_dataset(ref: str, revision: str | None, *, local: bool = True) -> Opene
         org, name, *configs = ref.split("/")
         hub_id, config = f"{org}/{name}", configs[0] if configs else None
         pattern = f"{config}/*.parquet" if config else "*.parquet"
-        folder, sha = downloads.fetch_snapshot(hub_id, repo_type="dataset", revision=revision, patterns=[pattern])
+        try:
+            folder, sha = downloads.fetch_snapshot(hub_id, repo_type="dataset", revision=revision, patterns=[pattern])
+        except NoSuchFilesError as problem:
+            if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in problem.there):
+                raise DataError(
+                    f"{hub_id} holds plain pictures and no parquet; fetch them with `hf download --repo-type dataset "
+                    f"{hub_id} --local-dir FOLDER` and give the folder"
+                ) from problem
+            raise
         return _open_parquet_folder(folder, _Reference(ref, hub_id, sha, config))
     known = ", ".join(NAMES)
     raise DataError(f"no dataset {printable(ref)!r}: give one of {known}, a Hub id (org/name) or a folder that exists")

@@ -80,19 +80,19 @@ def _shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _flipped(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    flip = torch.rand(len(pixels), generator=generator) < 0.5
+    flip = torch.rand(len(pixels), generator=generator, dtype=torch.float32) < 0.5
     return torch.where(flip.to(pixels.device)[:, None, None, None], pixels.flip(-1), pixels)
 
 
 def _random_resized_crop(images: Tensor, image_size: int, generator: torch.Generator) -> Tensor:
     """Sample one box per image: area 8 % to 100 %, aspect 3/4 to 4/3 (Szegedy et al. 2015), resampled bilinearly."""
     count = len(images)
-    area = torch.empty(count).uniform_(0.08, 1, generator=generator)
-    aspect = torch.empty(count).uniform_(-0.2877, 0.2877, generator=generator).exp()
+    area = torch.empty(count, dtype=torch.float32).uniform_(0.08, 1, generator=generator)
+    aspect = torch.empty(count, dtype=torch.float32).uniform_(-0.2877, 0.2877, generator=generator).exp()
     width = (area * aspect).sqrt().clamp(max=1)
     height = (area / aspect).sqrt().clamp(max=1)
-    shift = torch.rand(2, count, generator=generator) * 2 - 1
-    boxes = torch.zeros(count, 2, 3)
+    shift = torch.rand(2, count, generator=generator, dtype=torch.float32) * 2 - 1
+    boxes = torch.zeros(count, 2, 3, dtype=torch.float32)
     boxes[:, 0, 0], boxes[:, 0, 2] = width, shift[0] * (1 - width)
     boxes[:, 1, 1], boxes[:, 1, 2] = height, shift[1] * (1 - height)
     grid = F.affine_grid(boxes.to(images.device), [count, 3, image_size, image_size], align_corners=False)

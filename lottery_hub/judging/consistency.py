@@ -52,7 +52,7 @@ def contradictions(ticket: Ticket) -> list[str]:
 def _of_verdict(ticket: Ticket) -> Iterable[str]:
     records = ticket.records
     plan = FindPlan.parse(records["plan"])
-    attack = plan.transfer.test_attack
+    attack, classes = plan.transfer.test_attack, records["data"]["classes"]
     sparsities = {level_name(0): 0.0} | {level_name(row["level"]): row["sparsity"] for row in records["levels"]}
     sparsities |= {control_name(row["method"], records["level"]): ticket.sparsity for row in records["controls"]}
     for transfer in records["transfers"]:
@@ -69,7 +69,7 @@ def _of_verdict(ticket: Ticket) -> Iterable[str]:
         computed = {
             "sparsity": sparsities[transfer["ticket"]],
             "seeds": dict.fromkeys(("head", "order", "attack"), transfer["seed"]),
-            "attack": [attack.describe(), attack.record()],
+            "attack": [attack.describe(classes), attack.record()],
             "data": records["data"]["fingerprint"],
             "backbone": ticket.provenance.get("backbone", {}).get("fingerprint"),
         }
@@ -98,7 +98,7 @@ def _of_verdict(ticket: Ticket) -> Iterable[str]:
         "sparsity": ticket.sparsity,
         "level": ticket.level,
         "tolerance": tolerance.describe(),
-        "attack": attack.describe(),
+        "attack": attack.describe(classes),
         "samples": records["data"]["test"],
         "validation_samples": records["data"]["validation"],
         "fraction": plan.data.fraction,
@@ -123,7 +123,7 @@ def _of_verdict(ticket: Ticket) -> Iterable[str]:
             if not left_out and [run.seed for run in runs] != list(range(plan.seeds)):
                 yield f"{name}: not every seed of the {regime} transfers is recorded once"
     yield from _of_networks(records["transfers"])
-    yield from _of_looks(records["scrutiny"], records["data"]["test"], attack)
+    yield from _of_looks(records["scrutiny"], records["data"], attack)
 
 
 def _of_networks(transfers: Iterable[Mapping[str, Any]]) -> Iterable[str]:
@@ -136,16 +136,16 @@ def _of_networks(transfers: Iterable[Mapping[str, Any]]) -> Iterable[str]:
             yield printable(f"{transfer['ticket']}: {first} and {second} name the same trained network")
 
 
-def _of_looks(looks: Mapping[str, Any], test: int, attack: Attack) -> Iterable[str]:
+def _of_looks(looks: Mapping[str, Any], data: Mapping[str, Any], attack: Attack) -> Iterable[str]:
     """Compare each closer look with its own outcomes and counts, and with what such a look is."""
     for name, seen in looks.items():
         if name not in LOOKS:
             yield f"scrutiny: there is no look of the name {printable(name)}"
             continue
         said = {key: seen[key] for key in ("samples", "seed")}
-        yield from _compared(said, {"samples": min(SAMPLES, test), "seed": SEED}, f"scrutiny, {name}")
+        yield from _compared(said, {"samples": min(SAMPLES, data["test"]), "seed": SEED}, f"scrutiny, {name}")
         if name == "checks":
-            yield from _of_checks(seen, attack)
+            yield from _of_checks(seen, attack, data["classes"])
             continue
         yield from _compared(sorted(seen["networks"]), sorted(COMPARED), f"scrutiny, {name}, networks")
         yield from _of_corruptions(seen) if name == "corruptions" else _of_unseen(seen)
@@ -169,9 +169,9 @@ def _of_transfer(transfer: Mapping[str, Any], data: Mapping[str, Any], name: str
     return found
 
 
-def _of_checks(checks: Mapping[str, Any], attack: Attack) -> Iterable[str]:
+def _of_checks(checks: Mapping[str, Any], attack: Attack, classes: int) -> Iterable[str]:
     said = [checks["network"], *(row["attack"] for row in checks["attacks"])]
-    yield from _compared(said, [CHECKED, *(each.describe() for each in attacks_of_checks(attack))], "checks")
+    yield from _compared(said, [CHECKED, *(each.describe(classes) for each in attacks_of_checks(attack))], "checks")
     seen = [Outcomes.parse(row["outcomes"], checks["samples"]) for row in checks["attacks"]]
     for row, outcomes in zip(checks["attacks"], seen, strict=True):
         yield from _of_attack(row, outcomes, "checks")
@@ -183,7 +183,7 @@ def _of_checks(checks: Mapping[str, Any], attack: Attack) -> Iterable[str]:
         "gap": float(ours.mean() - strong.mean()),
         "gap_interval": list(interval([ours], [strong])),
         # Exactly the six, each as its own figures decide it: of none of them, all would have passed.
-        "checks": [check.record() for check in judge_masking(figures, checks["samples"])],
+        "checks": [check.record() for check in judge_masking(figures, checks["samples"], classes)],
         "passed": all(check["passed"] for check in checks["checks"]),
     }
     yield from _compared({key: checks[key] for key in computed}, computed, "checks")

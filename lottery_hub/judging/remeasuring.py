@@ -30,7 +30,7 @@ from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.robustness.masking import check_masking
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.robustness.unseen import ATTACKS, measure_corruptions
-from lottery_hub.settings.config import Attack, FindPlan
+from lottery_hub.settings.config import DLR_CLASSES, Attack, FindPlan
 
 # How many images in a thousand come out otherwise on another machine (docs/trust.md): SA and RA move by rounding; on
 # a sample, RA by other random starts too, since those follow from which images are attacked together.
@@ -330,13 +330,15 @@ def _checks_again(
     if why:
         yield f"{attack.describe()}, {why}"
     # What a part of AutoAttack breaks, the whole would have broken; the part is cheap.
-    part = Attack(method="apgd-dlr", norm=attack.norm, eps=attack.eps, steps=100)
+    few_classes = len(network.weights["fc.weight"]) < DLR_CLASSES
+    method = "apgd-ce" if few_classes else "apgd-dlr"
+    part = Attack.parse({"method": method, "norm": attack.norm, "eps": attack.eps, "steps": 100})
     left = _robust(network, images, part, device, size).RA
     assert left is not None
     assert strong.RA is not None
     broken = int((strong.RA & ~left).sum())
     if broken > allowed(len(images), "RA", whole=False):
-        yield f"AutoAttack: {broken} images are recorded to withstand it that its part APGD-DLR breaks"
+        yield f"AutoAttack: {broken} images are recorded to withstand it that its part {method.upper()} breaks"
     autoattack = attacks_of_checks(attack)[1]
     _, why = _changed(strong, _robust(network, _taken(images, few), autoattack, device, size), few)
     if why:

@@ -85,8 +85,10 @@ def check_possible(wanted: Sequence[Look], data: Dataset, attack: Attack) -> Non
     """Raise ConfigError where a look cannot be taken, before hours are spent on what it would look at."""
     if "checks" in wanted or "unseen" in wanted:
         load_pyautoattack()
-    if "checks" in wanted and (attack.norm != "linf" or len(data.classes) < 4):
-        raise ConfigError("the checks are for attacks in Linf and four classes or more; leave out --checks")
+    if "checks" in wanted and attack.norm != "linf":
+        raise ConfigError(
+            f"the checks of masked gradients are for attacks in Linf, not in {attack.norm}; go without them"
+        )
     height, width = data.test.images.shape[2:]
     if "corruptions" in wanted and (height, width) != (SIDE, SIDE):
         raise ConfigError(f"corruptions are for {SIDE}x{SIDE} images, not {height}x{width}; leave out --corruptions")
@@ -135,7 +137,7 @@ def check_images(ticket: Ticket, data: Dataset) -> None:
 
 
 def attacks_of_checks(attack: Attack) -> tuple[Attack, Attack]:
-    """Return the verdict's attack, and AutoAttack in its ball."""
+    """Return the verdict's attack, and AutoAttack in its ball: of few classes, those of its parts that there are."""
     return attack, Attack(method="autoattack", norm=attack.norm, eps=attack.eps)
 
 
@@ -143,13 +145,14 @@ def _checks(network: Ticket, split: Split, attack: Attack, device: torch.device 
     """Measure by the verdict's attack and by AutoAttack, on the same images, and check for masked gradients."""
     image_size = network.records["recipe"]["image_size"]
     model = network.to_normalised().to(device)
+    classes = len(network.weights["fc.weight"])
     rows, bits = [], []
     for each in attacks_of_checks(attack):
         measured = evaluate(model, split, attack=each, image_size=image_size, seed=SEED, device=device)
         assert measured.outcomes is not None
         assert measured.outcomes.RA is not None
         bits.append(measured.outcomes.RA)
-        rows.append({"attack": each.describe(), **measured.record(), "outcomes": measured.outcomes.record()})
+        rows.append({"attack": each.describe(classes), **measured.record(), "outcomes": measured.outcomes.record()})
     checks = check_masking(model, split, attack.eps, image_size=image_size, seed=SEED, device=device)
     return {
         "network": CHECKED,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lottery_hub.errors import BackboneError, printable
 from lottery_hub.networks.masks import Mask, apply_, full_mask, prunable_names
+from lottery_hub.settings.ambient import float32
 from lottery_hub.settings.config import Kind
 
 Weights = dict[str, Tensor]
@@ -73,8 +74,8 @@ class Normalised(nn.Module):
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map float images [n, 3, h, w] in [0,1] to logits [n, classes]."""
@@ -250,7 +251,7 @@ def fresh_weights(arch: str, num_classes: int, seed: int) -> Weights:
 
     check_arch(arch)
     name, arguments = ARCHITECTURES[arch]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), float32():
         torch.manual_seed(seed)
         network = timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments)
     return {key: tensor.detach().clone() for key, tensor in network.state_dict().items()}
@@ -261,10 +262,11 @@ def with_fresh_head(weights: Mapping[str, Tensor], num_classes: int, seed: int) 
     generator = torch.Generator().manual_seed(seed)
     features = weights["fc.weight"].shape[1]
     bound = 1 / math.sqrt(features)
-    return dict(weights) | {
-        "fc.weight": torch.empty(num_classes, features).uniform_(-bound, bound, generator=generator),
-        "fc.bias": torch.empty(num_classes).uniform_(-bound, bound, generator=generator),
-    }
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
+
+    return dict(weights) | {"fc.weight": drawn(num_classes, features), "fc.bias": drawn(num_classes)}
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:

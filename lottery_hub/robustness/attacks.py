@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lottery_hub.robustness.strong_attacks import perturb_strongly
+from lottery_hub.settings.ambient import gradients
 from lottery_hub.settings.config import STRONG, Attack
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of logits [n, classes] and labels [n], for each image [n]
@@ -36,6 +37,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return (best - logits.gather(1, own).squeeze(1)) / spread.clamp_min(torch.finfo(logits.dtype).tiny)
 
 
+@gradients()
 def perturb(
     model: nn.Module,
     images: Tensor,
@@ -64,6 +66,8 @@ def perturb(
     """
     if attack.eps == 0:
         return images.clone()
+    if images.is_inference():  # such takes no gradient, a copy of it does
+        images = images.clone()
     with _frozen(model, keep_training=attack.batch_norm == "train"):
         if attack.method in STRONG:
             seed = int(torch.randint(2**31, (), generator=generator, device=images.device))
@@ -99,9 +103,8 @@ def _once(
 
 def _gradient(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     images = images.detach().requires_grad_(True)
-    with torch.enable_grad():  # evaluation loops are often written under no_grad
-        # Summed, not averaged: an image's gradient must not depend on how many others share its batch.
-        total = loss(model(images).float(), labels).sum()
+    # Summed, not averaged: an image's gradient must not depend on how many others share its batch.
+    total = loss(model(images).float(), labels).sum()
     return torch.autograd.grad(total, images)[0]
 
 
@@ -126,14 +129,14 @@ def _project(delta: Tensor, attack: Attack) -> Tensor:
 def _random_in_ball(images: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:
     if attack.norm == "linf":
         return attack.eps * _uniform(images, generator)
-    direction = torch.randn(images.shape, generator=generator, device=images.device)
+    direction = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
     # A radius of u^(1/d) makes the point uniform in the d-dimensional ball, not crowded at its centre.
-    radius = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+    radius = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device, dtype=images.dtype)
     return attack.eps * radius.pow(1 / images[0].numel()) * direction / _l2(direction).clamp_min(1e-12)
 
 
 def _uniform(images: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.rand(images.shape, generator=generator, device=images.device) * 2 - 1
+    return torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype) * 2 - 1
 
 
 def _l2(values: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from lottery_hub.errors import ConfigError, printable
+from lottery_hub.settings.ambient import float32
 
 SIDE = 32
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -28,6 +29,7 @@ CHUNK = 1000  # images at a time
 Corruption = Callable[[Tensor, Any, Generator], Tensor]
 
 
+@float32()
 def corrupt(images: Tensor, name: str, severity: int, seed: int = 0) -> Tensor:
     """Return corrupted images; each has draws of its own, the same for the same seed.
 

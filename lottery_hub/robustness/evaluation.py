@@ -15,6 +15,7 @@ from lottery_hub.networks.folding import Folded, folded
 from lottery_hub.networks.memory import free_memory, images_that_fit, is_out_of_memory
 from lottery_hub.robustness.attacks import Loss, cross_entropy, perturb
 from lottery_hub.robustness.outcomes import Outcomes
+from lottery_hub.settings.ambient import gradients
 from lottery_hub.settings.config import Attack, Precision
 
 
@@ -45,6 +46,7 @@ class Accuracy:
         return {"SA": self.SA, "RA": self.RA, "correct": self.correct, "robust": self.robust, "samples": self.samples}
 
 
+@gradients()
 def evaluate(
     model: nn.Module,
     split: Split,

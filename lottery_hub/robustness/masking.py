@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from lottery_hub.images.datasets import Split
+from lottery_hub.images.views import centred
 from lottery_hub.networks.folding import folded
+from lottery_hub.robustness.attacks import Loss, cross_entropy, margin
 from lottery_hub.robustness.evaluation import evaluate
-from lottery_hub.settings.config import Attack
+from lottery_hub.settings.config import DLR_CLASSES, Attack
 
 SCALE = 1000.0
 STEPS, MORE_STEPS = 20, 100
@@ -29,7 +31,8 @@ LEAST_SLACK, DEVIATIONS = 0.01, 2.0
 # What the figures of the checks are called: RA by PGD, at larger radii, and by the other attacks.
 BASE, MORE, FIXED = f"PGD-{STEPS}", f"PGD-{MORE_STEPS}", "without random start"
 RADII = ("eps x2", "eps x4", "eps 0.5")
-DLR, SCALED, SQUARE = "APGD-DLR", f"APGD-DLR, logits x{SCALE:g}", f"Square-{QUERIES}"
+DLR, SQUARE = "APGD-DLR", f"Square-{QUERIES}"
+MARGIN = f"PGD-{MORE_STEPS} on the margin"  # in the place of DLR, which is not defined for fewer than four classes
 GAP = 0.05  # what PGD's RA lies above that of the DLR loss where nothing is masked, at most
 
 
@@ -76,7 +79,8 @@ def check_masking(
     """Run all checks, in Linf.
 
     RAs on the same n images may differ by the larger of one point and two standard errors, 2 sqrt(RA (1 - RA) / n);
-    PGD's may lie five points above that of the DLR loss besides, which is the stronger attack.
+    PGD's may lie five points above that of the DLR loss besides, which is the stronger attack. Of fewer than four
+    classes there is no DLR loss; the margin, which no scale can blind either, takes its place.
 
     Args:
         model: maps float images in [0,1] to logits.
@@ -90,11 +94,12 @@ def check_masking(
         The checks, in order.
 
     Raises:
-        ConfigError: pyautoattack is missing, or there are fewer than four classes.
+        ConfigError: pyautoattack is missing.
     """
 
-    def robust(attack: Attack, of: nn.Module | None = None) -> float:
-        share = evaluate(of or model, split, attack=attack, image_size=image_size, seed=seed, device=device).RA
+    def robust(attack: Attack, of: nn.Module | None = None, loss: Loss = cross_entropy) -> float:
+        how: dict[str, Any] = {"image_size": image_size, "seed": seed, "device": device, "loss": loss}
+        share = evaluate(of or model, split, attack=attack, **how).RA
         assert share is not None
         return share
 
@@ -104,27 +109,47 @@ def check_masking(
         )
 
     model = folded(model, "float32")  # once, and the same inside the scaled one
-    dlr = Attack(method="apgd-dlr", eps=eps, steps=MORE_STEPS)
+    classes = _classes(model, split, image_size, device)
+    name = scale_free(classes)
+    free = Attack(method="apgd-dlr", eps=eps, steps=MORE_STEPS) if name == DLR else pgd(eps, MORE_STEPS)
+    free_loss = cross_entropy if name == DLR else margin  # APGD-DLR follows the loss of its name, whatever is said
     figures = {
         BASE: robust(pgd(eps)),
         **{f"eps x{factor}": robust(pgd(min(eps * factor, 1.0))) for factor in (2, 4)},
         "eps 0.5": robust(pgd(GREY)),
         MORE: robust(pgd(eps, MORE_STEPS)),
-        DLR: robust(dlr),
-        SCALED: robust(dlr, _Scaled(model, SCALE).eval()),
+        name: robust(free, loss=free_loss),
+        upscaled(name): robust(free, _Scaled(model, SCALE).eval(), free_loss),
         SQUARE: robust(Attack(method="square", eps=eps, steps=QUERIES)),
         FIXED: robust(pgd(eps, random_start=False)),
     }
-    return judge_masking(figures, len(split))
+    return judge_masking(figures, len(split), classes)
 
 
-def judge_masking(figures: Mapping[str, float], samples: int) -> list[Check]:
-    """Return the six checks, given the RA that each attack left on so many images.
+def scale_free(classes: int) -> str:
+    """Return the name of the attack on a loss that no scale can blind, for so many classes."""
+    return DLR if classes >= DLR_CLASSES else MARGIN
+
+
+def upscaled(attack: str) -> str:
+    """Return what an attack is called where it is run on the model with larger logits."""
+    return f"{attack}, logits x{SCALE:g}"
+
+
+def _classes(model: nn.Module, split: Split, image_size: int, device: torch.device | str) -> int:
+    with torch.no_grad():
+        logits: Tensor = model(centred(split.images[:1].to(device), image_size))
+    return logits.shape[1]
+
+
+def judge_masking(figures: Mapping[str, float], samples: int, classes: int) -> list[Check]:
+    """Return the six checks, given the RA that each attack left on so many images of so many classes.
 
     Raises:
         KeyError: an attack is missing.
     """
-    base, without_scale = figures[BASE], figures[DLR]
+    free = scale_free(classes)
+    base, without_scale = figures[BASE], figures[free]
     slack = max(LEAST_SLACK, DEVIATIONS * (base * (1 - base) / samples) ** 0.5)
     falling = [BASE, *RADII]
 
@@ -143,13 +168,13 @@ def judge_masking(figures: Mapping[str, float], samples: int) -> list[Check]:
             "a loss that no scale can blind finds no more than the gradient of cross-entropy",
             base <= without_scale + slack + GAP,
             BASE,
-            DLR,
+            free,
         ),
         check(
-            f"logits times {SCALE:g} change nothing for the DLR loss",
-            abs(figures[SCALED] - without_scale) <= LEAST_SLACK,
-            DLR,
-            SCALED,
+            f"logits times {SCALE:g} change nothing for {'the DLR loss' if free == DLR else 'the margin'}",
+            abs(figures[upscaled(free)] - without_scale) <= LEAST_SLACK,
+            free,
+            upscaled(free),
         ),
         check("queries alone break no more than gradients", figures[SQUARE] >= base - slack, BASE, SQUARE),
         check("the random start matters little", abs(figures[FIXED] - base) <= slack, BASE, FIXED),

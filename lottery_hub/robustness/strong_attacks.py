@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from lottery_hub.errors import ConfigError
-from lottery_hub.settings.config import Attack
+from lottery_hub.settings.ambient import float32
+from lottery_hub.settings.config import DLR_CLASSES, Attack
 
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 # The standard version, in the order in which each attacks what the ones before could not break.
 STANDARD = ["apgd-ce", "apgd-t", "fab-t", "square"]
+TARGETED = ("apgd-t", "fab-t")  # not of fewer classes than `DLR_CLASSES`
 TARGETS = 9  # the targeted ones try the classes of the next-largest logits
 L1_TARGETS, L1_RESTARTS = 5, 5  # of the standard version's APGD in L1
 
@@ -37,18 +39,21 @@ def perturb_strongly(model: nn.Module, images: Tensor, labels: Tensor, attack: A
         Float [n, 3, h, w] in [0,1]; an image that withstood is returned as it was.
 
     Raises:
-        ConfigError: pyautoattack is not installed, or there are too few classes for the attack.
+        ConfigError: pyautoattack is not installed, or there are too few classes for APGD-DLR.
     """
     run = load_pyautoattack()
     with torch.no_grad():
         classes = model(images[:1]).shape[1]
     parts = STANDARD if attack.method == "autoattack" else [attack.method]
     targets = min(TARGETS, classes - 1)
-    if classes < 4 and {"apgd-dlr", "apgd-t", "fab-t"} & set(parts):
-        # DLR divides by the distance to the third (targeted: the fourth) logit.
-        raise ConfigError(f"{attack.describe()} needs four classes or more, there are {classes}; use pgd or square")
+    if classes < DLR_CLASSES:
+        if attack.method == "apgd-dlr":
+            raise ConfigError(
+                f"{attack.describe()} needs four classes or more, there are {classes}; use autoattack, pgd or square"
+            )
+        parts = [part for part in parts if part not in TARGETED]
     devices = [images.device] if images.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), float32():
         suite = run(
             model,
             norm=_NORMS[attack.norm],

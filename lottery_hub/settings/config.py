@@ -25,6 +25,7 @@ Schedule = Literal["constant", "cosine", "steps", "one-cycle"]
 
 # Attacks for measuring only: too slow to train on, and through a package of their own.
 STRONG = ("apgd-ce", "apgd-dlr", "square", "autoattack")
+DLR_CLASSES = 4  # at least: the DLR loss divides by the distance to the third logit, targeted to the fourth
 
 REGIMES: tuple[Regime, ...] = ("standard", "adversarial")
 LOOKS: tuple[Look, ...] = ("checks", "corruptions", "unseen")
@@ -191,9 +192,14 @@ class Attack(Frozen):
             raise ValueError("pgd needs a step_size above 0, for instance 2/255")
         return self
 
-    def describe(self) -> str:
-        """Return the attack in the field's shorthand, e.g. `PGD-20 Linf eps 8/255 step 2/255`."""
+    def describe(self, classes: int | None = None) -> str:
+        """Return the attack in the field's shorthand, e.g. `PGD-20 Linf eps 8/255 step 2/255`.
+
+        Of so few classes that AutoAttack is without some of its parts, the name says so.
+        """
         name = "AutoAttack" if self.method == "autoattack" else self.method.upper()
+        if self.method == "autoattack" and classes is not None and classes < DLR_CLASSES:
+            name = "AutoAttack without its targeted parts (APGD-CE, Square)"
         if self.method not in ("fgsm", "n-fgsm", "autoattack"):
             name += f"-{self.steps}"
         norm = {"linf": "Linf", "l2": "L2", "l1": "L1"}[self.norm]

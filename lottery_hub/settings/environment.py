@@ -26,7 +26,14 @@ def describe_environment(device: torch.device | str) -> dict[str, Any]:
         "device": device.type,
         "hardware": hardware,
         "threads": torch.get_num_threads(),
+        # Whether a GPU rounded the factors of float32 products to 10 bits.
+        **({} if device.type != "cuda" else tf32()),
     }
+
+
+def tf32() -> dict[str, bool]:
+    """Return whether TF32 stands in for float32 on a GPU, in matrix products and in convolutions."""
+    return {"tf32_matmul": torch.backends.cuda.matmul.allow_tf32, "tf32_cudnn": torch.backends.cudnn.allow_tf32}
 
 
 def choose_device(name: str) -> torch.device:

@@ -12,9 +12,13 @@ def path_of(typed: str | os.PathLike[str]) -> Path:
     """Return the path that is meant.
 
     `~` is somebody's home. A name that is on the disk in another Unicode normal form only (é is one character or two,
-    which look the same) is that name.
+    which look the same) is that name. The working folder goes by its whole path: it may be replaced by a folder that
+    is written beside it, and then `.` is nowhere.
     """
     path = Path(typed)
+    if path == Path():
+        with suppress(OSError):  # it is nowhere already
+            return Path.cwd()
     with suppress(RuntimeError):  # nobody's home: a name that begins with ~
         path = path.expanduser()
     if str(path).isascii() or _exists(path):

@@ -185,7 +185,8 @@ def _export_model(
     # Never `whole` itself: an encoder that changed what it is given would change what the export is compared with.
     model = Normalised(compacted.model, ticket.mean, ticket.std) if compacted else ticket.to_normalised()
     # Two images, since tracing takes a batch of one for a constant.
-    data = runtime.encode(model.eval().requires_grad_(False), torch.zeros(2, 3, image_size, image_size))
+    images = torch.zeros(2, 3, image_size, image_size, dtype=torch.float32)
+    data = runtime.encode(model.eval().requires_grad_(False), images)
     difference = _largest_difference(whole, runtime.load(data), image_size, format)
     _write_file(path, data, overwrite)
     return Exported(path, format, len(data), image_size, difference, compacted)
@@ -201,7 +202,7 @@ def _largest_difference(whole: nn.Module, run: Run, image_size: int, format: For
     precise = copy.deepcopy(whole).double()
     largest = 0.0
     for count in (1, 3):
-        images = torch.rand(count, 3, image_size, image_size, generator=generator)
+        images = torch.rand(count, 3, image_size, image_size, generator=generator, dtype=torch.float32)
         with torch.no_grad():
             wanted, given = whole(images), run(images)
             rounding = float((wanted - precise(images.double())).abs().max())

@@ -122,7 +122,7 @@ def _round(
             accuracy = evaluate(
                 model, data.test, attack=plan.test_attack, image_size=recipe.image_size, seed=plan.seed, device=device
             )
-            result |= {"source": accuracy.record(), "source_attack": plan.test_attack.describe()}
+            result |= {"source": accuracy.record(), "source_attack": plan.test_attack.describe(len(data.classes))}
         return result
 
     name = f"draw-level-{level:02d}"

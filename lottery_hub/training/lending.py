@@ -65,7 +65,8 @@ def take(loan: Loan, wanted: Wanted, folder: Path) -> dict[str, Any]:
     """Save a borrowed network as the run's own; return its record, with figures that are measured here."""
     attack = wanted.plan.test_attack
     model, recipe = loan.trained.to_normalised(), wanted.plan.recipe(wanted.regime)
-    record = loan.record | figures(measure(model, wanted.data, recipe, attack, wanted.seed, wanted.device), attack)
+    measured = measure(model, wanted.data, recipe, attack, wanted.seed, wanted.device)
+    record = loan.record | figures(measured, attack, len(wanted.data.classes))
     records = loan.trained.records | {"transfer": record, "data": wanted.data.describe()}
     save_ticket(replace(wanted.ticket, weights=loan.trained.weights, records=records), folder / TRAINED, overwrite=True)
     return record
@@ -92,7 +93,7 @@ def _fits(record: dict[str, Any], wanted: Wanted) -> bool:
     ]
     origin = wanted.ticket.provenance["backbone"]["fingerprint"]
     return said == [
-        *(wanted.regime, Seeds.of(wanted.seed).record(), attack.describe(), attack.record()),
+        *(wanted.regime, Seeds.of(wanted.seed).record(), attack.describe(len(wanted.data.classes)), attack.record()),
         *(wanted.data.fingerprint, origin, describe_environment(wanted.device)),
     ]
 

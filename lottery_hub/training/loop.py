@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lottery_hub.errors import LotteryHubError, TicketError, first_line, printable
+from lottery_hub.errors import ConfigError, LotteryHubError, TicketError, first_line, printable
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.images.views import centred, train_batches
 from lottery_hub.networks.backbones import Normalised, Weights, fingerprint
@@ -30,6 +30,7 @@ from lottery_hub.networks.memory import free_memory, images_that_fit, is_out_of_
 from lottery_hub.networks.small_maps import arranged
 from lottery_hub.robustness.attacks import perturb
 from lottery_hub.robustness.evaluation import autocast, evaluate
+from lottery_hub.settings.ambient import gradients
 from lottery_hub.settings.config import Recipe, Seeds
 from lottery_hub.settings.paths import path_of
 from lottery_hub.settings.speed import memory_format
@@ -47,6 +48,7 @@ class Trained:
     history: list[dict[str, Any]]
 
 
+@gradients()
 def train(
     model: Normalised,
     data: Dataset,
@@ -79,9 +81,12 @@ def train(
     Where memory runs out, a batch is taken in parts; a record says in how many, and what memory was taken at most.
 
     Raises:
+        ConfigError: the model was made in inference mode.
         LotteryHubError: the loss, or a weight that would be kept, is no longer finite.
         WriteError: the disk does not take the checkpoint; the older one stays what it is.
     """
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise ConfigError("the model was made in inference mode, and cannot be trained: build it outside")
     checkpoint = None if checkpoint is None else path_of(checkpoint)
     saved = None if checkpoint is None else _Saved(checkpoint, _training_of(model, data, recipe, Seeds.of(seed), mask))
     loop = Loop.over(model, data, recipe, seed=seed, mask=mask, device=device)

@@ -61,7 +61,7 @@ def pretrain(
         "epoch": trained.epoch,
         "history": trained.history,
         "test": accuracy.record(),
-        "test_attack": plan.test_attack.describe(),
+        "test_attack": plan.test_attack.describe(len(data.classes)),
         "environment": describe_environment(device),
     }
     provenance = {
@@ -72,7 +72,7 @@ def pretrain(
         "seed": plan.seed,
         "SA": accuracy.SA,
         "RA": accuracy.RA,
-        "attack": plan.test_attack.describe(),
+        "attack": plan.test_attack.describe(len(data.classes)),
         "samples": accuracy.samples,
     }
     return Backbone(plan.arch, plan.kind, weights, provenance=provenance, records=records)

@@ -15,6 +15,7 @@ from lottery_hub.networks.backbones import Backbone, Normalised, Weights, finger
 from lottery_hub.networks.masks import Mask
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.evaluation import Accuracy, evaluate
+from lottery_hub.settings.ambient import gradients
 from lottery_hub.settings.config import Attack, Recipe, Seeds
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.training.loop import train
@@ -34,6 +35,7 @@ class Transferred:
         return replace(start, weights=self.weights, records=records)
 
 
+@gradients()
 def transfer(
     start: Backbone | Ticket,
     data: Dataset,
@@ -78,7 +80,7 @@ def transfer(
         "regime": recipe.regime,
         "seed": seeds.order,
         "seeds": seeds.record(),
-        **figures(accuracies, test_attack),
+        **figures(accuracies, test_attack, classes),
         "epoch": trained.epoch,
         "history": trained.history,
         "trained": _fingerprint(trained.weights, start, mask),
@@ -120,9 +122,9 @@ def measure(
     return Accuracies(validation, test)
 
 
-def figures(accuracies: Accuracies, test_attack: Attack | None) -> dict[str, Any]:
+def figures(accuracies: Accuracies, test_attack: Attack | None, classes: int) -> dict[str, Any]:
     """Return what a record says of them: figures on the test split, and those of `validation` inside."""
-    attack = None if test_attack is None else test_attack.describe()
+    attack = None if test_attack is None else test_attack.describe(classes)
     return _measured(accuracies.test) | {"attack": attack, "validation": _measured(accuracies.validation)}
 
 

@@ -76,7 +76,7 @@ def test_what_no_file_can_be_called_is_wrong_usage(
 
 
 def test_json_is_printed_without_characters_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
-    told = {"name": "a\u202eb\x9b31m\x7f\u200b é 双 \U000e0041 \U0001f40c"}
+    told = {"name": "a\u202eb\x9b31m\x7f\u200b é 双 \U000e0041 \U0001f40c", "path": "\udcff"}
     options.emit(told)
     out = capsys.readouterr().out
     assert out.removesuffix("\n").isprintable()

@@ -132,6 +132,26 @@ def cli(*arguments: object, answers: tuple[int, ...] = (0,)) -> Printed:
         RefusedError: it refused in one line, or with its usage.
         WrongWordsError: it ended otherwise, or printed what a terminal obeys.
     """
+    done = printed(*arguments)
+    _, marker, told = f"\n{done.err}".rpartition("\nerror: ")
+    if done.code == 1 and marker:
+        if told.count("\n") != 1 or len(told) > 2100:
+            raise WrongWordsError(f"not one line: {told[:300]!r}")
+        raise RefusedError(told.strip())
+    if done.code in answers:
+        return done
+    if done.code == 2 and done.err:
+        lines = [line.strip("│ ") for line in done.err.splitlines() if any(map(str.isalnum, line))]
+        raise RefusedError(lines[-1] if lines else "")
+    raise WrongWordsError(f"exit code {done.code}, {done.err[-300:]!r}")
+
+
+def printed(*arguments: object) -> Printed:
+    """Run the command line here, and return what it printed.
+
+    Raises:
+        WrongWordsError: it printed what a terminal obeys.
+    """
     from lottery_hub import cli as command_line
 
     out, err = io.StringIO(), io.StringIO()
@@ -142,21 +162,11 @@ def cli(*arguments: object, answers: tuple[int, ...] = (0,)) -> Printed:
             command_line.main()
         except SystemExit as end:
             code = 0 if end.code is None else end.code
-    printed = Printed(code, out.getvalue(), err.getvalue())
-    obeyed = [c for c in printed.out + printed.err if not c.isprintable() and c not in "\n\t"]
+    done = Printed(code, out.getvalue(), err.getvalue())
+    obeyed = [c for c in done.out + done.err if not c.isprintable() and c not in "\n\t"]
     if obeyed:
         raise WrongWordsError(f"prints {obeyed[0]!r}")
-    _, marker, told = f"\n{printed.err}".rpartition("\nerror: ")
-    if printed.code == 1 and marker:
-        if told.count("\n") != 1 or len(told) > 2100:
-            raise WrongWordsError(f"not one line: {told[:300]!r}")
-        raise RefusedError(told.strip())
-    if printed.code in answers:
-        return printed
-    if printed.code == 2 and printed.err:
-        lines = [line.strip("│ ") for line in printed.err.splitlines() if any(map(str.isalnum, line))]
-        raise RefusedError(lines[-1] if lines else "")
-    raise WrongWordsError(f"exit code {printed.code}, {printed.err[-300:]!r}")
+    return done
 
 
 def _working() -> set[threading.Thread]:

@@ -38,7 +38,7 @@ from lottery_hub.judging import remeasuring
 from lottery_hub.judging.scrutiny import CHECKED, SAMPLES, SEED, attacks_of_checks
 from lottery_hub.networks.backbones import fresh_weights
 from lottery_hub.robustness.evaluation import evaluate
-from lottery_hub.robustness.masking import BASE, DLR, FIXED, MORE, RADII, SCALED, SQUARE, judge_masking
+from lottery_hub.robustness.masking import BASE, FIXED, MORE, RADII, SQUARE, judge_masking, scale_free, upscaled
 from lottery_hub.robustness.outcomes import interval
 from lottery_hub.settings.config import DataPlan, DrawPlan, FindPlan
 from lottery_hub.settings.presets import pgd, quick_transfer
@@ -244,15 +244,17 @@ def checks_said(passed: bool = True, dropped: int = 0, share: float = 1.0) -> Ca
         rows = sampled_rows(count, min(SAMPLES, count), SEED).numpy()
         ours = (seen.SA[rows], seen.RA[rows])
         strong = ours[1] & (np.arange(len(rows)) % 100 < 100 * share)
-        figures = dict.fromkeys((BASE, MORE, FIXED, DLR, SCALED, SQUARE), float(ours[1].mean()))
+        classes = len(forgery.data.classes)
+        free = scale_free(classes)
+        figures = dict.fromkeys((BASE, MORE, FIXED, free, upscaled(free), SQUARE), float(ours[1].mean()))
         figures |= dict.fromkeys(RADII, 0.0)
-        checks = [check.record() for check in judge_masking(figures, len(rows))][: 6 - dropped]
+        checks = [check.record() for check in judge_masking(figures, len(rows), classes)][: 6 - dropped]
         forgery.records["scrutiny"]["checks"] = {
             "samples": len(rows),
             "seed": SEED,
             "network": CHECKED,
             "attacks": [
-                {"attack": each.describe(), "samples": len(rows), **counted(ours[0], robust)}
+                {"attack": each.describe(classes), "samples": len(rows), **counted(ours[0], robust)}
                 for each, robust in zip(attacks_of_checks(attack), (ours[1], strong), strict=True)
             ],
             "gap": float(ours[1].mean() - strong.mean()),

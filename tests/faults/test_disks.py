@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from lottery_hub import cli
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.storage.folder import save_backbone, save_ladder
+from tests.hub.server import Hub
+from tests.hub.worker import Worker
 
 SMALL = [
     *("data.image_size=16", "data.fraction=0.1"),
@@ -100,3 +103,22 @@ def test_a_full_or_read_only_disk_is_one_line_and_with_room_the_same_command_goe
     assert len(said) >= 2
     assert not list(disk.rglob("*.damaged*"))
     assert not list(disk.rglob(".*.partial"))
+
+
+def test_a_cache_on_a_read_only_disk_serves_what_is_in_it_and_is_one_line_for_the_rest(
+    disk: Path, tmp_path: Path
+) -> None:
+    remounted(disk, "size=8m")
+    with Hub(tmp_path / "hub") as hub:
+        hub.store.commit("models/org/net", {"weights": b"abc" * 999, "sub/notes.txt": b"notes"})
+        with Worker(hub.environment(disk / "home")) as worker:
+            everything = {"repo_type": "model", "revision": None, "patterns": ["*"]}
+            first = worker("lottery_hub.fetching.downloads:fetch_snapshot", "org/net", **everything)
+            shutil.rmtree(next((disk / "home").rglob("refs")))  # so that there is something to note
+            remounted(disk, "ro")
+            assert worker("lottery_hub.fetching.downloads:fetch_snapshot", "org/net", **everything) == first
+            assert worker("lottery_hub.fetching.downloads:fetch_file", "org/net", "weights")[1] == first[1]
+            hub.store.commit("models/org/net", {"new": b"new"})
+            refused = worker("lottery_hub.fetching.downloads:fetch_file", "org/net", "new")
+    assert refused["kind"] == "DownloadError"
+    assert "check the connection and the disk ([Errno 30] Read-only file system" in refused["error"]

@@ -25,6 +25,8 @@ from lottery_hub.errors import DataError
 from lottery_hub.images.datasets import Dataset, Split, _carve, _take_fraction, load_dataset, sample
 from lottery_hub.images.decoding import Source, Tally, decode
 from lottery_hub.images.opening import NAMED
+from tests.hub.server import Hub
+from tests.hub.worker import Worker
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "uoft-cs"
 needs_real_images = pytest.mark.skipif(not REAL.is_dir(), reason=f"real CIFAR images are not at {REAL}")
@@ -835,3 +837,19 @@ def test_what_a_decoder_raises_is_one_line_with_the_files_name(photos: Path, mon
 def test_a_split_of_another_kind_is_refused(images: torch.Tensor, labels: torch.Tensor, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Split(images, labels)
+
+
+def test_a_repository_of_plain_pictures_says_how_to_get_them(tmp_path: Path) -> None:
+    with Hub(tmp_path / "hub") as hub:
+        pictures = {f"train/{name}/0.png": encoded(picture(1)) for name in ("cat", "dog")}
+        hub.store.commit("datasets/org/pets", pictures | {"README.md": b"pets"})
+        hub.store.commit("datasets/org/table", {"train.csv": b"a,b"})
+        with Worker(hub.environment(tmp_path / "home")) as worker:
+            told = worker("lottery_hub.images.datasets:load_dataset", "org/pets")
+            other = worker("lottery_hub.images.datasets:load_dataset", "org/table")
+    assert told["error"] == (
+        "org/pets holds plain pictures and no parquet; fetch them with `hf download --repo-type dataset org/pets "
+        "--local-dir FOLDER` and give the folder"
+    )
+    assert other["kind"] == "NoSuchFilesError"
+    assert "has no file matching '*.parquet'" in other["error"]

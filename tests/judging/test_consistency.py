@@ -115,20 +115,25 @@ FIGURES = {"SA": 0.5, "RA": 0.25, "correct": 6, "robust": 3, "samples": 12}
 
 
 def row(attack: Attack) -> dict[str, Any]:
-    return {"attack": attack.describe(), **FIGURES, "outcomes": Outcomes(RIGHT, WITHSTOOD).record()}
+    return {"attack": attack.describe(3), **FIGURES, "outcomes": Outcomes(RIGHT, WITHSTOOD).record()}
 
 
 def looked(ticket: Ticket) -> Ticket:
     """A ticket with looks at its twelve images, worked by hand."""
     corrupted = {"correct": {kind: [12, 9, 6, 3, 0] for kind in CORRUPTIONS}, "mean": 0.5}
-    left = {"PGD-20": 0.25, "eps x2": 0.0, "eps x4": 0.0, "eps 0.5": 0.0, "PGD-100": 0.25, "APGD-DLR": 0.25}
-    left |= {"APGD-DLR, logits x1000": 0.25, "Square-1000": 0.5, "without random start": 0.25}
+    left = {"PGD-20": 0.25, "eps x2": 0.0, "eps x4": 0.0, "eps 0.5": 0.0, "PGD-100": 0.25}
+    left |= {
+        "PGD-100 on the margin": 0.25,
+        "PGD-100 on the margin, logits x1000": 0.25,
+        "Square-1000": 0.5,
+        "without random start": 0.25,
+    }
     look = {"samples": 12, "seed": 0}
     scrutiny = {
         "checks": look
         | {"network": "ticket, adversarial transfer, seed 0", "gap": 0.0, "gap_interval": [0.0, 0.0], "passed": True}
         | {"attacks": [row(ATTACK), row(Attack(method="autoattack", eps=0.1))]}
-        | {"checks": [check.record() for check in judge_masking(left, 12)]},
+        | {"checks": [check.record() for check in judge_masking(left, 12, 3)]},
         "corruptions": look | {"networks": dict.fromkeys(COMPARED, corrupted)},
         "unseen": look | {"networks": {name: [row(attack) for attack in ATTACKS] for name in COMPARED}},
     }

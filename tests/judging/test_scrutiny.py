@@ -26,6 +26,7 @@ from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
 from lottery_hub.sharing.publishing import prepare, push_ticket
 from lottery_hub.storage.folder import load_ticket, save_backbone, save_ticket, trained_folders
+from lottery_hub.storage.records import check_ticket
 
 STANDARD = Recipe(epochs=1, batch_size=12, lr=0.02, augment="none", image_size=8)
 ATTACK = Attack(eps=0.03, step_size=0.02, steps=3)
@@ -146,6 +147,8 @@ def test_other_images_are_refused(data: Dataset, place: Path) -> None:
 
 @pytest.mark.parametrize("said", [{}, {"plan": True}], ids=["by the name of the data", "by the plan"])
 def test_records_cannot_name_a_folder(ladder: Ladder, tmp_path: Path, said: dict[str, bool]) -> None:
+    # What the data are called decides; a plan that says otherwise is not asked.
+    line = "digits holds other images than those of the records" if said else "no dataset"
     for split in ("train", "test"):
         for label in ("a", "b"):
             (tmp_path / "photos" / split / label).mkdir(parents=True)
@@ -154,22 +157,44 @@ def test_records_cannot_name_a_folder(ladder: Ladder, tmp_path: Path, said: dict
     folder = str(tmp_path / "photos")
     named = {"name": "digits" if said else folder, "fraction": 1.0, "image_size": 8, "fingerprint": "sha256:0"}
     records: dict[str, Any] = {"data": named} | ({"plan": {"data": {"dataset": folder}}} if said else {})
-    with pytest.raises(DataError, match="no dataset"):
+    with pytest.raises((DataError, TicketError), match=line):
         images_of(ladder.ticket(1, records))
-    with pytest.raises(TicketError, match="holds other images than those of the records"):
+    with pytest.raises(TicketError, match="photos holds other images than those of the records"):
         images_of(ladder.ticket(1, records), folder)
 
 
-@pytest.mark.parametrize(
-    ("attack", "classes"), [(ATTACK.changed(norm="l2"), tuple("abcd")), (ATTACK, tuple("abc"))], ids=["l2", "three"]
-)
 def test_what_cannot_be_looked_at_is_said_before_anything_is_trained(
-    plan: FindPlan, data: Dataset, tmp_path: Path, attack: Attack, classes: tuple[str, ...]
+    plan: FindPlan, data: Dataset, tmp_path: Path
 ) -> None:
-    transfers = TRANSFER.changed(test_attack=attack)
-    with pytest.raises(ConfigError, match="leave out --checks"):
-        find(plan.changed(transfer=transfers), tmp_path / "run", data=replace(data, classes=classes), looks=["checks"])
+    transfers = TRANSFER.changed(test_attack=ATTACK.changed(norm="l2"))
+    with pytest.raises(ConfigError, match="the checks of masked gradients are for attacks in Linf, not in l2"):
+        find(plan.changed(transfer=transfers), tmp_path / "run", data=data, looks=["checks"])
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_verdict_of_few_classes_is_looked_at_published_and_believed(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def few(split: Split) -> Split:
+        taken = split.labels < classes
+        return Split(split.images[taken], split.labels[taken])
+
+    splits = {name: few(getattr(tiny_data, name)) for name in ("train", "validation", "test")}
+    data = replace(tiny_data, classes=tiny_data.classes[:classes], **splits)
+    run, wide = tmp_path / "run", ATTACK.changed(eps=0.3, step_size=0.2)  # which soon leaves nothing to attack
+    find(plan.changed(transfer=TRANSFER.changed(test_attack=wide)), run, data=data)
+    with monkeypatch.context() as patch:
+        patch.setattr(scrutiny, "_checks", None)
+        assert push_ticket(run, "alice/net", data=data, dry_run=True).unchecked
+    assert look_at_folder(run / "ticket", ["checks"], data) == ["checks"]
+    assert not push_ticket(run, "alice/net", data=data, dry_run=True).unchecked
+    ticket = load_ticket(run)
+    named = [row["attack"] for row in ticket.records["scrutiny"]["checks"]["attacks"]]
+    assert named == [wide.describe(), "AutoAttack without its targeted parts (APGD-CE, Square) Linf eps 0.3"]
+    assert contradictions(ticket) == []
+    check_ticket(ticket)
+    assert named[1] in (run / "ticket" / "README.md").read_text(encoding="utf-8")
 
 
 def test_small_images_are_not_corrupted(plan: FindPlan, data: Dataset, tmp_path: Path) -> None:
@@ -305,7 +330,7 @@ def test_a_network_that_the_records_do_not_name_is_not_published(place: Path) ->
 def test_what_records_call_their_images_is_neither_walked_nor_downloaded(
     ladder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, line: str
 ) -> None:
-    def load(plan: DataPlan) -> Dataset:
+    def load(plan: DataPlan, local: bool) -> Dataset:
         raise AssertionError(f"{plan.dataset} was loaded")
 
     monkeypatch.setattr(scrutiny, "load_planned", load)
@@ -329,7 +354,7 @@ def test_a_named_dataset_is_loaded_and_so_is_what_the_user_names_or_allows(
 ) -> None:
     asked = []
 
-    def load(plan: DataPlan) -> Dataset:
+    def load(plan: DataPlan, local: bool) -> Dataset:
         asked.append((plan.dataset, plan.revision))
         return data
 
@@ -339,6 +364,5 @@ def test_a_named_dataset_is_loaded_and_so_is_what_the_user_names_or_allows(
     images_of(ladder.ticket(2, {"data": said | {"name": "/etc"}}), "here")
     images_of(ladder.ticket(2, {"data": said | {"name": "org/name"}}), fetch=True)
     assert asked == [("digits", None), ("here", None), ("org/name", None)]
-    plan = {"data": {"dataset": "digits", "revision": "../../thesis"}}
     with pytest.raises(DataError, match="is not a branch, tag or commit"):
-        images_of(ladder.ticket(2, {"data": said, "plan": plan}))
+        images_of(ladder.ticket(2, {"data": said | {"revision": "../../thesis"}}))

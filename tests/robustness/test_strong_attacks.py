@@ -106,10 +106,25 @@ def test_the_same_generator_gives_the_same_images() -> None:
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("method", ["autoattack", "apgd-dlr"])
-def test_too_few_classes_are_told(method: str) -> None:
-    with pytest.raises(ConfigError, match="needs four classes or more, there are 3; use pgd or square"):
-        withstood(network(3), Attack.parse({"method": method, "eps": EPS}))
+@pytest.mark.parametrize("classes", [2, 3])
+def test_of_few_classes_autoattack_is_its_parts_that_there_are_and_says_so(classes: int) -> None:
+    model = network(classes)
+    images, labels = images_of(model)
+    attack = Attack(method="autoattack", eps=0.02)
+    ours = withstood(model, attack)
+    original = AutoAttack(model, norm="Linf", eps=0.02, seed=1, version="custom", attacks=["apgd-ce", "square"])
+    broken, _ = original.run_standard_evaluation(images, labels, batch_size=len(images))
+    with torch.no_grad():
+        theirs = model(broken).argmax(1) == labels
+    assert ours.tolist() == theirs.tolist()
+    assert 0 < int(ours.sum()) < len(ours), "some withstand and some do not"
+    assert attack.describe(classes) == "AutoAttack without its targeted parts (APGD-CE, Square) Linf eps 0.02"
+    assert attack.describe(4) == attack.describe() == "AutoAttack Linf eps 0.02"
+
+
+def test_too_few_classes_for_the_dlr_loss_are_told() -> None:
+    with pytest.raises(ConfigError, match="needs four classes or more, there are 3; use autoattack, pgd or square"):
+        withstood(network(3), Attack(method="apgd-dlr", eps=EPS))
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import lottery_hub
 from lottery_hub.errors import ConfigError
 from lottery_hub.settings import environment
 from lottery_hub.settings.environment import choose_device, describe_environment, fast_precision
+from lottery_hub.storage.origins import Environment
 
 
 @pytest.fixture
@@ -42,6 +44,17 @@ def test_the_record_is_of_the_machine_and_not_of_its_user():
     text = json.dumps(describe_environment("cpu"))
     assert platform.node() == "" or f'"{platform.node()}"' not in text
     assert "/home" not in text
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_record_of_a_gpu_says_whether_tf32_stood_in_for_float32(monkeypatch, allowed):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=not allowed))
+    monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace(allow_tf32=allowed))
+    record = describe_environment("cuda")
+    assert (record["tf32_matmul"], record["tf32_cudnn"]) == (not allowed, allowed)
+    assert Environment.parse(record)
+    assert "tf32_cudnn" not in describe_environment("cpu")
 
 
 def test_a_package_that_is_not_there_is_recorded_as_absent(monkeypatch):

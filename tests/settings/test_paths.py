@@ -10,7 +10,8 @@ import pytest
 import lottery_hub as lh
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.settings.paths import path_of
-from lottery_hub.storage.folder import save_backbone, save_ladder
+from lottery_hub.sharing.pulling import pull
+from lottery_hub.storage.folder import load_ticket, save_backbone, save_ladder, save_ticket
 
 
 def test_a_tilde_is_a_home_and_every_other_name_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,3 +50,14 @@ def test_a_string_and_a_path_do_the_same_everywhere(
         with pytest.raises(lh.LotteryHubError, match="train/a has no image file"):
             lh.load_dataset(kind(f"{home}/images/"))
     assert not (tmp_path / "~").exists()
+
+
+def test_the_working_folder_may_be_replaced_by_what_is_fetched(
+    ladder: Ladder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = save_ticket(ladder.ticket(2), tmp_path / "ticket")
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path / "copy")
+    folder = pull(str(ticket), local_dir=".").folder
+    assert folder == tmp_path / "copy"
+    assert load_ticket(folder).fingerprint() == ladder.ticket(2).fingerprint()

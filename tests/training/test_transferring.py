@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 
+from lottery_hub.errors import ConfigError
+from lottery_hub.images.datasets import Split
 from lottery_hub.robustness.evaluation import Accuracy
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import Attack, Recipe, Seeds
 from lottery_hub.training import transferring
+from lottery_hub.training.loop import train
 from lottery_hub.training.transferring import transfer
 
 SOURCES = ("head", "order", "attack")
@@ -142,3 +147,51 @@ def test_the_start_is_left_as_it_was(ladder, tiny_data):
     before = ladder.backbone.fingerprint()
     transfer(ladder.backbone, tiny_data, STANDARD, test_attack=None, mask=ladder.mask(2))
     assert ladder.backbone.fingerprint() == before
+
+
+# What the caller's process has set
+
+
+@contextmanager
+def default_of(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [torch.no_grad, torch.inference_mode, lambda: default_of(torch.float64)],
+    ids=["no_grad", "inference mode", "float64 as the default"],
+)
+@pytest.mark.parametrize("augment", ["none", "crop-flip", "random-resized-crop"])
+def test_a_transfer_is_the_same_whatever_the_caller_has_set(ladder, tiny_data, setting, augment):
+    recipe = STANDARD.changed(attack=ATTACK, selection_attack=ATTACK, augment=augment, average=0.9)
+    plain = transfer(ladder.ticket(3), tiny_data, recipe, test_attack=ATTACK)
+    with setting():
+        done = transfer(ladder.ticket(3), tiny_data, recipe, test_attack=ATTACK)
+    assert all(torch.equal(plain.weights[name], tensor) for name, tensor in done.weights.items())
+    assert done.accuracy == plain.accuracy
+
+
+def test_tickets_and_images_that_were_made_in_inference_mode_can_be_transferred(ladder, tiny_data):
+    recipe = STANDARD.changed(attack=ATTACK)
+    with torch.inference_mode():
+        splits = {
+            name: Split(getattr(tiny_data, name).images.clone(), getattr(tiny_data, name).labels.clone())
+            for name in ("train", "validation", "test")
+        }
+        ticket = ladder.ticket(3)
+        ticket = replace(ticket, weights={name: tensor.clone() for name, tensor in ticket.weights.items()})
+        done = transfer(ticket, replace(tiny_data, **splits), recipe, test_attack=ATTACK)
+    assert done.accuracy == transfer(ladder.ticket(3), tiny_data, recipe, test_attack=ATTACK).accuracy
+
+
+def test_a_model_that_was_made_in_inference_mode_cannot_learn_and_is_one_line(backbone, tiny_data):
+    with torch.inference_mode():
+        model = backbone.model(3)
+    with pytest.raises(ConfigError, match="made in inference mode, and cannot be trained: build it outside"):
+        train(model, tiny_data, STANDARD, seed=0)

@@ -1,0 +1,70 @@
+"""Every command with every argument given badly, and damaged inputs by the number: some of the campaigns' cases."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import commands
+import pytest
+from attempts import RIGHT
+
+from lottery_hub import cli
+
+HERE = Path(__file__).parent
+
+
+def counted(script: str, *arguments: object) -> dict[str, Any]:
+    """Run a campaign in a process of its own, and return what it prints."""
+    command = [sys.executable, "-W", "ignore", HERE / script, *map(str, arguments)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.stdout, done.stderr[-2000:]
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def check(counts: dict[str, Any]) -> None:
+    assert counts["failures"] == []
+    assert counts["endings"].keys() <= set(commands.GOOD)
+    assert all(counts["commands"].values()), "some of each command"
+
+
+@pytest.mark.timeout(300)
+def test_whatever_a_command_is_given_it_ends_in_one_of_its_own_ways() -> None:
+    counts = counted("commands.py", "--seed", 3, "--cases", 60)
+    check(counts)
+    assert sum(counts["endings"].values()) == 60
+    assert counts["of"] > 4000
+    # What is bad in a case is what the case says is bad: without it, all goes well, as far as it goes offline.
+    assert counts["calls"].pop("search") == "refused in one line"
+    assert counts["calls"].pop("verify") == "cannot tell", "from so few images"
+    assert set(counts["calls"].values()) == {"ok", commands.BEGAN}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_the_whole_campaign_of_commands() -> None:
+    check(counted("commands.py", "--seed", 0))
+
+
+def test_every_command_is_called_with_every_argument_it_takes() -> None:
+    assert commands.CALLS.keys() == {each.name for each in cli.app.registered_commands}
+    kinds = Counter(parameter.values for command in commands.CALLS for parameter in commands.parameters(command))
+    assert kinds.keys() == {"paths", "numbers", "words", "settings", "text"}
+    assert [parameter.given for parameter in commands.parameters("export")] == [
+        *("ref", "--format", "--output", "--sparsity", "--image-size", "--batch-size")
+    ]
+
+
+@pytest.mark.timeout(300)
+def test_damaged_metadata_checkpoints_runs_and_poor_terminals_are_borne() -> None:
+    counts = counted("inputs.py", "--seed", 3, "--pictures", 60, "--flips", 60, "--runs", 2, "--terminals", 8)
+    assert counts["failures"] == []
+    assert counts["exif"][RIGHT] == 60
+    assert counts["checkpoints"]["refused"] == 60
+    assert counts["runs"]["cases"] == 2
+    assert counts["terminals"][RIGHT] == 8
