@@ -7,6 +7,7 @@ to. Who writes says what it may replace, as a function from a folder to the firs
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import logging
 import os
@@ -232,6 +233,8 @@ def _check_writable(place: Path) -> None:
     above = next(path for path in (*place.parents, place) if path.exists())
     if not above.is_dir():
         raise NotADirectoryError(None, f"{above.name} is not a folder")
+    if hasattr(os, "statvfs") and os.statvfs(above).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
     if not os.access(above, os.W_OK | os.X_OK):
         raise PermissionError(None, f"{above} is not for you to write in")
 

@@ -257,10 +257,8 @@ def copy_files(source: Path, target: Path, *, card: bool, pictures: bool = False
     Raises:
         TicketError: names the file and the reason.
     """
-    try:
+    with atomic.writing(target):
         _copy_files(source, target, card, pictures)
-    except OSError as problem:
-        raise TicketError(f"cannot copy {printable(source)}: {printable(problem.strerror or problem)}") from problem
     check_folder(target)
     for name, network in trained_folders(source).items() if trained else ():
         (target / TRAINED / name).mkdir(parents=True)

@@ -147,8 +147,8 @@ def test_json_carries_costs_and_how_they_were_measured(call: Call, emptied: str)
             "1..2048 pixels, not 0; give it with",
         ),
         ([*PACKAGED, "--format", "onnx", "--output", "."], "is a folder; give the name of a file"),
-        ([*PACKAGED, "--format", "timm", "--output", ".."], "is no export; give the name of a new folder"),
-        ([*PACKAGED, "--format", "timm", "--output", "\x1b[31m" * 99], r"cannot write \x1b[31m"),
+        ([*PACKAGED, "--format", "timm", "--output", ".."], "which would be lost; give another name, or --overwrite"),
+        ([*PACKAGED, "--format", "timm", "--output", "/proc/\x1b[31m"], r"cannot write /proc/\x1b[31m"),
     ],
     ids=["no ticket", "no level", "timm's shapes", "size", "folder", "not an export", "escape codes"],
 )

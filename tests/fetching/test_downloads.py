@@ -241,9 +241,11 @@ def test_datasets_of_the_hub_load_by_name_and_by_id_and_report_their_commit(clie
 
 
 def robust_checkpoint(arch: str) -> bytes:
-    """A whole robust checkpoint of an ImageNet network in a small file: every tensor is one number, repeated."""
+    """A robust checkpoint of an ImageNet network, as the robustness library writes it."""
     shapes = layout(arch, 1000).shapes
-    network = {f"module.model.{name}": torch.tensor(0.5).expand(shape) for name, shape in shapes.items()}
+    network = {
+        f"module.model.{name}": torch.full(shape, 0.5) if shape else torch.tensor(90) for name, shape in shapes.items()
+    }
     constants = {"module.normalizer.new_mean": torch.full((3, 1, 1), 0.25), "module.normalizer.new_std": torch.ones(3)}
     file = io.BytesIO()
     torch.save({"model": network | constants, "epoch": 90}, file)
@@ -253,26 +255,27 @@ def robust_checkpoint(arch: str) -> bytes:
 def test_published_robust_weights_load_by_norm_and_eps_and_only_with_the_contents_that_are_known(
     client: Client,
 ) -> None:
-    content = robust_checkpoint("resnet50")
-    names = ("resnet50_l2_eps3.ckpt", "resnet50_linf_eps4.0.ckpt")
+    content = robust_checkpoint("resnet18")
+    names = ("resnet18_l2_eps3.ckpt", "resnet18_linf_eps4.0.ckpt")
     sha = client.hub.store.commit("models/madrylab/robust-imagenet-models", dict.fromkeys(names, content))
     loaded, changed, absent = client.all(
-        ("load_backbone", ("adv:l2-3", "resnet50"), {}),
-        ("load_backbone", ("adv", "resnet50"), {}),
-        ("load_backbone", ("adv:linf-8/255", "resnet50"), {}),
+        ("load_backbone", ("adv:l2-3", "resnet18"), {}),
+        ("load_backbone", ("adv", "resnet18"), {}),
+        ("load_backbone", ("adv:linf-8/255", "resnet18"), {}),
     )
     assert loaded["mean"] == [0.25] * 3
     assert loaded["provenance"] == {
-        "source": "madrylab/robust-imagenet-models/resnet50_l2_eps3.ckpt",
+        "source": "madrylab/robust-imagenet-models/resnet18_l2_eps3.ckpt",
         "revision": sha,
         "license": "mit",
-        "SA": 0.6283,
+        "SA": 0.5312,
         "SA_from": "README of microsoft/robust-models-transfer",
         "norm": "l2",
         "eps": 3.0,
         "sha256": f"sha256:{hashlib.sha256(content).hexdigest()}",
+        "layout": "model, prefix module.model., its own mean and std",
     }
     # The real file's checksum is in the table, so another file in its place is noticed.
-    assert "resnet50_linf_eps4.0.ckpt" in changed["error"]
+    assert "resnet18_linf_eps4.0.ckpt" in changed["error"]
     assert "does not have the expected sha256" in changed["error"]
-    assert "has no file resnet50_linf_eps8.0.ckpt" in absent["error"]
+    assert "has no file resnet18_linf_eps8.0.ckpt" in absent["error"]
