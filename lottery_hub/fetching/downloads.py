@@ -12,7 +12,7 @@ import glob
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -141,7 +141,9 @@ def pin(
     if names.fits(names.commit, revision):
         return Commit(repo_id, repo_type, revision, str(revision), talk)
     if not constants.HF_HUB_OFFLINE:
-        there = describe(talk, repo_id, repo_type, revision)
+        # What is asked first is small: no server may take for ever over it, however long its files may take.
+        asking = talk if talk.end is not None else Conversation(replace(talk.patience, deadline=Patience.deadline))
+        there = describe(asking, repo_id, repo_type, revision)
         return Commit(repo_id, repo_type, revision, there.sha, talk, there.files)
     known = hub_cache.remembered(repo_id, repo_type, revision)
     if known is None:

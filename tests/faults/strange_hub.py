@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import json
@@ -169,9 +170,10 @@ def a_redirect_leads_elsewhere(scene: Scene, rng: random.Random) -> Case:
 
 
 @cache
+@functools.cache  # seconds of work that are none of the library's
 def _bomb(mebibytes: int) -> bytes:
     stored = io.BytesIO()
-    with gzip.GzipFile(fileobj=stored, mode="wb", compresslevel=9) as file:
+    with gzip.GzipFile(fileobj=stored, mode="wb", compresslevel=1) as file:
         for _ in range(mebibytes):
             file.write(b" " * 2**20)
     return stored.getvalue()
@@ -179,16 +181,17 @@ def _bomb(mebibytes: int) -> bytes:
 
 @stranger("hub", often=6)
 def an_answer_has_no_end(scene: Scene, rng: random.Random) -> Case:
-    bomb = _bomb(3000)
+    bomb = _bomb(1500)  # beyond the gibibyte that a case may take
+    pattern = rng.choice([*API, r"GET /alice/", r"GET /datasets/"])
+    # A dataset that one has named oneself has no deadline: a slow line is no fault.
+    ends = ["endless", "chunked"] if "/datasets/" in pattern else ["endless", "chunked", "slow"]
 
     def change(request: Request, answer: Answer) -> Answer:
         if rng.random() < 0.5:
-            return Answer(
-                302, b"", {"Location": f"{place().elsewhere.address}/{rng.choice(['endless', 'chunked', 'slow'])}"}
-            )
+            return Answer(302, b"", {"Location": f"{place().elsewhere.address}/{rng.choice(ends)}"})
         return replace(answer, body=bomb, headers={**answer.headers, "Content-Encoding": "gzip"})
 
-    return _twisted(scene, rng, rng.choice([*API, r"GET /alice/", r"GET /datasets/"]), change)
+    return _twisted(scene, rng, pattern, change)
 
 
 @stranger("hub", often=12)
