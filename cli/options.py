@@ -87,7 +87,7 @@ BatchSize = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override any number by its path in run.json's plan, e.g. PATH.lr=0.1.", metavar="P=V"),
+    typer.Option("--set", help="Override a number by its path; a wrong path is told the right ones.", metavar="P=V"),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Move what is in the way aside, to NAME.old, instead of refusing.")

@@ -8,7 +8,7 @@ only says which numbers there are and what is allowed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -83,7 +83,8 @@ class Frozen(BaseModel):
             for parent in parents:
                 inside = inside.get(parent) if isinstance(inside, dict) else None
             if not equals or not isinstance(inside, dict) or field not in inside:
-                raise ConfigError(f"--set {printable(assignment)}: there is no setting of that name; see run.json")
+                near = ", ".join(_paths_to(field, self.record())) or ", ".join(self.record())
+                raise ConfigError(f"--set {printable(assignment)}: there is no setting of that name; there is {near}")
             inside[field] = _value(text.strip())
         try:
             return type(self).model_validate_json(json.dumps(values))
@@ -116,6 +117,15 @@ class Seeds(Frozen):
             ConfigError: it is negative or too large.
         """
         return seed if isinstance(seed, Seeds) else cls.parse(dict.fromkeys(("head", "order", "attack"), seed))
+
+
+def _paths_to(field: str, values: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the path of every setting of this name, however deep."""
+    for name, value in values.items():
+        if name == field:
+            yield above + name
+        elif isinstance(value, dict):
+            yield from _paths_to(field, value, f"{above}{name}.")
 
 
 def parse_number(text: str) -> float:

@@ -258,6 +258,19 @@ def test_a_path_that_leads_nowhere_is_refused(assignment):
 
 
 @pytest.mark.parametrize(
+    ("assignment", "there_is"),
+    [
+        ("epochs=1", "draw.recipe.epochs, transfer.standard.epochs, transfer.adversarial.epochs"),
+        ("recipe.fraction=0.1", "data.fraction, draw.data.fraction"),
+        ("standard.scan=all", "scan"),
+        ("speed=1", ", ".join(FindPlan.model_fields)),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_told_where_settings_of_its_name_are(assignment, there_is):
+    assert refusal(FIND.with_settings, [assignment]).endswith(f"; there is {there_is}")
+
+
+@pytest.mark.parametrize(
     ("assignment", "field"),
     [
         ("lr=fast", "Recipe.lr"),
