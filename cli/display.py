@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +26,23 @@ CAPTION = "in %; std, adv: after standard, adversarial transfer"
 def percent(value: float | None) -> str:
     """Return a share of 1 as percent with two decimals, or a dash."""
     return "–" if value is None else f"{value * 100:.2f}"
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table with every figure whole: on a screen too narrow for it, rows run on where they would be cut.
+
+    A column is as wide as what is in it, unless it says itself that it folds (down to its min_width) or crops.
+    """
+    unbounded = console.options.update(max_width=sys.maxsize)
+    for column in table.columns:
+        if column.overflow == "ellipsis":
+            cells = (column.header, *column.cells)
+            column.min_width = max(Measurement.get(console, unbounded, cell).maximum for cell in cells)
+    between = 3 * len(table.columns) + (1 if table.pad_edge else -1)  # lines, and a space to each side of them
+    least = sum(column.min_width or 0 for column in table.columns) + between
+    screen, console.width = console.width, max(console.width, least)
+    console.print(table)
+    console.width = screen
 
 
 def levels_table(dense: dict[str, Any] | None, levels: list[dict[str, Any]], controls: list[dict[str, Any]]) -> Table:

@@ -73,7 +73,7 @@ def find_command(
     from lottery_hub.settings.presets import paper_transfer, quick_transfer, stored_size
     from lottery_hub.sharing.sources import load_backbone
 
-    from .display import Progress, fractions_table
+    from .display import Progress, fractions_table, print_table
 
     numbers = how.numbers("transfer.standard.", "transfer.adversarial.")
     chosen, exact = how.machine()
@@ -138,7 +138,7 @@ def find_command(
     if how.as_json:
         options.emit(summaries[0] if len(summaries) == 1 else {"fractions": summaries})
     elif len(summaries) > 1:
-        Console().print(fractions_table(summaries))
+        print_table(Console(), fractions_table(summaries))
 
 
 def _jobs(wanted: str, seeds: int, device: torch.device) -> int:
@@ -174,11 +174,11 @@ def _print_summary(summary: dict[str, Any], arch: str, kind: str, dataset: str) 
 
     from lottery_hub.errors import printable
 
-    from .display import levels_table, looks_lines, percent, verdict_table
+    from .display import levels_table, looks_lines, percent, print_table, verdict_table
 
     console = Console()
-    console.print(levels_table(summary["dense"], summary["levels"], summary["controls"]))
-    console.print(verdict_table(summary))
+    print_table(console, levels_table(summary["dense"], summary["levels"], summary["controls"]))
+    print_table(console, verdict_table(summary))
     seeds = f"{summary['seeds']} seed{'s' if summary['seeds'] > 1 else ''}"
     conditions = (
         f"{summary['samples']} test images, {seeds}, RA by {summary['attack']}, tolerance {summary['tolerance']}"

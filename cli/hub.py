@@ -140,6 +140,8 @@ def search_command(
 
     from lottery_hub.sharing.searching import search_tickets
 
+    from .display import print_table
+
     found = search_tickets(
         dataset=dataset,
         pretrain=pretrain,
@@ -154,7 +156,7 @@ def search_command(
         return
     console = Console(highlight=False)
     if found:
-        console.print(_table(found))
+        print_table(console, _table(found))
         console.print("figures are those of the cards, measured by whoever wrote them, each under an attack of its own")
     else:
         console.print("no ticket on the Hub fits; ask for less")
@@ -172,8 +174,8 @@ def _table(found: list[Found]) -> Table:
 
     caption = "SA/RA in %, after standard (std) and adversarial (adv) transfer; win: double win"
     table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
-    table.add_column("ticket", overflow="fold", min_width=24)
-    table.add_column("dataset", overflow="fold")
+    table.add_column("ticket", overflow="fold", min_width=20)
+    table.add_column("dataset", overflow="fold", min_width=8)
     for column in ("sparsity %", *(f"{SHORT[regime]} SA/RA" for regime in SHORT)):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("win", no_wrap=True)

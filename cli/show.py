@@ -64,7 +64,9 @@ def _show_dense(ref: str, folder: Path, about: BackboneManifest, as_json: bool) 
     console = Console(highlight=False)
     origin = about.provenance
     made = printable(origin.get("source", "unknown source"))
-    console.print(f"{about.content} {printable(ref)}: {about.arch} ({about.pretrain}), {made}", markup=False)
+    console.print(
+        f"{about.content} {printable(ref)}: {about.arch} ({about.pretrain}), {made}", markup=False, soft_wrap=True
+    )
     figures = [origin.get("SA"), origin.get("RA")]
     if all(isinstance(figure, float) for figure in figures):
         measured = f"{printable(origin.get('attack'))}, {printable(origin.get('samples'))} images"
@@ -87,7 +89,7 @@ def _show_ticket(ticket: Ticket, folder: Path, about: BackboneManifest, as_json:
     from lottery_hub.storage.folder import weights_path
     from lottery_hub.storage.records import check_ticket
 
-    from .display import percent
+    from .display import percent, print_table
 
     check_ticket(ticket)
     layers = {name: kept_and_total({name: mask}) for name, mask in ticket.mask.items()}
@@ -123,7 +125,7 @@ def _show_ticket(ticket: Ticket, folder: Path, about: BackboneManifest, as_json:
         f"{percent(sized.sparsity_of_all)} % of all {sized.parameters:,} parameters pruned",
         soft_wrap=True,
     )
-    console.print(_density_table(layers))
+    print_table(console, _density_table(layers))
     _print_verdict(console, ticket)
     origin = ticket.provenance.get("backbone", {})
     if isinstance(origin, dict):
@@ -146,7 +148,7 @@ def _drawn(ticket: Ticket) -> str:
 def _print_verdict(console: Console, ticket: Ticket) -> None:
     from lottery_hub.errors import printable
 
-    from .display import levels_table
+    from .display import levels_table, print_table
 
     if ticket.double_win is None:
         console.print("not judged: no transfer is recorded")
@@ -154,7 +156,7 @@ def _print_verdict(console: Console, ticket: Ticket) -> None:
     records = ticket.records
     table = levels_table(records["dense"], records["levels"], records["controls"])
     measured = f"{records['samples']} test images, RA by {printable(records['attack'])}"
-    console.print(table)
+    print_table(console, table)
     verdict = "double win" if ticket.double_win else "no double win"
     console.print(f"{verdict}; {measured}", markup=False, soft_wrap=True)
 
@@ -170,7 +172,7 @@ def _density_table(layers: dict[str, tuple[int, int]]) -> Table:
     table = Table(header_style="bold")
     for column in ("layer" if len(groups) == len(layers) else "layers", "kept", "total", "density %"):
         table.add_column(column, justify="left" if column.startswith("layer") else "right")
-    table.add_column("")
+    table.add_column("", overflow="crop")
     for name, group in groups.items():
         some, every = (sum(counts) for counts in zip(*(layers[layer] for layer in group), strict=True))
         table.add_row(printable(name), f"{some:,}", f"{every:,}", percent(some / every), "█" * round(some / every * 16))
@@ -195,7 +197,7 @@ def _compare(one: Ticket, other: Ticket, refs: tuple[str, str], as_json: bool) -
     from lottery_hub.errors import printable
     from lottery_hub.networks.inspection import overlaps, total_overlap
 
-    from .display import percent
+    from .display import percent, print_table
 
     layers = overlaps(one.mask, other.mask)
     total = total_overlap(layers.values())
@@ -221,4 +223,4 @@ def _compare(one: Ticket, other: Ticket, refs: tuple[str, str], as_json: bool) -
         densities = (percent(overlap.one / overlap.size), percent(overlap.other / overlap.size))
         style = "bold" if name == "total" else ""
         table.add_row(printable(name), *densities, f"{overlap.iou:.3f}", f"{overlap.chance:.3f}", style=style)
-    console.print(table)
+    print_table(console, table)

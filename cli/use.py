@@ -132,7 +132,7 @@ def evaluate_command(
     from lottery_hub.storage.folder import load_backbone_folder, load_ticket, read_about
     from lottery_hub.storage.records import check_ticket
 
-    from .display import corruptions_table, percent
+    from .display import corruptions_table, percent, print_table
 
     if norm != "linf" and checks:
         raise ConfigError(f"the checks of masked gradients are for Linf; leave out --checks or --norm {norm}")
@@ -192,5 +192,5 @@ def evaluate_command(
         for row in others:
             print(f"RA {percent(row['RA'])} % ({row['attack']})")
         if corrupted:
-            Console().print(corruptions_table(corrupted["correct"], len(split)))
+            print_table(Console(), corruptions_table(corrupted["correct"], len(split)))
             print(f"mean over corruptions: {percent(corrupted['mean'])} %; frost is a procedural stand-in")

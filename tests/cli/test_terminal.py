@@ -8,8 +8,12 @@ import re
 import sys
 
 import pytest
+from rich.console import Console
 
 from lottery_hub import cli
+from lottery_hub.cli.display import SHORT, print_table
+from lottery_hub.cli.hub import _table
+from lottery_hub.sharing.searching import Found
 
 
 def shown(encoding: str, columns: int, *arguments: str) -> str:
@@ -52,3 +56,29 @@ def test_json_is_the_same_in_every_encoding() -> None:
 @pytest.mark.parametrize("columns", [40, 60, 80])
 def test_narrow_ascii_terminals_are_no_trouble(columns: int) -> None:
     assert shown("ascii", columns, "backbones", "--kind", "adv")
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_no_layer_and_no_figure_is_cut_on_a_narrow_terminal(encoding: str, columns: int) -> None:
+    command = ["show", "resnet18-slim-adv", "--sparsity", "0.5"]
+    cells = re.compile(r"[\w.]*\d[\w.,]*")
+    wide, narrow = (cells.findall(shown(encoding, width, *command)) for width in (200, columns))
+    assert narrow == wide
+    assert {"layer4.1.conv2", "147,456"} <= set(narrow)
+
+
+@pytest.mark.parametrize("columns", [30, 60, 80])
+def test_every_column_of_a_search_is_whole(columns: int) -> None:
+    figures = {f"{kind} after {regime} transfer": 0.9 for kind in ("SA", "RA") for regime in SHORT}
+    found = Found("alice/digits", None, "resnet18-slim", "adv", "digits", 0.2, True, figures)
+    screen = io.StringIO()
+    print_table(Console(file=screen, width=columns), _table([found]))
+    (row,) = (line.split() for line in screen.getvalue().splitlines() if "alice" in line)
+    assert row == ["alice/digits", "digits", "20.00", "90.00/90.00", "90.00/90.00", "yes"]
+    assert max(map(len, screen.getvalue().splitlines())) <= 80
+
+
+def test_rows_of_a_narrow_ascii_table_are_of_one_width() -> None:
+    rows = shown("ascii", 60, "show", "resnet18-slim-adv", "--sparsity", "0.5").splitlines()
+    assert len({len(row) for row in rows if row.startswith("|")}) == 1
