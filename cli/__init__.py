@@ -62,6 +62,7 @@ def main() -> None:
     terminal.never_fail()
     with warnings.catch_warnings():
         warnings.simplefilter("always", DamageWarning)
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata in pictures; what matters is in the notes
         warnings.showwarning = _show_warning
         _run()
 

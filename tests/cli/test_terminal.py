@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+import warnings
 
 import pytest
 from rich.console import Console
@@ -82,3 +83,15 @@ def test_every_column_of_a_search_is_whole(columns: int) -> None:
 def test_rows_of_a_narrow_ascii_table_are_of_one_width() -> None:
     rows = shown("ascii", 60, "show", "resnet18-slim-adv", "--sparsity", "0.5").splitlines()
     assert len({len(row) for row in rows if row.startswith("|")}) == 1
+
+
+def test_what_pillow_says_of_metadata_is_not_shown_and_what_others_say_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn() -> None:
+        for module in ("PIL.TiffImagePlugin", "torch.nn"):
+            warnings.warn_explicit(f"from {module}", UserWarning, "file.py", 1, module=module)
+
+    monkeypatch.setattr(cli, "app", warn)
+    cli.main()
+    assert capsys.readouterr().err == "file.py:1: UserWarning: from torch.nn\n"
