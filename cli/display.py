@@ -197,7 +197,7 @@ class Progress:
             self.levels = [row for row in self.levels if row["level"] != record["level"]] + [record]
             verdict = "double win" if record["double_win"] else "no double win"
             if "adversarial" not in record:
-                verdict = "rejected on validation images, no adversarial transfer needed"
+                verdict = "rejected on validation images, adversarial transfer left out"
             self._say(f"level {record['level']} ({percent(record['sparsity'])} %): {_figures(record)}: {verdict}")
         elif kind == "control":
             self.controls.append(record)

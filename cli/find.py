@@ -197,7 +197,10 @@ def _print_summary(summary: dict[str, Any], arch: str, kind: str, dataset: str) 
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for caveat in summary["caveats"]:
         console.print(f"caveat: {caveat}", style="yellow", highlight=False, soft_wrap=True)
+    (chosen,) = (row for row in summary["levels"] if row["level"] == summary["level"])
     level = f"level {summary['level']}, picked on {summary['validation_samples']} validation images"
+    if not chosen["validation"]["double_win"]:
+        level += ", where none wins"
     if summary["double_win"]:
         found = f"Double win at {percent(summary['sparsity'])} % sparsity ({level})."
         console.print(found, style="bold green", highlight=False, soft_wrap=True)

@@ -159,6 +159,8 @@ def _print_verdict(console: Console, ticket: Ticket) -> None:
     print_table(console, table)
     verdict = "double win" if ticket.double_win else "no double win"
     console.print(f"{verdict}; {measured}", markup=False, soft_wrap=True)
+    for caveat in records["caveats"]:
+        console.print(f"caveat: {printable(caveat)}", markup=False, soft_wrap=True)
 
 
 def _density_table(layers: dict[str, tuple[int, int]]) -> Table:

@@ -328,6 +328,14 @@ def test_find_for_people_prints_a_table_and_the_ticket(chain: dict[str, tuple[li
     assert done.code == 0
     assert "ouble win" in done.out
     assert done.out.endswith(f"ticket: {output / 'ticket'}\n")
+    records = load_ticket(output).records
+    (chosen,) = (row for row in records["levels"] if row["level"] == records["level"])
+    assert ("validation images, where none wins" in done.out) == (not chosen["validation"]["double_win"])
+    assert records["caveats"]
+    for shown in (done, call("show", str(output))):
+        assert [line for line in shown.out.splitlines() if "caveat" in line] == [
+            f"caveat: {caveat}" for caveat in records["caveats"]
+        ]
 
 
 def test_find_gives_a_verdict_for_every_fraction(
