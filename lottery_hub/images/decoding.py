@@ -235,7 +235,9 @@ def _square(image: Image, size: int, tally: Tally) -> Image:
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     tally.add(
-        f"{{images}} resized to {size}x{size}" if width == height else "non-square {images} cropped at the centre"
+        f"{{images}} resized to {size}x{size}"
+        if width == height
+        else f"non-square {{images}} cropped at the centre and resized to {size}x{size}"
     )
     # The same as resizing the shorter side and cropping, without the huge intermediate of a 1 x 100000 image.
     return image.resize((size, size), Pillow.Resampling.BILINEAR, box=(left, top, left + side, top + side))

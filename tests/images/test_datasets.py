@@ -574,7 +574,7 @@ def test_an_oblong_image_keeps_its_centre_and_is_counted(tmp_path: Path) -> None
     np.testing.assert_array_equal(loaded.test.images[0].numpy(), np.asarray(centre).transpose(2, 0, 1))
     turned = centre.transpose(Image.Transpose.ROTATE_90)
     np.testing.assert_array_equal(loaded.test.images[1].numpy(), np.asarray(turned).transpose(2, 0, 1))
-    assert loaded.notes == ("2 non-square images cropped at the centre",)
+    assert loaded.notes == ("2 non-square images cropped at the centre and resized to 32x32",)
 
 
 # References
