@@ -143,7 +143,8 @@ def open_run(directory: Path, settings: dict[str, Any]) -> Iterator[Run]:
     beginnings = (".lock", f".{record.name}.partial")
     try:
         there = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-        inside = [directory / ".lock", directory / "units", *(directory / "units").rglob("*")]
+        own = [directory / name for name in (".lock", "ladder", "ticket", "units")]
+        inside = [*own, *(directory / "units").rglob("*")]
         link = next((path for path in inside if path.is_symlink()), None)
     except OSError as problem:
         raise RunError(f"cannot work in {printable(directory)}: {printable(problem)}") from problem

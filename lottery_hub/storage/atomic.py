@@ -112,7 +112,8 @@ def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
     partial = path.with_name(f".{path.name}.partial")
     with writing(path):
         try:
-            with partial.open("wb") as handle:
+            partial.unlink(missing_ok=True)  # a killed process's, or a stranger's link, which is not written through
+            with partial.open("xb") as handle:
                 for part in parts:
                     handle.write(part)
                 handle.flush()

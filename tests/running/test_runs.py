@@ -369,7 +369,7 @@ def test_an_error_inside_lets_the_run_go(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", [".lock", "units", "units/one.partial", "units/one/trained"])
+@pytest.mark.parametrize("name", [".lock", "ladder", "ticket", "units", "units/one.partial", "units/one/trained"])
 def test_a_run_whose_parts_are_links_is_refused_and_what_they_lead_to_stays(tmp_path: Path, name: str) -> None:
     with open_run(tmp_path / "run", SETTINGS) as run:
         run.once("one", Unit())
@@ -385,3 +385,14 @@ def test_a_run_whose_parts_are_links_is_refused_and_what_they_lead_to_stays(tmp_
         pass
     assert (mine / "thesis").read_text() == "mine"
     assert [path.name for path in mine.iterdir()] == ["thesis"]
+
+
+def test_a_settings_file_half_written_into_a_link_is_not_written_through_it(tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis"
+    thesis.write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".run.json.partial").symlink_to(thesis)
+    with open_run(tmp_path / "run", SETTINGS):
+        pass
+    assert thesis.read_text() == "mine"
+    assert not (tmp_path / "run" / "run.json").is_symlink()

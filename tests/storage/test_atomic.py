@@ -417,3 +417,13 @@ def test_what_a_kill_leaves_of_a_file_goes_with_the_next_one(tmp_path: Path) -> 
         (tmp_path / "net").unlink()
     assert (tmp_path / "net").read_bytes() == b"slow"
     assert names(tmp_path) == [".net.partial", "net"]
+
+
+def test_a_link_where_a_killed_write_would_have_left_a_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("mine")
+    (tmp_path / ".record.json.partial").symlink_to("thesis")
+    atomic.write_text(tmp_path / "record.json", "new")
+    assert (tmp_path / "thesis").read_text() == "mine"
+    assert (tmp_path / "record.json").read_text() == "new"
+    assert not (tmp_path / "record.json").is_symlink()
+    assert names(tmp_path) == ["record.json", "thesis"]
