@@ -1,9 +1,9 @@
 """What a run beside this one has trained is not trained again, where everything that it says of itself is borne out.
 
 The folder is another's and may hold anything. Its transfer of the dense backbone is taken only with its network:
-whole under its seal, begun from the same weights and mask, trained on the same images by the same recipe on such a
-machine, with the fingerprint that its record names and figures that follow from the outcomes of single images. The
-figures that count are measured here. Whatever does not hold together is passed over, and never stops this run.
+whole under its seal, begun from the same weights and mask, of which it bears the traces, trained on the same images by
+the same recipe on such a machine, with the fingerprint that its record names and figures that follow from the outcomes
+of single images. The figures that count are measured here. Whatever does not hold together is passed over, and never stops this run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.consistency import contradictions
+from lottery_hub.judging.lineage import comes_from
 from lottery_hub.networks.backbones import fingerprint, layout
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.running.runs import STRANGE, Run
@@ -99,7 +100,7 @@ def _fits(record: dict[str, Any], wanted: Wanted) -> bool:
 
 
 def _bears_out(trained: Ticket, record: dict[str, Any], wanted: Wanted) -> bool:
-    """Whether the network is the one of the record and of the mask, and the record holds together."""
+    """Whether the network is that of record and mask, comes from where it should, and the record holds together."""
     shapes = layout(wanted.ticket.arch, len(wanted.data.classes)).shapes
     recipe = wanted.plan.recipe(wanted.regime)
     return (
@@ -110,4 +111,5 @@ def _bears_out(trained: Ticket, record: dict[str, Any], wanted: Wanted) -> bool:
         and trained.records["transfer"] == record
         and trained.records["recipe"] == recipe.record()
         and not contradictions(trained)
+        and comes_from(trained, wanted.ticket, record)
     )

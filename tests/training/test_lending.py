@@ -92,6 +92,20 @@ def test_figures_that_a_forger_made_consistent_are_not_believed(
     assert take(loan, wanted, tmp_path / "unit") == honest
 
 
+@pytest.mark.parametrize("name", ["fc.weight", "layer4.0.conv1.weight"])
+def test_a_network_that_was_not_trained_from_the_backbone_is_passed_over(
+    other: Path, mine: Run, wanted: Wanted, name: str
+) -> None:
+    unit = other / "units" / UNIT
+    found, trained = sealed.read(unit), load_ticket(unit / "trained")
+    worse = replace(trained, weights=trained.weights | {name: -trained.weights[name]})
+    record = found.record | {"trained": worse.fingerprint()}
+    shutil.rmtree(unit / "trained")
+    save_ticket(replace(worse, records=trained.records | {"transfer": record}), unit / "trained")
+    sealed.seal(unit, record, found.given)
+    assert borrow(mine, UNIT, wanted) is None
+
+
 def resealed(unit: Path, change: Callable[[dict[str, Any]], object], both: bool = False) -> None:
     """Change a unit's record as somebody who knows the format would: also in the network's own records if `both`."""
     found = sealed.read(unit)
