@@ -3,7 +3,8 @@
 The folder is another's and may hold anything. Its transfer of the dense backbone is taken only with its network:
 whole under its seal, begun from the same weights and mask, of which it bears the traces, trained on the same images by
 the same recipe on such a machine, with the fingerprint that its record names and figures that follow from the outcomes
-of single images. The figures that count are measured here. Whatever does not hold together is passed over, and never stops this run.
+of single images. The figures that count are measured here. Whatever does not hold together is passed over, and never
+stops this run.
 """
 
 from __future__ import annotations
