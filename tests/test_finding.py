@@ -25,11 +25,19 @@ from lottery_hub.errors import ConfigError, DamageWarning, LotteryHubError, RunE
 from lottery_hub.finding import find
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.consistency import contradictions
+from lottery_hub.judging.lineage import record_of
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
-from lottery_hub.storage.folder import load_ladder, load_ticket, save_backbone, save_ladder, save_ticket
+from lottery_hub.storage.folder import (
+    load_ladder,
+    load_ticket,
+    save_backbone,
+    save_ladder,
+    save_ticket,
+    trained_folders,
+)
 from lottery_hub.training import bench, lending, trying
 from lottery_hub.training.drawing import draw
 
@@ -294,6 +302,10 @@ def test_damage_anywhere_in_a_run_is_said_and_only_what_is_damaged_is_made_anew(
     assert len(lines) == len(damaged)
     assert trained == ["transfer-level-00-standard-seed-1", "transfer-level-02-adversarial-seed-0"]
     assert again | {"ticket": ""} == summary | {"ticket": ""}
+    ticket = load_ticket(run / "ticket")
+    for name, place in trained_folders(run / "ticket").items():
+        said = load_ticket(place).records["transfer"]
+        assert said == {key: value for key, value in record_of(ticket, name).items() if key in said}, name
     with warnings.catch_warnings():
         warnings.simplefilter("error", DamageWarning)
         assert find(plan, run, data=tiny_data) == again

@@ -6,6 +6,7 @@ and whatever its owner has put there or changed, and what was looked at meanwhil
 
 from __future__ import annotations
 
+import filecmp
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -60,10 +61,16 @@ def keep_ticket(ticket: Ticket, place: Path, trained: Mapping[str, Path], overwr
     unchanged = older.records == records | {"environment": older.records.get("environment")}
     same = older.fingerprint() == ticket.fingerprint()
     there = folder.trained_folders(place) if same else {}
-    missing = {name: path for name, path in trained.items() if name not in there}
+    # Also one that was made anew: its own records are those of the verdict, to the second that it took.
+    missing = {name: path for name, path in trained.items() if name not in there or not _same(path, there[name])}
     if missing or not unchanged:
         write_records(replace(ticket, records=records), place, missing)
     return place
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two ticket folders are one: config.json names all there is by its hashes."""
+    return filecmp.cmp(one / folder.CONFIG, other / folder.CONFIG, shallow=False)
 
 
 def _kept(place: Path, load: Callable[[Path], T], overwrite: bool) -> T | None:
