@@ -51,8 +51,10 @@ _TURNING = re.compile(
     r"\b(not|no longer|never|nor|neither|cannot|\w+n['\u2019]t|false|untrue|wrong|incorrect|contrary|opposite|ignore"
     r"|disregard|forge[dry]*|fake|outdated|obsolete|superseded?|instead|actually|in fact|above|below|following|previous"
     r"|better|worse|as good as|on par|parity|equal(s|ly)?|victor\w*|triumph\w*|success\w*|pass(es|ed)?"
-    r"|correction|corrected|errat\w+|updated?|mistaken?|really|real|true|truth)\b"
+    r"|correction|corrected|errat\w+|updated?|mistaken?|really|real|true|truth|drafts?|void|retract\w*|withdrawn?"
+    r"|nobody|unbroken|unbeaten|record-?breaking)\b"
 )
+_SPELLED = re.compile(r"\b(\w\W+){3,}\w\b")  # letter by letter
 _MARKS = str.maketrans("", "", "\\*_`~")
 _LINK = re.compile(r"!?\[[^\[\]]*\]\(https?://[^\s()<>\"']*\)")
 
@@ -208,7 +210,7 @@ def _stated(text: str) -> Told | None:
         return "cannot tell", f"a number was added: {shown}"
     if _MEASURE.search(either) and _TURNING.search(either):
         return "not verified", f"it contradicts the records: {shown}"
-    if _TURNING.search(either) or _FIGURE.search(either):
+    if _TURNING.search(either) or _FIGURE.search(either) or _SPELLED.search(either):
         return "cannot tell", f"words were added that may change what the rest says: {shown}"
     # Letters of other alphabets look like ours, pictures of digits are no digits, and other languages have verdicts.
     if not all(unicodedata.normalize("NFKD", letter)[0] < "\x80" or letter in "–—‘’“”…ß·•" for letter in plain):
