@@ -297,9 +297,7 @@ FORGERIES: dict[str, Callable[[Forgery], None]] = {
     "no double win made one": made_a_win,
     "validation RA up": edited(ADVERSARIAL, "RA", 15, split="validation"),
     "validation SA of dense down": edited(DENSE, "SA", 0, 12, split="validation"),
-    "dense's standard figures under adversarial transfer": copied_figures(
-        "dense-standard-seed-0", ADVERSARIAL
-    ),
+    "dense's standard figures under adversarial transfer": copied_figures("dense-standard-seed-0", ADVERSARIAL),
     "seed 1's figures copied to seed 0": copied_figures("ticket-adversarial-seed-1", ADVERSARIAL),
     "standard's figures under adversarial transfer": copied_figures(STANDARD, ADVERSARIAL),
     "logits times 1e4": scaled(1e4),
