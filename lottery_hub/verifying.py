@@ -141,6 +141,12 @@ def _of_ticket(ticket: Ticket, pulled: Pulled, asked: _Asked) -> Iterator[Findin
         yield Finding("figures", "cannot tell", "the trained networks are not there; --rerun trains them again")
         return
     try:
+        if not asked.long:
+            workload.check_pixels(ticket.records["data"])
+    except ConfigError as problem:
+        yield Finding("figures", "cannot tell", str(problem))
+        return
+    try:
         data = images_of(ticket, asked.dataset, fetch=asked.fetch)
     except LotteryHubError as problem:
         yield Finding("figures", "cannot tell", f"{problem}; say where the images are with --dataset")

@@ -357,6 +357,18 @@ def test_more_work_than_anybody_would_start_is_asked_for(place: Path, monkeypatc
     assert answers(place, sample=5)["figures"] == "verified", "less is asked of fewer images"
 
 
+def test_images_that_take_more_memory_than_anybody_would_give_are_asked_for(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = load_ticket(place).records["data"]
+    size = 3 * about["image_size"] ** 2 * (about["train"] + about["validation"] + about["test"])
+    monkeypatch.setattr(workload, "MOST_PIXELS", size - 1)
+    assert answers(place)["figures"] == "cannot tell"
+    assert f"its images take {size:,} bytes of memory" in why(place, "figures")
+    monkeypatch.setattr(workload, "MOST_PIXELS", size)
+    assert answers(place)["figures"] == "verified"
+
+
 @pytest.mark.parametrize(
     "card", [b"\xff\xfe", b"# x" * 2**21, None], ids=["not UTF-8", "larger than a card may be", "a folder"]
 )

@@ -5,6 +5,9 @@ The unit is a multiplication with a weight; a pass backward counts as two forwar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from lottery_hub.errors import ConfigError
 from lottery_hub.networks.backbones import build_network
 from lottery_hub.networks.compacting import cost
@@ -13,6 +16,7 @@ from lottery_hub.settings.config import Attack, FindPlan, Recipe
 
 # Twelve ResNet-18 on 10,000 images of 32x32 pixels under PGD-20 take 3·10^14.
 LIMIT = 10**15
+MOST_PIXELS = 2 * 2**30  # bytes of the images at the size that the records name; CIFAR-10's are 0.2·10^9
 AUTOATTACK = 14_000  # passes: 2,800 gradient steps (APGD, APGD-T, FAB-T) and 5,000 queries
 
 
@@ -20,6 +24,17 @@ def check_amount(multiplications: int, what: str, fix: str) -> None:
     """Raise ConfigError where so much is more than anybody would start without being asked."""
     if multiplications > LIMIT:
         raise ConfigError(f"{what} takes {multiplications:.1g} multiplications, more than {LIMIT:.0g}; {fix}")
+
+
+def check_pixels(data: Mapping[str, Any]) -> None:
+    """Raise ConfigError where the images that records name take more memory than anybody would give unasked.
+
+    Args:
+        data: as `Dataset.describe` writes it.
+    """
+    size = 3 * data["image_size"] ** 2 * sum(data[split] for split in ("train", "validation", "test"))
+    if size > MOST_PIXELS:
+        raise ConfigError(f"its images take {size:,} bytes of memory, more than {MOST_PIXELS:,}; add --long")
 
 
 def of_measuring(network: Ticket, attack: Attack | None, images: int, image_size: int) -> int:
