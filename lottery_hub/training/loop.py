@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -379,7 +379,7 @@ class _Saved:
         try:
             for name, holder in holders.items():
                 holder.load_state_dict(state[name])
-            return _progress(state)
+            return _progress(state, model.network.state_dict())
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
             # Its hash fits, so somebody made it so.
             for name, holder in holders.items():
@@ -389,8 +389,10 @@ class _Saved:
             return 0, [], None
 
 
-def _progress(state: dict[str, Any]) -> tuple[int, list[dict[str, Any]], dict[str, Any] | None]:
-    """Return the epochs done, their records and the best of them.
+def _progress(
+    state: dict[str, Any], network: Mapping[str, Tensor]
+) -> tuple[int, list[dict[str, Any]], dict[str, Any] | None]:
+    """Return the epochs done, their records and the best of them, whose weights are those of such a network.
 
     Raises:
         ValueError, LookupError: that is not what is there.
@@ -399,6 +401,9 @@ def _progress(state: dict[str, Any]) -> tuple[int, list[dict[str, Any]], dict[st
     whole = type(epoch) is int and isinstance(history, list) and all(isinstance(row, dict) for row in history)
     if not whole or not 0 < epoch == len(history):
         raise ValueError(f"epoch {epoch!r} is not that of its history")
-    if best is not None and not (type(best["epoch"]) is int and len(best["score"]) == 2 and len(best["weights"])):
-        raise ValueError("its best epoch is none")
+    if best is not None:
+        shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in best["weights"].items()}
+        fits = shapes == {name: (tensor.shape, tensor.dtype) for name, tensor in network.items()}
+        if not (fits and type(best["epoch"]) is int and len(best["score"]) == 2):
+            raise ValueError("its best epoch is none")
     return epoch, history, best

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 FIND = ["find", "--pretrain", "adv", "--dataset", "digits", "--fraction", "0.1", "--method", "omp", "--device", "cpu",
         "--precision", "float32", "--output", "run", "--json", "--set", "draw.rounds=2",
         "--set", "transfer.standard.epochs=1", "--set", "transfer.adversarial.epochs=1",
-        "--set", "transfer.test_attack.steps=1", "--tolerance", "points:99"]  # fmt: skip
+        "--set", "transfer.test_attack.steps=10", "--tolerance", "points:99"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

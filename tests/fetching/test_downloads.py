@@ -204,7 +204,7 @@ def test_offline_serves_the_branch_as_it_was_last_downloaded(client: Client) -> 
     assert client.offline("fetch_file", "org/net", "w.safetensors", sha256=SHA256) == online
     assert not client.hub.requests
     missing = client.offline("fetch_snapshot", "org/net", repo_type="model", revision=None, patterns=["*.json"])
-    assert missing["kind"] == "DownloadError"
+    assert missing["kind"] == "NoSuchFilesError"
 
 
 def cifar_like() -> bytes:

@@ -359,12 +359,16 @@ def test_the_guard_goes_back_to_the_average(backbone, tiny_data, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"epoch": 1.5}, {"epoch": 7}, {"history": "x"}, {"best": 3}, {"model": {}}, {"optimizer": []}]
+    "changed",
+    [{"epoch": 1.5}, {"epoch": 7}, {"history": "x"}, {"best": 3}, {"model": {}}, {"optimizer": []}, "other shapes"],
 )
 def test_a_checkpoint_that_somebody_made_is_set_aside_and_training_begins_anew(backbone, tiny_data, tmp_path, changed):
     whole = train(backbone.model(3), tiny_data, QUICK, seed=0)
     train(backbone.model(3), tiny_data, QUICK, seed=0, checkpoint=tmp_path / "checkpoint.pt")
     state = checkpoints.load(tmp_path / "checkpoint.pt", 2**30)
+    if changed == "other shapes":
+        name = next(iter(state["best"]["weights"]))
+        changed = {"best": state["best"] | {"weights": state["best"]["weights"] | {name: torch.zeros(1)}}}
     checkpoints.save(tmp_path / "checkpoint.pt", state | changed)
     with pytest.warns(DamageWarning, match="no checkpoint of this training"):
         again = train(backbone.model(3), tiny_data, QUICK, seed=0, checkpoint=tmp_path / "checkpoint.pt")
