@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from lottery_hub.errors import TicketError
+from lottery_hub.errors import TicketError, printable
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.updating import write_records
@@ -74,6 +74,8 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _kept(place: Path, load: Callable[[Path], T], overwrite: bool) -> T | None:
+    if place.is_symlink():
+        raise TicketError(f"{printable(place)} is a link, and a run keeps what it made in its own folder; remove it")
     if not files.is_file(place / folder.CONFIG):
         atomic.check_place(place, overwrite=overwrite)
         return None

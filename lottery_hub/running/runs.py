@@ -144,8 +144,10 @@ def open_run(directory: Path, settings: dict[str, Any]) -> Iterator[Run]:
     try:
         there = [path.name for path in directory.iterdir()] if directory.is_dir() else []
         own = [directory / name for name in (".lock", "ladder", "ticket", "units")]
-        inside = [*own, *(directory / "units").rglob("*")]
-        link = next((path for path in inside if path.is_symlink()), None)
+        # Nothing that a link leads to is so much as listed.
+        link = next((path for path in own if path.is_symlink()), None)
+        inside = [] if link else (directory / "units").rglob("*")
+        link = link or next((path for path in inside if path.is_symlink()), None)
     except OSError as problem:
         raise RunError(f"cannot work in {printable(directory)}: {printable(problem)}") from problem
     if link is not None:

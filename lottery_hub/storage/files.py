@@ -66,6 +66,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
             data = handle.read(limit + 1)
     except (OSError, ValueError, RuntimeError) as problem:  # pathlib's word for links in a circle is RuntimeError
         raise TicketError(f"cannot read {printable(path)}: {printable(problem)}") from problem
+    except MemoryError as problem:
+        raise TicketError(f"cannot read {printable(path)}: there is not enough memory for it") from problem
     if len(data) > limit:
         raise TicketError(f"{printable(path)} is larger than {limit} bytes")
     if is_pointer(data):

@@ -280,9 +280,9 @@ def _copy_files(source: Path, target: Path, card: bool, pictures: bool) -> None:
 def max_weights_bytes(about: BackboneManifest) -> int:
     """Return the size beyond which a weights file is refused unread.
 
-    Unary codes have no worst case worth the name; no real network comes near sixteen bytes a weight.
+    Unary codes have no worst case worth the name; no real network comes near eight bytes a weight.
     """
-    return 2**20 + 16 * sum(map(math.prod, layout(about.arch, about.num_classes).shapes.values()))
+    return 2**20 + 8 * sum(map(math.prod, layout(about.arch, about.num_classes).shapes.values()))
 
 
 def check_folder(folder: Path) -> BackboneManifest:

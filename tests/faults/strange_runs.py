@@ -175,7 +175,8 @@ def a_run_directory_holds_something_else(scene: Scene, rng: random.Random) -> Ca
     run = scene.work / "run"
     way = rng.randrange(6)
     if way == 0:
-        run.symlink_to(scene.victim)
+        mine = shutil.copytree(scene.victim, scene.work / "mine", symlinks=True)
+        run.symlink_to(mine)
     elif way == 1:
         shutil.copytree(scene.victim, run, symlinks=True)
     elif way == 2:
@@ -190,6 +191,7 @@ def a_run_directory_holds_something_else(scene: Scene, rng: random.Random) -> Ca
     elif way == 4:
         run.mkdir()
         (run / "run.json").write_bytes(rng.choice([b"{}", b"[]", b"null", b"\xff", b"{" * 10**5, b""]))
+        scene.asked = [run]  # damaged, it is set aside, and the run begins anew
     else:
         shutil.copytree(material().place / "half", run)
         shutil.rmtree(run / "units")
