@@ -95,6 +95,10 @@ class Commit:
                     filename,
                     most=listed.size if listed else MAX_ANSWER_BYTES,
                 )
+            if not path.is_file():
+                raise DownloadError(
+                    f"{repo}: {name} is no file in the local cache; remove {printable(path)}, try again"
+                )
             if limit is not None and path.stat().st_size > limit:
                 raise DownloadError(f"{repo}: {name} has more bytes than it may have ({limit:,})")
             if _intact(path, listed, sha256):

@@ -160,7 +160,8 @@ def a_folder_full_of_links_is_published_or_copied(scene: Scene, rng: random.Rand
     inside += [network, f"{network}/{CONFIG}", f"{network}/ticket.safetensors", f"{network}/{RESULTS}"]
     inside += [f"{network}/extra", f"{network}/README.md", "report.html", "figure.png", "README.md"]
     for name in rng.sample(inside, rng.choice([1, 1, 2])):
-        if (place / name).parent.exists():
+        parent = (place / name).parent
+        if parent.exists() and not parent.is_symlink() and not parent.parent.is_symlink():
             replace_by_something(place / name, scene, rng)
     scene.asked = [out]
     models = rng.random() < 0.7
