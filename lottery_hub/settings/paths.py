@@ -21,14 +21,15 @@ def path_of(typed: str | os.PathLike[str]) -> Path:
             return Path.cwd()
     with suppress(RuntimeError):  # nobody's home: a name that begins with ~
         path = path.expanduser()
-    if str(path).isascii() or _exists(path):
+    if str(path).isascii() or exists(path):
         return path
     forms = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
-    return next((other for other in forms if _exists(other)), path)
+    return next((other for other in forms if exists(other)), path)
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether there is anything at a path; False too for what cannot be one, such as a name that is too long."""
     try:
         return path.exists()
-    except (OSError, ValueError):  # too long, or a null character
+    except (OSError, ValueError):
         return False

@@ -25,7 +25,7 @@ from lottery_hub.fetching.addresses import open_address
 from lottery_hub.fetching.connection import Patience, is_missing, redacted
 from lottery_hub.fetching.pasted import is_page, pasted
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.settings.paths import path_of
+from lottery_hub.settings.paths import exists, path_of
 from lottery_hub.storage import atomic, files, folder, ownership
 from lottery_hub.storage.folder import CARD, CONFIG, MAX_CARD_BYTES, MAX_CONFIG_BYTES, RESULTS
 from lottery_hub.storage.manifest import BackboneManifest
@@ -128,7 +128,7 @@ def pull(
 
 def is_remote(ref: str) -> bool:
     """Whether a reference may need a network: nothing of that name is on the disk or packaged."""
-    there = _exists(path_of(ref)) or ref in folder.packaged_names()
+    there = exists(path_of(ref)) or ref in folder.packaged_names()
     on_the_hub = names.fits(names.repo_id, ref.partition("@")[0]) or is_page(ref)
     return not there and (on_the_hub or bool(_ADDRESS.fullmatch(ref)))
 
@@ -240,10 +240,3 @@ def _first_not_copied(place: Path) -> str | None:
     if found is None and files.is_file(place / CONFIG) and "transfer" in files.read_json(place / RESULTS):
         return folder.weights_path(place, folder.read_about(place)).name
     return found
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long, or a null character
-        return False
