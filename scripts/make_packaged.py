@@ -51,6 +51,9 @@ def main() -> None:
     parser.add_argument("--cards", type=Path, help="where their cards go; unless given, into model_cards/")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
+    assignments = {"action": "append", "default": [], "metavar": "PATH=VALUE"}
+    parser.add_argument("--set-pretrain", help="of the pre-training, e.g. recipe.epochs=60", **assignments)
+    parser.add_argument("--set-draw", help="of the drawing, e.g. recipe.epochs=3", **assignments)
     parser.add_argument("--smoke", action="store_true", help="one epoch, two rounds, few images; all into runs/smoke")
     options = parser.parse_args()
     smoke = Path("runs/smoke")
@@ -65,7 +68,8 @@ def main() -> None:
         data = replace(data, test=replace(data.test, images=data.test.images[:200], labels=data.test.labels[:200]))
     for kind in options.kinds:
         plan = pretrain_plan(kind, options.arch, data_plan, data, device, options.seed, options.smoke)
-        drawn = draw_plan(kind, data_plan, data, device, options.seed, options.smoke)
+        plan = plan.with_settings(options.set_pretrain)
+        drawn = draw_plan(kind, data_plan, data, device, options.seed, options.smoke).with_settings(options.set_draw)
         name = packaged_name(options.arch, kind)
         check_places(output / name, cards / f"{name}.md")
         folder = make(plan, drawn, data, runs / name, output / name, device)

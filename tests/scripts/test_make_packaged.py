@@ -25,7 +25,8 @@ COMMAND = [sys.executable, str(SCRIPT), "--smoke", "--data", "digits", "--device
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a smoke run was made, all three kinds of it."""
     place = tmp_path_factory.mktemp("smoke")
-    subprocess.run(COMMAND, cwd=place, capture_output=True, text=True, check=True)
+    set_apart = ["--set-pretrain", "recipe.momentum=0.8", "--set-draw", "recipe.momentum=0.7"]
+    subprocess.run([*COMMAND, *set_apart], cwd=place, capture_output=True, text=True, check=True)
     return place
 
 
@@ -37,6 +38,8 @@ def test_a_smoke_run_makes_a_ladder_with_every_figure_and_a_card(made: Path, kin
     assert ladder.backbone.records["test"]["samples"] == 200
     recipe = ladder.drawing["plan"]["recipe"]
     assert (recipe["attack"] or {}).get("method") == {"std": None, "fast-adv": "n-fgsm", "adv": "pgd"}[kind]
+    pretraining = ladder.backbone.records["plan"]["recipe"]
+    assert (pretraining["momentum"], recipe["momentum"]) == (0.8, 0.7)
     for level, record in enumerate(ladder.drawing["rounds"], start=1):
         assert record["kept"] == int(sum((rounds >= level).sum() for rounds in ladder.survived.values()))
         assert record["source"]["robust"] <= record["source"]["correct"] <= record["source"]["samples"] == 200
@@ -57,7 +60,8 @@ def test_a_repeated_run_trains_nothing_again(made: Path) -> None:
     assert len(finished) == 3 * (1 + 2)
     config = made / "runs" / "smoke" / "out" / "resnet18-slim-std" / "config.json"
     before = json.loads(config.read_text(encoding="utf-8"))["lottery_hub"]["fingerprint"]
-    subprocess.run([*COMMAND, "--kinds", "std"], cwd=made, capture_output=True, text=True, check=True)
+    again = [*COMMAND, "--kinds", "std", "--set-pretrain", "recipe.momentum=0.8", "--set-draw", "recipe.momentum=0.7"]
+    subprocess.run(again, cwd=made, capture_output=True, text=True, check=True)
     assert {path: path.stat().st_mtime_ns for path in (made / "runs").rglob("units/*/result.json")} == finished
     assert json.loads(config.read_text(encoding="utf-8"))["lottery_hub"]["fingerprint"] == before
 
