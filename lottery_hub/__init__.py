@@ -14,6 +14,8 @@ _HOME = {
     "Attack": "settings.config",
     "Recipe": "settings.config",
     "Seeds": "settings.config",
+    "Backbone": "networks.backbones",
+    "Dataset": "images.datasets",
     "DownloadError": "errors",
     "LotteryHubError": "errors",
     "PublishError": "errors",
@@ -40,6 +42,8 @@ _HOME = {
 
 __all__ = [
     "Attack",
+    "Backbone",
+    "Dataset",
     "DownloadError",
     "Ladder",
     "LotteryHubError",
@@ -70,8 +74,8 @@ __all__ = [
 if TYPE_CHECKING:
     from lottery_hub.errors import DownloadError, LotteryHubError, PublishError, TicketError
     from lottery_hub.finding import find
-    from lottery_hub.images.datasets import load_dataset
-    from lottery_hub.networks.backbones import Normalised
+    from lottery_hub.images.datasets import Dataset, load_dataset
+    from lottery_hub.networks.backbones import Backbone, Normalised
     from lottery_hub.networks.tickets import Ladder, Ticket
     from lottery_hub.robustness.attacks import perturb
     from lottery_hub.robustness.evaluation import evaluate

@@ -49,7 +49,7 @@ __all__ = ["Finding", "verdict_of", "verify"]
 def verify(
     pulled: Pulled,
     *,
-    dataset: str | None = None,
+    dataset: str | Dataset | None = None,
     ladder: Path | None = None,
     sample: int | None = None,
     rerun: bool = False,
@@ -63,7 +63,7 @@ def verify(
 
     Args:
         pulled: where it is; of a repository with its trained networks.
-        dataset: where its images are; None takes the name in its records.
+        dataset: where its images are, or they themselves, of `Dataset.of`; None takes the name in its records.
         ladder: folder of the ladder it was taken from; None takes the packaged one, if it is that.
         sample: measure on so many test and validation images instead of all.
         rerun: train again as the plan says, with the first seed, and compare; minutes to hours.
@@ -106,7 +106,7 @@ def verify(
 class _Asked:
     """What `verify` was asked for; see there."""
 
-    dataset: str | None
+    dataset: str | Dataset | None
     ladder: Path | None
     sample: int | None
     rerun: bool

@@ -19,7 +19,7 @@ import torch
 from lottery_hub import verifying
 from lottery_hub.errors import DataError
 from lottery_hub.images.datasets import Dataset
-from lottery_hub.judging import lineage, remeasuring, workload
+from lottery_hub.judging import lineage, remeasuring, scrutiny, workload
 from lottery_hub.judging.consistency import contradictions
 from lottery_hub.judging.verdict import Tolerance, compare, level_name, pick, splits_of, summarise
 from lottery_hub.networks.backbones import Backbone
@@ -159,6 +159,22 @@ def test_a_fine_tuned_ticket_is_measured_itself(ladder: Ladder, tiny_data: Datas
     forged["transfer"] |= counted(bits, bits)
     save_ticket(replace(tuned, records=forged), place, render_card(replace(tuned, records=forged)))
     assert answers(place, ladder=ladder_folder)["figures"] == "not verified"
+
+
+def test_ones_own_images_lead_nowhere_and_can_be_given(
+    ladder: Ladder, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying, "images_of", scrutiny.images_of)
+    splits = {name: getattr(tiny_data, name) for name in ("train", "validation", "test")}
+    own = Dataset.of({name: (split.images, split.labels) for name, split in splits.items()})
+    ticket = ladder.ticket(2)
+    done = transfer(ticket, own, STANDARD, test_attack=None)
+    place = save_ticket(done.ticket(ticket, own, STANDARD), tmp_path / "tuned")
+    assert "own-images, which is no dataset to be fetched" in why(place, "figures")
+    assert answers(place)["figures"] == "cannot tell"
+    assert answers(place, dataset=own)["figures"] == "verified"
+    other = Dataset.of(own.train.images, own.train.labels)
+    assert "own-images holds other images" in why(place, "figures", dataset=other)
 
 
 # One bit or one figure, and the hashes left as they were

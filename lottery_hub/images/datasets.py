@@ -11,16 +11,20 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from lottery_hub.errors import DataError, printable
-from lottery_hub.images.decoding import Ints, Source, Tally, decode
+from lottery_hub.images.decoding import Ints, Source, Tally, decode, side_of
 from lottery_hub.images.opening import Opened, open_dataset
+from lottery_hub.images.own import open_own
 from lottery_hub.settings.config import DataPlan
 
 TEST_SHARE = 0.2  # of the training images, where a dataset has no test split of its own
+SIDES = range(8, 1025)  # of images given in Python, in pixels: what a plan takes
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class Dataset:
         fingerprint: "sha256:..." over shapes, pixels and labels of the splits as delivered.
         classes: class names by label.
         fraction: share of the training images that was kept, in (0, 1].
-        validation_share: of the training images, held out; it decides with `split_seed` which images are where.
+        validation_share: of the training images, held out; it decides with `split_seed` which images are where. None
+            where the validation split was given.
         split_seed: see `load_dataset`.
         train: what to train on.
         validation: what to choose checkpoints and settings on.
@@ -81,8 +86,62 @@ class Dataset:
     validation: Split
     test: Split
     notes: tuple[str, ...]
-    validation_share: float = 0.1
+    validation_share: float | None = 0.1
     split_seed: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        images: Any,
+        labels: Any = None,
+        *,
+        validation: Any = 0.1,
+        test: Any = None,
+        classes: Sequence[str] | None = None,
+        name: str | None = None,
+        image_size: int | None = None,
+        fraction: float = 1.0,
+        split_seed: int = 0,
+    ) -> Dataset:
+        """Make a dataset of images at hand in Python. Nothing about them is guessed, and nothing is dropped silently.
+
+        Args:
+            images: one of
+                - a tensor or array [n, 3, h, w], or grey [n, 1, h, w] or [n, h, w]: uint8, or floats in [0,1], which
+                  are kept in 8 bits; or a list of such images, or of Pillow's. `labels` goes with it.
+                - a torch Dataset that gives (image, label), untransformed but for ToTensor or Resize;
+                - a Hugging Face Dataset, with a column of images and one of labels;
+                - a dict, or DatasetDict, of splits: "train", and "validation" and "test" where there are such, each
+                  one of the above, with (images, labels) for arrays;
+                - a folder, as of `load_dataset`.
+            labels: integers [n] from 0.
+            validation: share of the training images to hold out, stratified, in (0, 1); or the split itself.
+            test: the split; None holds out a fifth of the training images for it, and `notes` says so.
+            classes: their names by label; None takes those that the dataset knows, or the numbers.
+            name: in records and cards; it must not be that of a dataset that others can load.
+            image_size: side in pixels to which images are cropped and resized; None takes them as they are, which then
+                have to be squares of one size. (A folder's are made 32x32.)
+            fraction, split_seed: as of `load_dataset`.
+
+        Raises:
+            DataError: names the first thing that could be misread, and what mends it.
+        """
+        if isinstance(images, str | os.PathLike):
+            given = [labels, test, classes, name, None if isinstance(validation, float) else validation]
+            if any(value is not None for value in given):
+                raise DataError("a folder has its own labels, splits, class names and name; give the folder alone")
+            if not Path(images).is_dir():
+                raise DataError(f"{printable(images)} is no folder; names and Hub ids are for load_dataset")
+            how = {"fraction": fraction, "validation": validation, "split_seed": split_seed}
+            return load_dataset(images, image_size=image_size or 32, **how)
+        share = validation if isinstance(validation, float) else None
+        _check_settings(image_size or 32, fraction, 0.5 if share is None else share, split_seed)
+        opened = open_own(images, labels, None if share is not None else validation, test, classes, name)
+        data = _split(opened, image_size, fraction, None if opened.validation else share, split_seed)
+        if data.train.images.shape[-1] not in SIDES:
+            sides = f"{SIDES.start} to {SIDES.stop - 1}"
+            raise DataError(f"images have {data.train.images.shape[-1]} pixels a side, not {sides}; give an image_size")
+        return data
 
     def describe(self) -> dict[str, object]:
         """Return the provenance that goes into records and cards, ready for JSON."""
@@ -96,7 +155,7 @@ class Dataset:
             "validation": len(self.validation),
             "test": len(self.test),
             "classes": len(self.classes),
-            "validation_share": self.validation_share,
+            **({} if self.validation_share is None else {"validation_share": self.validation_share}),
             "split_seed": self.split_seed,
             "notes": list(self.notes),
         }
@@ -131,6 +190,13 @@ def load_dataset(
     """
     _check_settings(image_size, fraction, validation, split_seed)
     opened = open_dataset(os.fspath(ref), revision, local=local)
+    return _split(opened, image_size, fraction, validation, split_seed)
+
+
+def _split(
+    opened: Opened, image_size: int | None, fraction: float, validation: float | None, split_seed: int
+) -> Dataset:
+    """Decide which images are in which split, and decode those; without `image_size` all have to be of one."""
     classes = _class_names(opened)
     notes = list(opened.notes)
 
@@ -142,16 +208,27 @@ def load_dataset(
         notes.append(f"no test split: {len(test_rows)} training images ({TEST_SHARE:.0%}, stratified) serve as test")
     else:
         test_rows = np.arange(len(test_source.labels), dtype=np.int64)
-    rows, validation_rows = _carve(opened.train.labels, rows, validation, (split_seed, 2), classes)
+    held_out_source = opened.validation
+    if held_out_source is None:
+        assert validation is not None
+        held_out_source = opened.train
+        rows, validation_rows = _carve(opened.train.labels, rows, validation, (split_seed, 2), classes)
+    else:
+        validation_rows = np.arange(len(held_out_source.labels), dtype=np.int64)
     if fraction < 1:
         rows, rescued = _take_fraction(opened.train.labels, rows, fraction, (split_seed, 3), len(classes))
         if rescued:
             notes.append(f"fraction {fraction:g} rounds to no image in {rescued} classes: 1 image was kept in each")
 
-    tally = Tally()
-    train = _deliver(opened.train, rows, image_size, tally)
-    held_out = _deliver(opened.train, validation_rows, image_size, tally)
-    test = _deliver(test_source, test_rows, image_size, tally)
+    tally, side = Tally(), image_size or side_of(opened.train)
+
+    def deliver(source: Source, rows: Ints) -> Split:
+        pixels = decode(source, rows, side, tally, resize=image_size is not None)
+        return Split(torch.from_numpy(pixels), torch.from_numpy(source.labels[rows]))
+
+    train = deliver(opened.train, rows)
+    held_out = deliver(held_out_source, validation_rows)
+    test = deliver(test_source, test_rows)
     return Dataset(
         name=opened.name,
         revision=opened.revision,
@@ -162,7 +239,7 @@ def load_dataset(
         validation=held_out,
         test=test,
         notes=(*notes, *tally.notes()),
-        validation_share=float(validation),
+        validation_share=None if validation is None else float(validation),
         split_seed=split_seed,
     )
 
@@ -209,7 +286,8 @@ def _class_names(opened: Opened) -> tuple[str, ...]:
     """Return the class names, after checking that every class can be learned."""
     train, test = opened.train, opened.test
     name = printable(opened.name)
-    for split, source in (("train", train), ("test", test)):
+    splits = (("train", train), ("test", test), ("validation", opened.validation))
+    for split, source in splits:
         if source is not None and not len(source.labels):
             raise DataError(f"{name} has no image in its {split} split")
     if test is not None and train.classes and test.classes and train.classes != test.classes:
@@ -223,7 +301,7 @@ def _class_names(opened: Opened) -> tuple[str, ...]:
         missing = int(gaps[0]) if len(gaps) else len(present)
         shown = printable(named[missing]) if named else missing
         raise DataError(f"empty class: {name} has no training image of class {shown}")
-    for split, source in (("train", train), ("test", test)):
+    for split, source in splits:
         if source is not None and (wrong := np.flatnonzero(source.labels >= count)).size:
             label = source.labels[wrong[0]]
             raise DataError(f"{name}: {split} row {wrong[0]} has label {label}, but there are {count} classes")
@@ -258,10 +336,6 @@ def _take_fraction(labels: Ints, rows: Ints, fraction: float, seed: tuple[int, i
     counts = [round(fraction * len(order)) for order in orders]
     kept = [order[: max(1, n)] for order, n in zip(orders, counts, strict=True)]
     return np.sort(np.concatenate(kept)), counts.count(0)
-
-
-def _deliver(source: Source, rows: Ints, size: int, tally: Tally) -> Split:
-    return Split(torch.from_numpy(decode(source, rows, size, tally)), torch.from_numpy(source.labels[rows]))
 
 
 def _fingerprint(splits: Sequence[Split]) -> str:

@@ -11,9 +11,10 @@ import io
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
-Encoded = tuple[str, bytes | Path | Pixels]  # where an image is, for messages, and what holds it
+Content = Union[bytes, Path, Pixels, "Image"]
+Encoded = tuple[str, Content]  # where an image is, for messages, and what holds it
 
 # The formats that are read, and how their files' names end. Pillow would also start Ghostscript for an EPS file; a
 # dataset has no business doing that.
@@ -75,7 +77,7 @@ class Source:
         labels: int64 [n], all in range of the classes.
         classes: class names by label, or None where the files do not say.
         encoded: given ascending row numbers, yields for each a phrase that locates the image ("train.parquet
-            row 3") and the image: file contents, a file's path, or 2-d uint8 grey levels.
+            row 3") and the image: file contents, a file's path, Pillow's own, or uint8: grey [h, w] or RGB [h, w, 3].
         unused: the files among them that are no images, by their paths.
     """
 
@@ -85,7 +87,7 @@ class Source:
     unused: tuple[str, ...] = ()
 
 
-def decode(source: Source, rows: Ints, size: int, tally: Tally) -> Pixels:
+def decode(source: Source, rows: Ints, size: int, tally: Tally, *, resize: bool = True) -> Pixels:
     """Decode the images of `rows`.
 
     Args:
@@ -93,6 +95,7 @@ def decode(source: Source, rows: Ints, size: int, tally: Tally) -> Pixels:
         rows: int64 [n], ascending.
         size: height and width wanted, in pixels.
         tally: where conversions are counted.
+        resize: whether images of another size are made to fit, or refused.
 
     Returns:
         uint8 [n, 3, size, size], RGB.
@@ -102,21 +105,62 @@ def decode(source: Source, rows: Ints, size: int, tally: Tally) -> Pixels:
     """
     pixels = np.empty((len(rows), 3, size, size), dtype=np.uint8)
     for i, (where, encoded) in enumerate(source.encoded(rows)):
-        pixels[i] = _decode_one(encoded, size, tally, where)
+        pixels[i] = _decode_one(encoded, size, tally, where, resize)
     return pixels
 
 
-def _decode_one(encoded: bytes | Path | Pixels, size: int, tally: Tally, where: str) -> Pixels:
-    from PIL import Image
+def side_of(source: Source) -> int:
+    """Return the side of the first image in pixels.
+
+    Raises:
+        DataError: it is no square, or cannot be read.
+    """
+    where, encoded = next(source.encoded(np.zeros(1, dtype=np.int64)))
+    with _opened(encoded, where) as image:
+        width, height = _upright(image, Tally()).size
+    _check_side(where, (width, height), height)
+    return height
+
+
+def _check_side(where: str, found: tuple[int, int], side: int) -> None:
+    """Raise DataError where an image is not of the one size that all have."""
+    if found != (side, side):
+        width, height = found
+        others = "which is no square" if width != height else f"and others {side}x{side}"
+        raise DataError(
+            f"{where} has {width}x{height} pixels, {others}; give an image_size, e.g. image_size=32, "
+            "to have all cropped to squares and resized"
+        )
+
+
+def _decode_one(encoded: Content, size: int, tally: Tally, where: str, resize: bool = True) -> Pixels:
+    if isinstance(encoded, np.ndarray) and encoded.shape == (size, size, 3):
+        return encoded.transpose(2, 0, 1)
+    with _opened(encoded, where) as image:
+        upright = _upright(image, tally)
+        if not resize:
+            _check_side(where, upright.size, size)
+        return np.asarray(_square(_rgb(upright, tally, where), size, tally)).transpose(2, 0, 1)
+
+
+@contextmanager
+def _opened(encoded: Content, where: str) -> Iterator[Image]:
+    """Open an image; whatever is said against it while it is read inside becomes one line.
+
+    Raises:
+        DataError: it is missing or corrupt.
+    """
+    from PIL import Image as Pillow
 
     try:
         if isinstance(encoded, np.ndarray):
-            image: Image.Image = Image.fromarray(encoded)
+            image: Image = Pillow.fromarray(encoded)
+        elif isinstance(encoded, Pillow.Image):
+            image = encoded.copy()  # the caller's own stays open
         else:
-            image = Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, formats=_readable())
+            image = Pillow.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, formats=_readable())
         with image:  # closes the file, which ends lazy loading: the pixels are taken inside
-            upright = _upright(image, tally)
-            return np.asarray(_square(_rgb(upright, tally, where), size, tally)).transpose(2, 0, 1)
+            yield image
     except DataError:
         raise
     except Exception as e:  # a dozen foreign parsers, each with exceptions of its own over damaged bytes
@@ -127,12 +171,6 @@ def _decode_one(encoded: bytes | Path | Pixels, size: int, tally: Tally, where: 
         ):
             raise DataError(f"{where} {POINTER_ADVICE}") from e
         raise DataError(f"{where} is not a readable image ({first_line(e)}); repair or remove it") from e
-
-
-def _is_pointer(encoded: bytes | Path | Pixels) -> bool:
-    if isinstance(encoded, Path):
-        return is_pointer_file(encoded)
-    return isinstance(encoded, bytes) and is_pointer(encoded)
 
 
 @functools.cache

@@ -76,13 +76,17 @@ class _Reference:
 
 @dataclass(frozen=True)
 class Opened:
-    """A dataset whose labels are read and whose images are not: what every kind of reference comes down to."""
+    """A dataset whose labels are read and whose images are not: what every kind of reference comes down to.
+
+    Where `test` or `validation` is None, it is carved from `train`.
+    """
 
     name: str
     revision: str | None
     train: Source
     test: Source | None
     notes: tuple[str, ...] = ()
+    validation: Source | None = None
 
 
 def open_dataset(ref: str, revision: str | None, *, local: bool = True) -> Opened:

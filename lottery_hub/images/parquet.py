@@ -8,7 +8,7 @@ Only the schema, with its class names, is read by `datasets`, which wrote it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from lottery_hub.fetching.pointers import POINTER_ADVICE, is_pointer_file
 from lottery_hub.images.decoding import Encoded, Ints, Source
 from lottery_hub.images.splits import by_split, first_word, is_split
 
+IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 _BATCH_ROWS = 512
 
@@ -135,26 +136,47 @@ def _columns(file: Path, image: str | None, label: str | None) -> tuple[str, str
     with _parquet(file) as opened:
         schema = opened.schema_arrow
     features = _features(schema)
-    columns = ", ".join(printable(name) for name in schema.names)
+    image, label = choose_columns(schema.names, features, printable(file.name), image, label)
+    return image, label, class_names(features.get(label))
+
+
+def choose_columns(
+    names: Sequence[str], features: Mapping[str, Any], where: str, image: str | None = None, label: str | None = None
+) -> tuple[str, str]:
+    """Return the columns of images and of labels.
+
+    Args:
+        names: of all columns.
+        features: what `datasets` knows of them; may be empty.
+        where: what to call the table in messages.
+        image, label: the columns, where they are known.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    columns = ", ".join(printable(name) for name in names)
     if image is None:
-        pictures = [n for n in schema.names if type(features.get(n)).__name__ == "Image"]
-        pictures.sort(key=lambda n: n not in ("img", "image"))  # stable: a usual name first
-        pictures += [n for n in ("img", "image") if n in schema.names]
+        pictures = [n for n in names if type(features.get(n)).__name__ == "Image"]
+        pictures.sort(key=lambda n: n not in IMAGE_COLUMNS)  # stable: a usual name first
+        pictures += [n for n in IMAGE_COLUMNS if n in names]
         if not pictures:
-            raise DataError(f"{printable(file.name)} has no image column; its columns are {columns}")
+            raise DataError(f"{where} has no image column; its columns are {columns}")
         image = pictures[0]
     if label is None:
-        label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
+        label = next((name for name in LABEL_COLUMNS if name in names), None)
         if label is None:
-            raise DataError(
-                f"{printable(file.name)} has no column label, labels or fine_label; its columns are {columns}"
-            )
+            raise DataError(f"{where} has no column label, labels or fine_label; its columns are {columns}")
     for wanted in (image, label):
-        if schema.names.count(wanted) != 1:
-            raise DataError(f"{printable(file.name)} has no column {wanted!r}; its columns are {columns}")
-    names = getattr(features.get(label), "names", None)
+        if list(names).count(wanted) != 1:
+            raise DataError(f"{where} has no column {wanted!r}; its columns are {columns}")
+    return image, label
+
+
+def class_names(feature: object) -> tuple[str, ...] | None:
+    """Return the names that `datasets` has of a column of labels, or None."""
+    names = getattr(feature, "names", None)
     well_formed = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    return image, label, tuple(names) if names and well_formed else None
+    return tuple(names) if names and well_formed else None
 
 
 def _features(schema: Any) -> dict[str, Any]:

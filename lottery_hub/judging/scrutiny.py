@@ -94,8 +94,8 @@ def check_possible(wanted: Sequence[Look], data: Dataset, attack: Attack) -> Non
         raise ConfigError(f"corruptions are for {SIDE}x{SIDE} images, not {height}x{width}; leave out --corruptions")
 
 
-def images_of(ticket: Ticket, dataset: str | None = None, *, fetch: bool = False) -> Dataset:
-    """Load the images on which a ticket's figures were measured, from elsewhere where `dataset` says so.
+def images_of(ticket: Ticket, dataset: str | Dataset | None = None, *, fetch: bool = False) -> Dataset:
+    """Load the images on which a ticket's figures were measured, from elsewhere where `dataset` says so, or is them.
 
     Without `dataset` nothing but a dataset that has a name here is loaded on the word of the records, and with
     `fetch` one that they name on the Hub; never a folder.
@@ -107,6 +107,9 @@ def images_of(ticket: Ticket, dataset: str | None = None, *, fetch: bool = False
     plan = recorded_plan(ticket.records)
     if plan is None:
         raise TicketError("its records name no images")
+    if isinstance(dataset, Dataset):
+        check_images(ticket, dataset)
+        return dataset
     if plan.revision is not None:
         names.revision(plan.revision, DataError)
     if dataset is None and plan.dataset not in NAMES:
