@@ -10,10 +10,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +110,48 @@ class Backbone:
     def __post_init__(self) -> None:
         check_normalisation(self.mean, self.std)
 
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        kind: Kind,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        source: str | None = None,
+        license: str | None = None,
+    ) -> Backbone:
+        """Make a backbone of a network at hand in Python, which keeps its own weights.
+
+        Args:
+            model: a ResNet of `ARCHITECTURES` with its head, from timm or torchvision; also behind `Normalised`,
+                torch.compile or DataParallel. Nothing but its weights is taken, so it has to compute what timm's does.
+            kind: how it was pre-trained, which no network tells: `std`, `fast-adv` or `adv`.
+            mean, std: of the images that it takes, per channel, for [0,1] pixels; None takes those of `Normalised`, or
+                of timm's `pretrained_cfg`, which are timm's even where another has trained it.
+            source: where the weights come from, for records and cards.
+            license: of the weights, as the Hub spells it.
+
+        Raises:
+            BackboneError: it is no such network, computes something else with its weights, or says no mean and std.
+        """
+        if kind not in get_args(Kind):
+            raise BackboneError(f"unknown kind {printable(repr(kind))}; choose one of: {', '.join(get_args(Kind))}")
+        network, known_mean, known_std = _unwrapped(model)
+        mean, std = mean or known_mean, std or known_std
+        if mean is None or std is None:
+            raise BackboneError(
+                "the network does not say how its images were normalised; give mean and std for [0,1] pixels "
+                f"(ImageNet's are mean={IMAGENET_MEAN}, std={IMAGENET_STD})"
+            )
+        weights = {
+            name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else torch.int64, copy=True)
+            for name, tensor in network.state_dict().items()
+        }
+        told = {"source": source or f"a {type(network).__name__} given in Python"}
+        told |= {"license": license} if license else {}
+        return cls(_arch_of(network, weights), kind, weights, tuple(mean), tuple(std), provenance=told)
+
     @property
     def num_classes(self) -> int:
         """Classes of the pre-trained head."""
@@ -138,6 +180,67 @@ class Backbone:
     def fingerprint(self) -> str:
         """Return `sha256:…` over names, shapes and bytes of the weights."""
         return fingerprint(self.weights)
+
+
+def _unwrapped(model: nn.Module) -> tuple[nn.Module, Sequence[float] | None, Sequence[float] | None]:
+    """Return the network inside of what others put around it, and its mean and std where they are known."""
+    mean = std = None
+    while True:
+        if isinstance(model, Normalised):
+            # By way of text: 0.485 is no float32, and comes back as what it was written as.
+            mean, std = (
+                [float(str(value)) for value in values.flatten().cpu().numpy()] for values in model.buffers(False)
+            )
+        inside = next(
+            (getattr(model, name) for name in ("_orig_mod", "module", "network") if hasattr(model, name)), None
+        )
+        if not isinstance(inside, nn.Module):
+            break
+        model = inside
+    config = getattr(model, "pretrained_cfg", None)
+    known = config if isinstance(config, Mapping) else {}
+    return model, mean or known.get("mean"), std or known.get("std")
+
+
+def _arch_of(network: nn.Module, weights: Weights) -> str:
+    """Return the architecture that has these tensors and computes what the network computes.
+
+    Raises:
+        BackboneError: there is none.
+    """
+    classes = len(weights["fc.weight"]) if "fc.weight" in weights else 0
+    if not 0 < classes <= MAX_CLASSES:
+        raise BackboneError("the network has no head of classes (fc.weight and fc.bias); give it with its head")
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    config = getattr(network, "pretrained_cfg", None)
+    said = config.get("architecture") if isinstance(config, Mapping) else None
+    # Most of the time goes into building skeletons: what a network says of itself is tried first.
+    likely = sorted(ARCHITECTURES, key=lambda arch: ARCHITECTURES[arch][0] != said)
+    arch = next((arch for arch in likely if layout(arch, classes).shapes == shapes), None)
+    if arch is None:
+        raise BackboneError(
+            f"a {printable(type(network).__name__)} of {len(shapes)} tensors is none of: {', '.join(ARCHITECTURES)}"
+        )
+    difference = _difference(network, build_network(arch, weights))
+    if not difference < SAME:
+        raise BackboneError(
+            f"the network has the weights of {arch} and computes something else with them: logits lie "
+            f"{difference:.1g} of the largest apart; another stem, stride or activation cannot be kept"
+        )
+    return arch
+
+
+SAME = 1e-3  # of the largest logit: rounding, of half precision too, and nothing else
+
+
+def _difference(one: nn.Module, other: nn.Module) -> float:
+    """Return how far the logits of two networks lie apart, as a share of the largest."""
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    with torch.no_grad():
+        first, second = (copy.deepcopy(each).to("cpu", torch.float32).eval()(images) for each in (one, other))
+    if first.shape != second.shape:
+        return 1.0
+    return float((first - second).abs().max() / second.abs().max().clamp_min(torch.finfo(torch.float32).tiny))
 
 
 def check_arch(arch: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import timm
 import torch
+import torchvision
 
 from lottery_hub.errors import BackboneError
 from lottery_hub.networks.backbones import (
@@ -287,3 +289,74 @@ def test_a_fingerprint_sees_names_shapes_and_types() -> None:
     }
     assert len(prints) == 4
     assert fingerprint({"a": zeros.T.contiguous().T}) == fingerprint({"a": zeros})
+
+
+# Networks at hand in Python
+
+
+def slim(**arguments: object) -> torch.nn.Module:
+    timm_name, shape = ARCHITECTURES[SLIM]
+    return timm.create_model(timm_name, **({"num_classes": 3} | shape | arguments))
+
+
+def test_a_network_becomes_a_backbone_that_computes_what_it_computes() -> None:
+    network = slim().eval()
+    taken = Backbone.of(network, "fast-adv", source="the lab's own", license="mit")
+    assert (taken.arch, taken.kind, taken.num_classes) == (SLIM, "fast-adv", 3)
+    assert taken.provenance == {"source": "the lab's own", "license": "mit"}
+    assert (taken.mean, taken.std) == (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(taken.model().network.eval()(images), network(images))
+        network.conv1.weight.zero_()
+    assert bool(taken.weights["conv1.weight"].any()), "what is done to the network later is not done to the backbone"
+
+
+class Compiled(torch.nn.Module):
+    """What torch.compile puts around a network, as far as it shows; to import that takes seconds."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = network
+
+
+@pytest.mark.parametrize("wrap", [Compiled, torch.nn.DataParallel], ids=["compiled", "parallel"])
+def test_what_others_put_around_a_network_is_taken_off(wrap: Callable[..., torch.nn.Module]) -> None:
+    inside = Normalised(slim(), (0.1, 0.2, 0.3), (0.3, 0.2, 0.1)).half()
+    taken = Backbone.of(wrap(inside), "std")
+    assert taken.weights.keys() == inside.network.state_dict().keys()
+    assert taken.weights["fc.bias"].dtype == torch.float32
+    assert Backbone.of(inside.float(), "std", mean=(0.5, 0.5, 0.5)).mean == (0.5, 0.5, 0.5)
+    assert taken.std == pytest.approx((0.3, 0.2, 0.1), abs=1e-4)  # halves, here
+    assert Backbone.of(Normalised(slim(), (0.1, 0.2, 0.3), (0.3, 0.2, 0.1)), "std").mean == (0.1, 0.2, 0.3)
+
+
+def test_a_network_of_torchvision_is_asked_for_mean_and_std() -> None:
+    network = torchvision.models.resnet18(num_classes=4)
+    with pytest.raises(BackboneError, match=r"does not say how its images were normalised; give mean and std"):
+        Backbone.of(network, "std")
+    taken = Backbone.of(network, "std", mean=[0.5] * 3, std=[0.25] * 3)
+    assert (taken.arch, taken.mean) == ("resnet18", (0.5, 0.5, 0.5))
+    with pytest.raises(BackboneError, match=r"unknown kind 'robust'; choose one of: std, fast-adv, adv"):
+        Backbone.of(network, "robust")  # type: ignore[arg-type]
+    with pytest.raises(BackboneError, match="are not of"):
+        Backbone.of(network, "std", mean=[127.5] * 3, std=[64.0] * 3)
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (lambda: slim(output_stride=32), "has the weights of resnet18-slim and computes something else with them"),
+        (
+            lambda: slim(act_layer=torch.nn.SiLU),
+            r"0.\d of the largest apart; another stem, stride or activation cannot be kept",
+        ),
+        (lambda: slim(num_classes=0), "has no head of classes"),
+        (lambda: slim(channels=(8, 16, 32, 64)), "a ResNet of 128 tensors is none of: resnet18-slim, resnet10t"),
+        (lambda: torch.nn.Linear(2, 2), "give mean and std"),
+    ],
+    ids=["stride", "activation", "head", "shape", "linear"],
+)
+def test_a_network_that_no_backbone_can_hold_is_refused(network: Callable[[], torch.nn.Module], told: str) -> None:
+    with pytest.raises(BackboneError, match=told):
+        Backbone.of(network(), "std")
