@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from types import TracebackType
@@ -158,6 +159,17 @@ def _cells(row: dict[str, Any]) -> list[Text]:
 
 def _yes(double_win: bool) -> Text:
     return Text("yes", style="bold green") if double_win else Text("no", style="red")
+
+
+def print_next(directory: object, *, judged: bool = False) -> None:
+    """Print what one does next with the network that a run directory holds."""
+    ref = shlex.quote(printable(directory, 1000))
+    print("next:")
+    print(f"  lottery-hub evaluate {ref}")
+    print(f"  lottery-hub export {ref} --format onnx --output net.onnx")
+    print(f"  lottery-hub push {ref} USER/NAME")
+    if judged:
+        print("these take the network after adversarial transfer, seed 0; --regime and --trained-seed choose another")
 
 
 class Progress:

@@ -1,4 +1,4 @@
-"""`lottery-hub export`: a ticket in the formats that other programs read."""
+"""`lottery-hub export`: a network in the formats that other programs read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def export_command(
-    ref: options.Ref,
+    ref: options.NetworkRef,
     chosen: Annotated[
         Literal["timm", "onnx", "torch-export", "safetensors-dense"],
         typer.Option(
@@ -28,6 +28,9 @@ def export_command(
     output: Annotated[
         Path, typer.Option(help="The file to write; for timm, the folder.", show_default=False, callback=options.place)
     ],
+    regime: options.WhichRegime = None,
+    seed: options.WhichSeed = None,
+    itself: options.TheTicket = False,
     sparsity: options.Sparsity = None,
     compact: Annotated[
         bool, typer.Option("--compact", help="Remove dead filters and channels first (onnx and torch-export).")
@@ -42,19 +45,20 @@ def export_command(
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write a ticket, with the head it has, in a format that other programs read."""
+    """Write a network in a format that other programs read: of a judged ticket the one that was trained from it."""
     from lottery_hub.errors import printable
     from lottery_hub.networks.compacting import compare_latency
     from lottery_hub.sharing.exporting import export
-    from lottery_hub.sharing.pulling import load_ticket
+    from lottery_hub.sharing.references import Which, load_sparse, named
 
     from .display import percent
 
-    ticket = load_ticket(ref, sparsity)
+    ticket = load_sparse(ref, Which(regime, seed, itself), sparsity=sparsity)
     done = export(ticket, chosen, output, compact=compact, image_size=image_size, overwrite=overwrite)
     smaller, latency = done.compacted, None
     if smaller is not None:
-        latency = compare_latency(ticket.to_model(), smaller.model, image_size=done.image_size, batch_size=batch_size)
+        whole = ticket.to_model(head="pretrained")
+        latency = compare_latency(whole, smaller.model, image_size=done.image_size, batch_size=batch_size)
     if as_json:
         options.emit(
             {
@@ -63,6 +67,7 @@ def export_command(
                 "arch": ticket.arch,
                 "level": ticket.level,
                 "sparsity": ticket.sparsity,
+                "network": named(ticket),
                 "num_classes": len(ticket.weights["fc.weight"]),
                 "image_size": done.image_size,
                 "bytes": done.size,
@@ -71,7 +76,8 @@ def export_command(
             }
         )
         return
-    print(f"{ticket.arch} ({ticket.kind}), level {ticket.level}: {percent(ticket.sparsity)} % sparsity")
+    level = f"level {ticket.level}: {percent(ticket.sparsity)} % sparsity"
+    print(f"{ticket.arch} ({ticket.kind}), {level}, {named(ticket)}")
     if smaller is not None and latency is not None:
         _print_costs(smaller, latency)
     print(f"{_told(done)}, {done.size:,} bytes: {printable(done.path)}")
@@ -110,6 +116,6 @@ def _change(before: float, after: float) -> str:
 def _told(done: Exported) -> str:
     size = f"{done.image_size}x{done.image_size}"
     if done.difference is None:
-        return f"{done.format}, the ticket's weights bit for bit"
+        return f"{done.format}, its weights bit for bit"
     difference = f"{done.difference:.1e}" if done.difference else "no difference"
-    return f"{done.format}, [0,1] images of {size} pixels to logits, {difference} from the ticket's on random images"
+    return f"{done.format}, [0,1] images of {size} pixels to logits, {difference} from its own on random images"

@@ -73,7 +73,7 @@ def find_command(
     from lottery_hub.settings.presets import paper_transfer, quick_transfer, stored_size
     from lottery_hub.sharing.sources import load_backbone
 
-    from .display import Progress, fractions_table, print_table
+    from .display import Progress, fractions_table, print_next, print_table
 
     numbers = how.numbers("transfer.standard.", "transfer.adversarial.")
     chosen, exact = how.machine()
@@ -135,6 +135,7 @@ def find_command(
             )
         if not how.as_json:
             _print_summary(summaries[-1], backbone.arch, backbone.kind, data.name)
+            print_next(directory, judged=True)
     if how.as_json:
         options.emit(summaries[0] if len(summaries) == 1 else {"fractions": summaries})
     elif len(summaries) > 1:

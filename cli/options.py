@@ -47,15 +47,44 @@ Pretrain = Annotated[
     str,
     typer.Option(
         help="std, fast-adv, adv; published weights such as adv:linf-8/255 (see `lottery-hub backbones`); "
-        "a backbone folder; or KIND:CHECKPOINT, e.g. adv:weights.ckpt."
+        "a backbone folder or the run directory of pretrain or draw; or KIND:CHECKPOINT, e.g. adv:weights.ckpt."
     ),
 ]
 Ref = Annotated[
     str,
     typer.Argument(
-        help="A ticket or ladder: a folder, a packaged name such as resnet18-slim-adv, USER/NAME[@REVISION] on the "
-        "Hub, or an address such as s3://bucket/folder."
+        help="A ticket or ladder: a folder or run directory, a packaged name such as resnet18-slim-adv, "
+        "USER/NAME[@REVISION] on the Hub, or an address such as s3://bucket/folder."
     ),
+]
+NetworkRef = Annotated[
+    str,
+    typer.Argument(
+        help="A network: of a ticket that find judged the one trained from it, see --regime; a fine-tuned ticket, a "
+        "ladder or a backbone: a folder or run directory, a packaged name, USER/NAME[@REVISION] on the Hub, an "
+        "address, or a checkpoint as KIND:FILE.",
+        metavar="REF",
+    ),
+]
+WhichRegime = Annotated[
+    Literal["standard", "adversarial"] | None,
+    typer.Option(
+        "--regime",
+        help="Of a judged ticket the network after this transfer; adversarial unless given.",
+        show_default=False,
+    ),
+]
+_WHICH_SEED: dict[str, Any] = {
+    "help": "Of a judged ticket the network of this transfer; 0 unless given.",
+    "min": 0,
+    "metavar": "INT",
+    "show_default": False,
+}
+WhichSeed = Annotated[int | None, typer.Option("--trained-seed", "--seed", **_WHICH_SEED)]
+WhichTrainedSeed = Annotated[int | None, typer.Option("--trained-seed", **_WHICH_SEED)]  # where --seed is another
+TheTicket = Annotated[
+    bool,
+    typer.Option("--ticket", help="Of a judged ticket its own rewind weights, with the head of its source task."),
 ]
 Sparsity = Annotated[float | None, typer.Option(help="Which level of a ladder, in 0..1.")]
 DatasetRef = Annotated[

@@ -27,19 +27,19 @@ def show_command(
     as_json: options.Json = False,
 ) -> None:
     """Show a ticket on one screen: sparsity, layers, verdict, size and origin; or how much two tickets share."""
-    from lottery_hub.sharing.pulling import pull
-    from lottery_hub.storage.folder import load_ticket, read_about
+    from lottery_hub.sharing.pulling import load_ticket, pull, pulled_ticket
+    from lottery_hub.storage.folder import read_about
     from lottery_hub.storage.manifest import TicketManifest
 
-    folder = pull(ref).folder
+    pulled = pull(ref)
     if other is not None:
-        _compare(load_ticket(folder, sparsity), load_ticket(pull(other).folder, sparsity), (ref, other), as_json)
+        _compare(pulled_ticket(pulled, sparsity), load_ticket(other, sparsity), (ref, other), as_json)
         return
-    about = read_about(folder)
+    about = read_about(pulled.folder)
     if isinstance(about, TicketManifest) or sparsity is not None:
-        _show_ticket(load_ticket(folder, sparsity), folder, about, as_json)
+        _show_ticket(ref, pulled_ticket(pulled, sparsity), pulled.folder, about, as_json)
     else:
-        _show_dense(ref, folder, about, as_json)
+        _show_dense(ref, pulled.folder, about, as_json)
 
 
 def _show_dense(ref: str, folder: Path, about: BackboneManifest, as_json: bool) -> None:
@@ -80,7 +80,7 @@ def _show_dense(ref: str, folder: Path, about: BackboneManifest, as_json: bool) 
     console.print(f"file: {file_bytes:,} bytes, values as {about.values}")
 
 
-def _show_ticket(ticket: Ticket, folder: Path, about: BackboneManifest, as_json: bool) -> None:
+def _show_ticket(ref: str, ticket: Ticket, folder: Path, about: BackboneManifest, as_json: bool) -> None:
     from rich.console import Console
 
     from lottery_hub.errors import printable
@@ -107,6 +107,7 @@ def _show_ticket(ticket: Ticket, folder: Path, about: BackboneManifest, as_json:
                 "sparsity": ticket.sparsity,
                 "sparsity_of_all": sized.sparsity_of_all,
                 "double_win": ticket.double_win,
+                "networks": list(ticket.networks) if ticket.judged else [],
                 "content": about.content,
                 "values": about.values,
                 "file_bytes": file_bytes,
@@ -127,6 +128,7 @@ def _show_ticket(ticket: Ticket, folder: Path, about: BackboneManifest, as_json:
     )
     print_table(console, _density_table(layers))
     _print_verdict(console, ticket)
+    _print_networks(console, ref, ticket)
     origin = ticket.provenance.get("backbone", {})
     if isinstance(origin, dict):
         source = printable(origin.get("source", "unknown source"))
@@ -161,6 +163,30 @@ def _print_verdict(console: Console, ticket: Ticket) -> None:
     console.print(f"{verdict}; {measured}", markup=False, soft_wrap=True)
     for caveat in records["caveats"]:
         console.print(f"caveat: {printable(caveat)}", markup=False, soft_wrap=True)
+
+
+def _print_networks(console: Console, ref: str, ticket: Ticket) -> None:
+    """Say which network the commands use, and how to name the others."""
+    import shlex
+
+    from lottery_hub.errors import printable
+    from lottery_hub.sharing.references import named
+
+    if not ticket.judged:
+        console.print(f"network: {named(ticket)}", markup=False, soft_wrap=True)
+        return
+    there = list(ticket.networks)
+    if not there:
+        console.print("trained networks: none is here; run find again, or `pull --models`", soft_wrap=True)
+        return
+    place = shlex.quote(printable(ref, 1000))
+    console.print(f"trained networks: {', '.join(map(printable, there))}", markup=False, soft_wrap=True)
+    console.print(
+        f"evaluate, export and push take ticket-adversarial-seed-0 of {place}; others by --regime and --trained-seed, "
+        "dense ones as its folder trained/NAME, the ticket itself by --ticket",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _density_table(layers: dict[str, tuple[int, int]]) -> Table:

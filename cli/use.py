@@ -34,7 +34,7 @@ def finetune_command(
     from lottery_hub.storage.records import check_ticket
     from lottery_hub.training.transferring import start_of, transfer
 
-    from .display import Progress, percent
+    from .display import Progress, percent, print_next
 
     chosen, exact = how.machine()
     start = load_ticket(ticket, sparsity)
@@ -84,12 +84,17 @@ def finetune_command(
     else:
         measured = f"{record['attack']}, {record['samples']} images"
         print(f"SA {percent(record['SA'])} %, RA {percent(record['RA'])} % ({measured})")
-        print(f"ticket: {folder}")
+        print(f"trained network: {folder}")
+        print_next(directory)
 
 
 def evaluate_command(
-    ref: options.Ref,
+    ref: options.NetworkRef,
     dataset: options.RecordedDataset = None,
+    regime: options.WhichRegime = None,
+    trained_seed: options.WhichTrainedSeed = None,
+    itself: options.TheTicket = False,
+    arch: options.Arch = None,
     sparsity: options.Sparsity = None,
     attack: Annotated[
         str,
@@ -117,20 +122,19 @@ def evaluate_command(
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Measure SA and RA of a fine-tuned ticket or a backbone, with the head it has, on a dataset's test split."""
+    """Measure SA and RA of a network on a dataset's test split: of a judged ticket the one trained from it."""
     from rich.console import Console
 
     from lottery_hub.errors import ConfigError, TicketError
     from lottery_hub.images.datasets import sample
     from lottery_hub.images.recorded import load_for, seen_size
+    from lottery_hub.networks.backbones import Backbone
     from lottery_hub.robustness.evaluation import evaluate
     from lottery_hub.robustness.masking import check_masking
     from lottery_hub.robustness.unseen import measure_corruptions, measure_unseen
     from lottery_hub.settings.config import parse_number
     from lottery_hub.settings.presets import habits, named_attack
-    from lottery_hub.sharing.pulling import pull
-    from lottery_hub.storage.folder import load_backbone_folder, load_ticket, read_about
-    from lottery_hub.storage.records import check_ticket
+    from lottery_hub.sharing.references import Which, load_network, named
 
     from .display import corruptions_table, percent, print_table
 
@@ -140,14 +144,9 @@ def evaluate_command(
         example = {"l2": "0.5", "l1": "12"}[norm]
         raise ConfigError(f"a dataset's default radius is for Linf; give one with --eps, e.g. --eps {example}")
     chosen, _ = options.choose(device, "float32")
-    folder = pull(ref).folder
-    if read_about(folder).content == "ticket" or sparsity is not None:
-        ticket = load_ticket(folder, sparsity)
-        check_ticket(ticket)
-        model, records = ticket.to_normalised(), ticket.records
-    else:
-        backbone = load_backbone_folder(folder)
-        model, records = backbone.model(), backbone.records
+    network = load_network(ref, Which(regime, trained_seed, itself), sparsity=sparsity, arch=arch)
+    model = network.model() if isinstance(network, Backbone) else network.to_normalised(head="pretrained")
+    records = network.records
     data = load_for(records, dataset)
     # Measured as it was trained: at the size it was shown, on images stored at the size its records name.
     image_size = seen_size(records) or data.test.images.shape[-1]
@@ -172,6 +171,7 @@ def evaluate_command(
     if as_json:
         told = {
             "dataset": data.name,
+            "network": named(network),
             "notes": list(data.notes),
             "attack": shown,
             "seed": seed,
@@ -185,6 +185,7 @@ def evaluate_command(
     else:
         robust = f", RA {percent(accuracy.RA)} % ({shown})" if test_attack else ""
         of = f" of {len(data.test)}, drawn with seed {seed}" if samples is not None else ""
+        print(f"{network.arch} ({network.kind}) {named(network)}")
         print(f"{data.name}: SA {percent(accuracy.SA)} %{robust}, {accuracy.samples} test images{of}")
         for check in checked:
             figures = ", ".join(f"{name} {percent(share)}" for name, share in check.figures.items())

@@ -48,7 +48,7 @@ def verify_command(
     chosen, _ = options.choose(device, "float32")
     log = Console(stderr=True, highlight=False)
     pulled = pull(ref, models=True)
-    ladder_folder = pull(ladder).folder if ladder else None
+    ladder_folder = pull(ladder, wanted="ladder").folder if ladder else None
     with log.status("reading") as status:
         findings = verify(
             pulled,

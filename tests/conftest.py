@@ -22,6 +22,7 @@ from lottery_hub.networks.backbones import Backbone, fresh_weights
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.training.drawing import draw
+from tests.judged import judged
 
 torch.set_num_threads(1)
 
@@ -74,3 +75,9 @@ def backbone() -> Backbone:
 def ladder(backbone: Backbone) -> Ladder:
     """Six one-shot levels of `backbone`: 20 % to 73.8 %."""
     return draw(backbone, DrawPlan(method="omp", rounds=6))
+
+
+@pytest.fixture(scope="session")
+def run(backbone: Backbone, tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of `judged`: a find over two levels with two seeds; nobody changes it."""
+    return judged(backbone, tiny_data, tmp_path_factory.mktemp("judged"))

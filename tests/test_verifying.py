@@ -22,7 +22,6 @@ from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging import lineage, remeasuring, scrutiny, workload
 from lottery_hub.judging.consistency import contradictions
 from lottery_hub.judging.verdict import Tolerance, compare, level_name, pick, splits_of, summarise
-from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.compacting import cost
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.cards import render_card
@@ -33,14 +32,9 @@ from lottery_hub.storage.folder import load_ticket, save_ladder, save_ticket, tr
 from lottery_hub.training import retraining
 from lottery_hub.training.transferring import transfer
 from lottery_hub.verifying import Finding, verdict_of, verify
-from tests.judged import ATTACK, STANDARD, judged
+from tests.judged import ATTACK, STANDARD
 
 Answers = dict[str, str]
-
-
-@pytest.fixture(scope="module")
-def run(backbone: Backbone, tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return judged(backbone, tiny_data, tmp_path_factory.mktemp("judged"))
 
 
 @pytest.fixture

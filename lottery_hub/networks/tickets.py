@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lottery_hub.errors import TicketError
+from lottery_hub.errors import TicketError, printable
 from lottery_hub.networks.backbones import (
     ARCHITECTURES,
     IMAGENET_MEAN,
@@ -24,14 +24,42 @@ from lottery_hub.networks.backbones import (
 )
 from lottery_hub.networks.compacting import Compacted, compact
 from lottery_hub.networks.masks import Mask, kept_and_total
-from lottery_hub.settings.config import Kind, Method
+from lottery_hub.settings.config import Kind, Method, Regime
 
 MAX_LEVELS = 64
 
 
 @dataclass(frozen=True)
+class Networks(Mapping[str, "Ticket"]):
+    """The trained networks beside a judged ticket by name, e.g. `ticket-adversarial-seed-0`, each read when asked for.
+
+    Attributes:
+        names: tells which there are.
+        load: reads the one of a name; None where there is none.
+    """
+
+    names: Callable[[], Iterable[str]]
+    load: Callable[[str], Ticket | None]
+
+    def __getitem__(self, name: str) -> Ticket:
+        found = self.load(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(list(self.names()))
+
+
+@dataclass(frozen=True)
 class Ticket:
     """One level of a ladder: m ⊙ θ_pre, with its records.
+
+    One that was judged by transfers is two things: the ticket itself, which research transfers, and the networks that
+    came of it, which one deploys: `network` gives those.
 
     Attributes:
         arch: a key of `backbones.ARCHITECTURES`.
@@ -43,6 +71,7 @@ class Ticket:
         mean, std: per channel, applied to [0,1] pixels.
         provenance: where backbone and mask come from.
         records: every record behind the verdict (the content of results.json); empty before transfer.
+        networks: the trained networks behind the verdict by name, where they are at hand.
     """
 
     arch: str
@@ -55,6 +84,7 @@ class Ticket:
     std: tuple[float, ...] = IMAGENET_STD
     provenance: dict[str, Any] = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
+    networks: Mapping[str, Ticket] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def masks(self) -> Mask:
@@ -78,6 +108,36 @@ class Ticket:
         verdict = self.records.get("double_win")
         return verdict if isinstance(verdict, bool) else None
 
+    @property
+    def judged(self) -> bool:
+        """Whether it was transferred and compared with dense, so that trained networks belong to it."""
+        return isinstance(self.records.get("transfers"), list)
+
+    def network(self, regime: Regime = "adversarial", seed: int = 0) -> Ticket:
+        """Return the network that was trained from this ticket, with its head; of one never judged, the ticket itself.
+
+        Args:
+            regime: of its transfer.
+            seed: of its transfer.
+
+        Raises:
+            TicketError: that network is not at hand, or is not the one that the records are of.
+        """
+        if not self.judged:
+            return self
+        name = f"ticket-{regime}-seed-{seed}"
+        found = self.networks.get(name)
+        if found is None:
+            there = ", ".join(map(printable, self.networks)) or "none"
+            raise TicketError(
+                f"the trained network {printable(name)} is not beside the ticket (there: {there}); run find again, "
+                "fetch it with `pull --models`, or take the ticket itself, with the pre-trained head (--ticket)"
+            )
+        runs = [each for each in self.records["transfers"] if isinstance(each, Mapping)]  # it may be a stranger's
+        if found.fingerprint() not in [run.get("trained") for run in runs if run.get("regime") == regime]:
+            raise TicketError(f"trained/{printable(name)} is none of the networks that the records are of")
+        return found
+
     def fingerprint(self) -> str:
         """Return `sha256:…` over weights and mask."""
         return fingerprint(self.weights | {f"mask/{name}": kept for name, kept in self.mask.items()})
@@ -85,20 +145,24 @@ class Ticket:
     def to_model(
         self, num_classes: int | None = None, head: Literal["auto", "pretrained", "fresh"] = "auto", seed: int = 0
     ) -> nn.Module:
-        """Build a plain timm ResNet holding the ticket.
+        """Build a plain timm ResNet: what was trained from the ticket, or the ticket itself to be trained.
 
         Its `pretrained_cfg` carries mean and std, which timm leaves to the caller; `to_normalised` builds a
         model that takes [0,1] images instead.
 
         Args:
-            num_classes: classes of a fresh dense head; None keeps the pre-trained head's number.
-            head: `fresh` draws a new head from `seed`, `pretrained` keeps the source task's, `auto` draws a
-                new one where `num_classes` is given.
+            num_classes: classes of a fresh dense head over the ticket's weights; None keeps a head that there is.
+            head: `fresh` draws a new head from `seed`, `pretrained` keeps the one stored with the ticket, the source
+                task's. `auto` draws a new one where `num_classes` is given; else it takes the network that was trained
+                adversarially, with its head, where the ticket was judged (see `network` for others), and the stored
+                head where it was not.
             seed: of the fresh head.
 
         Raises:
-            TicketError: the pre-trained head has another number of classes than asked for.
+            TicketError: the stored head has another number of classes than asked for, or there is no trained network.
         """
+        if head == "auto" and num_classes is None and self.judged:
+            return self.network().to_model()
         weights = self.weights
         classes = len(weights["fc.weight"])
         if head == "pretrained" and num_classes not in (None, classes):

@@ -78,7 +78,8 @@ def export(
     """Write a ticket, with the head it has, in a format that other programs read.
 
     Args:
-        ticket: what to export.
+        ticket: what to export: its own weights and head. Of a judged ticket that is seldom meant; its trained networks
+            are `ticket.network()`.
         format: "timm", "onnx", "torch-export" or "safetensors-dense".
         output: the file to write, or for "timm" the folder. What is there is never replaced: where it is this very
             export nothing is written, and anything else is refused.
@@ -103,7 +104,7 @@ def export(
         )
     if format in _RUNTIMES:
         return _export_model(ticket, format, path, compact, size, overwrite)
-    data = files.tensor_bytes(ticket.to_model().state_dict())
+    data = files.tensor_bytes(ticket.to_model(head="pretrained").state_dict())
     if format == "timm":
         written = {TIMM_WEIGHTS: data, TIMM_CONFIG: atomic.json_text(timm_config(ticket, size)).encode()}
         _write_folder(path, written, overwrite)
@@ -180,10 +181,10 @@ def _export_model(
 ) -> Exported:
     _check_no_folder(path)  # before minutes go into tracing
     runtime = _RUNTIMES[format]
-    whole = ticket.to_normalised().eval()
+    whole = ticket.to_normalised(head="pretrained").eval()
     compacted = compacting.compact(whole.network, image_size) if compact else None
     # Never `whole` itself: an encoder that changed what it is given would change what the export is compared with.
-    model = Normalised(compacted.model, ticket.mean, ticket.std) if compacted else ticket.to_normalised()
+    model = Normalised(compacted.model, ticket.mean, ticket.std) if compacted else copy.deepcopy(whole)
     # Two images, since tracing takes a batch of one for a constant.
     images = torch.zeros(2, 3, image_size, image_size, dtype=torch.float32)
     data = runtime.encode(model.eval().requires_grad_(False), images)

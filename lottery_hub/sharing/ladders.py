@@ -19,7 +19,7 @@ def known_ladder(plan: FindPlan, backbone: Backbone) -> tuple[Ladder, str] | Non
         ConfigError: a given ladder was drawn from another backbone.
     """
     if plan.ladder not in ("auto", "draw"):
-        pulled = pull(plan.ladder)
+        pulled = pull(plan.ladder, wanted="ladder")
         ladder = load_ladder(pulled.folder)
         check_ladder(ladder)
         if ladder.backbone.fingerprint() != backbone.fingerprint():

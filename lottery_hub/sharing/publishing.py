@@ -33,6 +33,7 @@ from lottery_hub.storage import files, folder
 from lottery_hub.storage.folder import CARD, CONFIG, RESULTS, TRAINED
 from lottery_hub.storage.manifest import LadderManifest, TicketManifest, to_config
 from lottery_hub.storage.origins import check_ladder
+from lottery_hub.storage.places import DEPLOYED
 from lottery_hub.storage.records import check_ticket
 from lottery_hub.storage.signing import is_untouched
 
@@ -107,8 +108,10 @@ def push_ticket(
         private: make it private; an error where it is there and public.
         tag: name of a tag for the commit; an older tag of that name is never moved.
         revision: branch to commit to, made where there is none; None means "main".
-        timm: add the dense network of a ticket, for `timm.create_model("hf-hub:USER/NAME", pretrained=True)`.
-        models: add the trained networks behind a verdict, so that others can measure them again.
+        timm: add a dense copy for `timm.create_model("hf-hub:USER/NAME", pretrained=True)`: of a judged ticket the
+            network that was trained from it adversarially with seed 0, of another the ticket.
+        models: add all trained networks behind a verdict, so that others can measure them again; otherwise it is
+            those of the ticket with seed 0.
         checks: look closer at a verdict's networks; False publishes it as it is.
         data: the images of the verdict; None loads them by the name in its records.
         dry_run: check everything here, send nothing and write nothing: a closer look is not taken either.
@@ -170,7 +173,7 @@ def prepare(place: Path, repo_id: str, *, timm: bool = True, models: bool = Fals
         TicketError: it is not a valid ticket or ladder.
     """
     with TemporaryDirectory() as passing:
-        folder.copy_files(place, Path(passing), card=True, pictures=True, trained=models)
+        folder.copy_files(place, Path(passing), card=True, pictures=True, trained=None if models else DEPLOYED)
         return _prepared(Path(passing), place, repo_id, timm, models)
 
 
@@ -187,11 +190,11 @@ def _prepared(copy: Path, place: Path, repo_id: str, timm: bool, models: bool) -
         ticket = folder.load_ticket(copy)
         check_ticket(ticket)
         title = f"{ticket.arch} ({ticket.kind}), level {ticket.level}, sparsity {ticket.sparsity:.4f}"
+        content |= _trained(copy, place, ticket, models)
         if timm:
-            config |= timm_config(ticket)
-            content[TIMM_WEIGHTS] = files.tensor_bytes(ticket.to_model().state_dict())
-        if models:
-            content |= _trained(copy, place, ticket)
+            network = _deployed(ticket, place)
+            config = to_config(about, len(network.weights["fc.weight"])) | timm_config(network)
+            content[TIMM_WEIGHTS] = files.tensor_bytes(network.to_model().state_dict())
         card = render_card(ticket, repo_id, timm=timm)
     else:
         ladder = folder.load_ladder(copy)
@@ -205,12 +208,23 @@ def _prepared(copy: Path, place: Path, repo_id: str, timm: bool, models: bool) -
     return Prepared(content, title, edited)
 
 
-def _trained(copy: Path, place: Path, ticket: Ticket) -> dict[str, bytes]:
-    """Return path → contents of the trained networks behind a verdict."""
-    networks = folder.trained_folders(copy)
-    if not networks:
+def _deployed(ticket: Ticket, place: Path) -> Ticket:
+    """Return the network of the copy for timm."""
+    try:
+        network = ticket.network()
+    except TicketError as problem:
+        raise TicketError(f"{printable(place)}: {problem}; or push without the copy for timm (--no-timm)") from problem
+    if network is not ticket:
+        check_ticket(network)
+    return network
+
+
+def _trained(copy: Path, place: Path, ticket: Ticket, models: bool) -> dict[str, bytes]:
+    """Return path → contents of the trained networks behind a verdict; where `models` asks for them they must be."""
+    networks = folder.trained_folders(copy) if ticket.judged else {}
+    if models and not networks:
         raise TicketError(f"{printable(place)} does not hold the trained networks of its verdict; run find again")
-    known = {transfer["trained"] for transfer in ticket.records["transfers"]}
+    known = {transfer["trained"] for transfer in ticket.records["transfers"]} if networks else set()
     content = {}
     for name, path in networks.items():
         if folder.load_ticket(path).fingerprint() not in known:
@@ -350,7 +364,13 @@ def _as_folder(source: Ticket | Ladder | Path | str) -> Iterator[Path]:
         return
     with TemporaryDirectory() as passing:
         place = Path(passing) / "pushed"
-        yield folder.save_ticket(source, place) if isinstance(source, Ticket) else folder.save_ladder(source, place)
+        if isinstance(source, Ladder):
+            yield folder.save_ladder(source, place)
+            return
+        networks = {
+            name: folder.save_ticket(network, Path(passing) / name) for name, network in source.networks.items()
+        }
+        yield folder.save_ticket(source, place, trained=networks)
 
 
 def _url(repo_id: str, revision: str | None) -> str:

@@ -1,13 +1,13 @@
 """What a reference names, wherever it is: a folder, a packaged name, a Hub repository or an address becomes a folder.
 
-    tickets/mine/ticket          a folder; whatever is on the disk goes first, and asks no network
+    tickets/mine                 a folder, or a run directory with one; what is on the disk goes first, and asks nobody
     resnet18-slim-adv            a name of `packaged/`
     USER/NAME, USER/NAME@v1      a repository on the Hugging Face Hub, at a branch, tag or commit
     https://huggingface.co/...   the page of one, as pasted from a browser
     s3://bucket/folder           an address of http, or that fsspec understands; file:// is read in place
 
 Of a repository only the files that make a ticket are fetched, all at one commit, each of bounded size and checked
-against its hash; the dense copy for timm is left where it is.
+against its hash; its trained networks when they are used, and the dense copy for timm not at all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,12 @@ from lottery_hub.fetching import downloads, names
 from lottery_hub.fetching.addresses import open_address
 from lottery_hub.fetching.connection import Patience, is_missing, redacted
 from lottery_hub.fetching.pasted import is_page, pasted
-from lottery_hub.networks.tickets import Ladder, Ticket
+from lottery_hub.networks.tickets import Ladder, Networks, Ticket
 from lottery_hub.settings.paths import exists, path_of
 from lottery_hub.storage import atomic, files, folder, ownership
 from lottery_hub.storage.folder import CARD, CONFIG, MAX_CARD_BYTES, MAX_CONFIG_BYTES, RESULTS
 from lottery_hub.storage.manifest import BackboneManifest
+from lottery_hub.storage.places import DEPLOYED, Wanted
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.+", re.DOTALL)
 
@@ -58,9 +61,9 @@ def load_ticket(
     """Load a ticket, or one level of a ladder: a folder's, a packaged one's, the Hub's or an address's.
 
     Args:
-        ref: a folder; a packaged name such as `resnet18-slim-adv`; "USER/NAME" or "USER/NAME@REVISION" on the
-            Hugging Face Hub, or the address of its page; or an address of http or that fsspec understands, e.g.
-            "s3://bucket/folder".
+        ref: a folder, or a run directory with one; a packaged name such as `resnet18-slim-adv`; "USER/NAME" or
+            "USER/NAME@REVISION" on the Hugging Face Hub, or the address of its page; or an address of http
+            or that fsspec understands, e.g. "s3://bucket/folder".
         sparsity: which level of a ladder, in 0..1, nearest wins; a ticket folder has just one, and asking
             for another is an error.
         revision: branch, tag or commit on the Hub; None means "main".
@@ -74,9 +77,7 @@ def load_ticket(
         DownloadError: the Hub, or what is behind the address, did not deliver.
         ConfigError: the deadline is no number of seconds.
     """
-    pulled = pull(ref, revision=revision, patience=Patience(deadline))
-    ticket = folder.load_ticket(pulled.folder, sparsity)
-    return replace(ticket, provenance=ticket.provenance | pulled.origin())
+    return pulled_ticket(pull(ref, revision=revision, patience=Patience(deadline)), sparsity)
 
 
 def load_ladder(ref: Path | str, *, revision: str | None = None, deadline: float = 300.0) -> Ladder:
@@ -86,7 +87,16 @@ def load_ladder(ref: Path | str, *, revision: str | None = None, deadline: float
         TicketError: names the file and the reason.
         DownloadError: the Hub, or what is behind the address, did not deliver.
     """
-    return folder.load_ladder(pull(ref, revision=revision, patience=Patience(deadline)).folder)
+    return folder.load_ladder(pull(ref, revision=revision, wanted="ladder", patience=Patience(deadline)).folder)
+
+
+def pulled_ticket(pulled: Pulled, sparsity: float | None = None) -> Ticket:
+    """Load the ticket that a reference led to, or a level of its ladder; see `load_ticket`."""
+    ticket = folder.load_ticket(pulled.folder, sparsity)
+    if pulled.repo_id is None:
+        return ticket
+    networks = Networks(partial(_published_networks, pulled), partial(_published_network, pulled))
+    return replace(ticket, provenance=ticket.provenance | pulled.origin(), networks=networks)
 
 
 def pull(
@@ -96,6 +106,7 @@ def pull(
     local_dir: Path | str | None = None,
     models: bool = False,
     overwrite: bool = False,
+    wanted: Wanted = "ticket",
     patience: Patience | None = None,
 ) -> Pulled:
     """Bring what a reference names to this machine.
@@ -104,9 +115,11 @@ def pull(
         ref: see `load_ticket`.
         revision: branch, tag or commit on the Hub; None means "main".
         local_dir: a new folder to copy the files to, or an older copy to replace; None leaves them where they are.
-            Where these very files are there already, nothing is written.
-        models: also the trained networks behind a verdict, where a repository has them.
+            Where these very files are there already, nothing is written. A copy has the networks that one deploys:
+            those that were trained from the ticket with seed 0.
+        models: all trained networks behind a verdict, where they are there.
         overwrite: where anything but a copy is there (trained networks too), move it aside to `NAME.old`.
+        wanted: what of a run directory, which may hold a ticket beside its ladder.
         patience: how long to try.
 
     Returns:
@@ -119,11 +132,11 @@ def pull(
     if local_dir is not None:  # before anything is fetched
         local_dir = path_of(local_dir)
         atomic.check_place(local_dir, foreign=atomic.nothing, overwrite=overwrite)
-    card_too = local_dir is not None or models
-    pulled = _locate(str(ref), revision, patience or Patience(), card_too=card_too, models=models)
+    networks = None if models else DEPLOYED if local_dir is not None else ()
+    pulled = _locate(str(ref), revision, patience or Patience(), wanted, networks)
     if local_dir is None:
         return pulled
-    return replace(pulled, folder=_copy(pulled.folder, local_dir, models, overwrite))
+    return replace(pulled, folder=_copy(pulled.folder, local_dir, networks, overwrite))
 
 
 def is_remote(ref: str) -> bool:
@@ -133,7 +146,11 @@ def is_remote(ref: str) -> bool:
     return not there and (on_the_hub or bool(_ADDRESS.fullmatch(ref)))
 
 
-def _locate(ref: str, revision: str | None, patience: Patience, *, card_too: bool, models: bool) -> Pulled:
+# Names of trained networks to bring along; None stands for all that there are.
+_Wished = Collection[str] | None
+
+
+def _locate(ref: str, revision: str | None, patience: Patience, wanted: Wanted, networks: _Wished) -> Pulled:
     remote = is_remote(ref)
     if remote and (page := pasted(ref, "model", TicketError)):
         ref = page.repo_id if page.revision is None else f"{page.repo_id}@{page.revision}"
@@ -141,14 +158,14 @@ def _locate(ref: str, revision: str | None, patience: Patience, *, card_too: boo
     if not (remote and names.fits(names.repo_id, repo_id)):
         if revision is not None:
             raise TicketError(f"{redacted(printable(ref))} has no revisions: only repositories of the Hub do")
-        return _from_address(ref, patience) if remote else Pulled(folder.find_folder(ref))
+        return _from_address(ref, patience) if remote else Pulled(folder.find_folder(ref, wanted))
     if at and revision is not None:
         raise TicketError(f"{printable(ref)} names a revision already; leave out one of the two")
     revision = named if at else revision
-    return _from_hub(repo_id, revision, patience, card_too=card_too, models=models)
+    return _from_hub(repo_id, revision, patience, networks)
 
 
-def _from_hub(repo_id: str, revision: str | None, patience: Patience, *, card_too: bool, models: bool) -> Pulled:
+def _from_hub(repo_id: str, revision: str | None, patience: Patience, networks: _Wished) -> Pulled:
     try:
         commit = downloads.pin(repo_id, revision, patience=patience)
     except DownloadError as problem:
@@ -159,25 +176,48 @@ def _from_hub(repo_id: str, revision: str | None, patience: Patience, *, card_to
     about = folder.read_about(config.parent)
     for name, limit in _needed(about).items():
         commit.fetch(name, limit=limit, sha256=about.hashes.get(name, "").removeprefix("sha256:"))
-    if card_too and commit.has(CARD):
+    if networks != () and commit.has(CARD):
         commit.fetch(CARD, limit=MAX_CARD_BYTES)
-    if models:
-        _fetch_models(commit)
+    for inside in _trained_places(commit, networks):
+        _fetch_network(commit, inside)
     return Pulled(config.parent, repo_id, commit.sha)
 
 
-def _fetch_models(commit: downloads.Commit) -> None:
-    """Fetch the trained networks of a verdict that a repository has; each is a ticket folder of its own."""
+def _trained_places(commit: downloads.Commit, wished: _Wished = None) -> list[str]:
+    """Return the folders of the trained networks that a repository has, of those that are wished."""
+    if wished == ():
+        return []
     results = files.read_json(commit.fetch(RESULTS, limit=files.MAX_JSON_BYTES))
     seeds = results.get("seeds")
-    for inside in folder.trained_places(seeds if type(seeds) is int else 0):
-        config = f"{inside}/{CONFIG}"
-        if not commit.has(config):
-            continue
-        about = folder.read_about(commit.fetch(config, limit=MAX_CONFIG_BYTES).parent)
-        for needed, limit in _needed(about).items():
-            sha256 = about.hashes.get(needed, "").removeprefix("sha256:")
-            commit.fetch(f"{inside}/{needed}", limit=limit, sha256=sha256)
+    places = folder.trained_places(seeds if type(seeds) is int else 0)
+    named = places if wished is None else [place for place in places if Path(place).name in wished]
+    return [place for place in named if commit.has(f"{place}/{CONFIG}")]
+
+
+def _fetch_network(commit: downloads.Commit, inside: str) -> Path:
+    """Fetch one trained network of a verdict, which is a ticket folder of its own."""
+    place = commit.fetch(f"{inside}/{CONFIG}", limit=MAX_CONFIG_BYTES).parent
+    about = folder.read_about(place)
+    for needed, limit in _needed(about).items():
+        sha256 = about.hashes.get(needed, "").removeprefix("sha256:")
+        commit.fetch(f"{inside}/{needed}", limit=limit, sha256=sha256)
+    return place
+
+
+def _pinned(pulled: Pulled) -> downloads.Commit:
+    """Return the commit that was pulled, to fetch more of it."""
+    assert pulled.repo_id is not None
+    return downloads.pin(pulled.repo_id, pulled.commit, patience=Patience())
+
+
+def _published_networks(pulled: Pulled) -> list[str]:
+    return [Path(place).name for place in _trained_places(_pinned(pulled))]
+
+
+def _published_network(pulled: Pulled, name: str) -> Ticket | None:
+    commit = _pinned(pulled)
+    places = _trained_places(commit, (name,))
+    return folder.load_ticket(_fetch_network(commit, places[0])) if places else None
 
 
 def _from_address(address: str, patience: Patience) -> Pulled:
@@ -213,19 +253,19 @@ def _needed(about: BackboneManifest) -> dict[str, int]:
     return {folder.weights_path(Path(), about).name: folder.max_weights_bytes(about), RESULTS: files.MAX_JSON_BYTES}
 
 
-def _copy(source: Path, target: Path, models: bool, overwrite: bool) -> Path:
+def _copy(source: Path, target: Path, networks: _Wished, overwrite: bool) -> Path:
     """Copy a ticket's files to a new folder, or in place of an older copy; nothing else is ever replaced."""
-    if _holds(target, source, models):
+    if _holds(target, source, networks):
         return target
     with atomic.new_folder(target, foreign=_first_not_copied, overwrite=overwrite) as fresh:
-        folder.copy_files(source, fresh, card=True, trained=models)
+        folder.copy_files(source, fresh, card=True, trained=networks)
     return target
 
 
-def _holds(target: Path, source: Path, models: bool) -> bool:
+def _holds(target: Path, source: Path, wished: _Wished) -> bool:
     """Whether a folder holds the files of another already, whatever it holds besides; it may be the same folder."""
-    networks = folder.trained_folders(source).values() if models else ()
-    for place in (source, *networks):
+    networks = folder.trained_folders(source)
+    for place in (source, *(networks[name] for name in networks if wished is None or name in wished)):
         inside = place.relative_to(source)
         for name in (CONFIG, *_needed(folder.read_about(place))):
             there = target / inside / name
@@ -235,8 +275,11 @@ def _holds(target: Path, source: Path, models: bool) -> bool:
 
 
 def _first_not_copied(place: Path) -> str | None:
-    """Return the first thing in a folder that is not ours, or that was made here: a trained network."""
-    found = ownership.first_foreign(place)
+    """Return the first thing in a folder that is not ours, or that was made here: a trained network.
+
+    A copy has those of the ticket with seed 0 at most, where a find leaves dense ones beside them.
+    """
+    found = ownership.first_foreign(place, trained=DEPLOYED)
     if found is None and files.is_file(place / CONFIG) and "transfer" in files.read_json(place / RESULTS):
         return folder.weights_path(place, folder.read_about(place)).name
     return found

@@ -42,6 +42,7 @@ from lottery_hub.sharing.pulling import is_remote, pull
 from lottery_hub.storage import files
 from lottery_hub.storage.folder import RESULTS, load_backbone_folder, packaged_folder, packaged_names, read_about
 from lottery_hub.storage.origins import check_backbone
+from lottery_hub.storage.places import inside
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ def load_backbone(pretrain: str | os.PathLike[str], arch: str | None = None) -> 
     Args:
         pretrain: `std`, `fast-adv` or `adv`, for the packaged or published weights of that kind; KIND:linf-EPS or
             KIND:l2-EPS for those of one radius in [0,1] pixel units, e.g. `adv:linf-8/255` or `adv:l2-3`; or a
-            folder that `pretrain` or `draw` wrote, or USER/NAME where it was pushed to; or KIND:PATH or
-            KIND:ORG/NAME for a checkpoint file (.safetensors, .pth, .pt, .ckpt, .tar) or a Hub repo with a
+            folder or run directory that `pretrain` or `draw` wrote, or USER/NAME where it was pushed to; or KIND:PATH
+            or KIND:ORG/NAME for a checkpoint file (.safetensors, .pth, .pt, .ckpt, .tar) or a Hub repo with a
             model.safetensors.
         arch: a key of `backbones.ARCHITECTURES`; None takes a folder's own, else the slim ResNet-18.
 
@@ -114,8 +115,10 @@ def load_backbone(pretrain: str | os.PathLike[str], arch: str | None = None) -> 
     if kind and _THREAT.fullmatch(place):
         return _of_kind(cast(Kind, kind), arch or DEFAULT_ARCH, place)
     path = path_of(place)
-    if files.is_file(path / "config.json"):
-        return _from_folder(path, kind, arch)
+    # Of a word that names a kind only the folder itself: a run directory of that name does not stand for it.
+    itself = path if files.is_file(path / "config.json") else None
+    if folder := itself or (None if pretrain in get_args(Kind) else inside(path, "backbone")):
+        return _from_folder(folder, kind, arch)
     arch_given, arch = arch, arch or DEFAULT_ARCH
     if pretrain in get_args(Kind):
         return _of_kind(cast(Kind, pretrain), arch)
@@ -144,9 +147,9 @@ def packaged_name(arch: str, kind: str) -> str:
 
 def _of_kind(kind: Kind, arch: str, against: str | None = None) -> Backbone:
     """Load the packaged or published backbone of a kind, trained against what `against` says where it is given."""
-    inside = packaged_folder(packaged_name(arch, kind))
-    if inside is not None:
-        packaged = _from_folder(inside, kind, arch)
+    shipped = packaged_folder(packaged_name(arch, kind))
+    if shipped is not None:
+        packaged = _from_folder(shipped, kind, arch)
         if against is not None:
             attack = _training_attack(packaged.records)
             _known_threat(kind, arch, against, [threat(attack.norm, attack.eps) if attack else ""])
@@ -229,7 +232,7 @@ def _from_folder(folder: Path, kind: str, arch: str | None) -> Backbone:
 
 def _from_hub(ref: str, arch: str | None) -> Backbone:
     """Load the backbone of a ladder that was published with `push`."""
-    pulled = pull(ref)
+    pulled = pull(ref, wanted="backbone")
     backbone = _from_folder(pulled.folder, "", arch)
     return replace(backbone, provenance=backbone.provenance | pulled.origin())
 

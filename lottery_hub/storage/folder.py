@@ -23,12 +23,9 @@ import torch
 from torch import Tensor
 
 from lottery_hub.errors import TicketError, printable
-from lottery_hub.fetching import names
-from lottery_hub.fetching.pointers import check_fetched
 from lottery_hub.networks.backbones import Backbone, layout
 from lottery_hub.networks.masks import Mask
-from lottery_hub.networks.tickets import Ladder, Ticket, level_at
-from lottery_hub.settings.config import MAX_SEEDS, REGIMES
+from lottery_hub.networks.tickets import Ladder, Networks, Ticket, level_at
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import atomic, codec, files, manifest, ownership
 from lottery_hub.storage.codec import Values
@@ -38,6 +35,11 @@ from lottery_hub.storage.ownership import CONFIG as CONFIG
 from lottery_hub.storage.ownership import MAX_CONFIG_BYTES as MAX_CONFIG_BYTES
 from lottery_hub.storage.ownership import RESULTS as RESULTS
 from lottery_hub.storage.ownership import TRAINED as TRAINED
+from lottery_hub.storage.places import find_folder as find_folder
+from lottery_hub.storage.places import packaged_folder as packaged_folder
+from lottery_hub.storage.places import packaged_names as packaged_names
+from lottery_hub.storage.places import trained_folders as trained_folders
+from lottery_hub.storage.places import trained_places as trained_places
 from lottery_hub.version import __version__
 
 MAX_CARD_BYTES = 4 * 2**20
@@ -129,7 +131,7 @@ def load_ticket(ref: Path | str, sparsity: float | None = None) -> Ticket:
     Of a ladder only what the level needs is decoded: the weights that it has lost are not.
 
     Args:
-        ref: a folder, or the name of a packaged ladder such as `resnet18-slim-adv`.
+        ref: a folder, a run directory with one, or the name of a packaged ladder such as `resnet18-slim-adv`.
         sparsity: which level of a ladder, in 0..1, nearest wins; a ticket folder has just one, and asking
             for another is an error.
 
@@ -162,6 +164,7 @@ def load_ticket(ref: Path | str, sparsity: float | None = None) -> Ticket:
         std=tuple(about.std),
         provenance=about.provenance,
         records=content.results,
+        networks=Networks(partial(trained_folders, folder), partial(_network, folder)),
     )
     if (about.kept, about.total) != ticket.kept_and_total or about.sparsity != ticket.sparsity:
         raise TicketError(f"{printable(folder)}: config.json and the mask disagree about how many weights are kept")
@@ -178,7 +181,7 @@ def load_ladder(ref: Path | str) -> Ladder:
     Raises:
         TicketError: names the file and the reason; a ticket folder has no ladder.
     """
-    folder = find_folder(ref)
+    folder = find_folder(ref, "ladder")
     about = read_about(folder)
     if not isinstance(about, LadderManifest):
         raise TicketError(f"{printable(ref)} holds a {about.content}, not a ladder")
@@ -223,27 +226,9 @@ def weights_path(folder: Path, about: BackboneManifest) -> Path:
     return folder / _weights_name(about.content)
 
 
-def trained_places(seeds: int) -> list[str]:
-    """Return where a ticket's folder holds the trained networks of a verdict, e.g. `trained/dense-standard-seed-0`."""
-    return [
-        f"{TRAINED}/{network}-{regime}-seed-{seed}"
-        for network in ("dense", "ticket")
-        for regime in REGIMES
-        for seed in range(min(seeds, MAX_SEEDS))
-    ]
-
-
-def trained_folders(folder: Path) -> dict[str, Path]:
-    """Return name → ticket folder of the trained networks that a ticket's folder holds.
-
-    Raises:
-        TicketError: one of them is a link that leads out of the folder.
-    """
-    there = [place for place in trained_places(MAX_SEEDS) if files.is_file(folder / place / CONFIG)]
-    return {Path(place).name: names.below(folder, place, TicketError) for place in there}
-
-
-def copy_files(source: Path, target: Path, *, card: bool, pictures: bool = False, trained: bool = False) -> None:
+def copy_files(
+    source: Path, target: Path, *, card: bool, pictures: bool = False, trained: Collection[str] | None = ()
+) -> None:
     """Copy what makes a ticket, ladder or backbone to a folder, and check the copy whole.
 
     Each file is read once, as a regular file of its folder and within its bound: what is in the copy is what was
@@ -252,7 +237,8 @@ def copy_files(source: Path, target: Path, *, card: bool, pictures: bool = False
     Args:
         source: where to read.
         target: an empty folder.
-        card, pictures, trained: also README.md, the pictures beside it, and the trained networks, where they are.
+        card, pictures: also README.md and the pictures beside it, where they are.
+        trained: also the trained networks of these names, where they are; None for all.
 
     Raises:
         TicketError: names the file and the reason.
@@ -260,9 +246,10 @@ def copy_files(source: Path, target: Path, *, card: bool, pictures: bool = False
     with atomic.writing(target):
         _copy_files(source, target, card, pictures)
     check_folder(target)
-    for name, network in trained_folders(source).items() if trained else ():
-        (target / TRAINED / name).mkdir(parents=True)
-        copy_files(network, target / TRAINED / name, card=True)
+    for name, network in trained_folders(source).items():
+        if trained is None or name in trained:
+            (target / TRAINED / name).mkdir(parents=True)
+            copy_files(network, target / TRAINED / name, card=True)
 
 
 def _copy_files(source: Path, target: Path, card: bool, pictures: bool) -> None:
@@ -301,34 +288,10 @@ def check_folder(folder: Path) -> BackboneManifest:
     return about
 
 
-def find_folder(ref: Path | str) -> Path:
-    """Return the folder that `ref` names: itself, its `ticket` or `ladder` inside, or a packaged one.
-
-    Raises:
-        TicketError: there is nothing of that name.
-    """
-    path = path_of(ref)
-    for candidate in (path, path / "ticket", path / "ladder", path / "backbone"):
-        if files.is_file(candidate / "config.json"):
-            return candidate
-    if inside := packaged_folder(str(ref)):
-        return inside
-    check_fetched(path)
-    names = ", ".join(packaged_names())
-    raise TicketError(
-        f"no ticket at {printable(ref)}: give a folder with a config.json, USER/NAME on the Hub, or one of {names}"
-    )
-
-
-def packaged_names() -> list[str]:
-    """Return the names of the ladders and backbones that ship with the library, e.g. `resnet18-slim-adv`."""
-    root = Path(__file__).parent.parent / "packaged"
-    return sorted(path.parent.name for path in root.glob("*/config.json"))
-
-
-def packaged_folder(name: str) -> Path | None:
-    """Return the folder of a packaged ladder or backbone, or None."""
-    return Path(__file__).parent.parent / "packaged" / name if name in packaged_names() else None
+def _network(folder: Path, name: str) -> Ticket | None:
+    """Load a trained network beside a ticket by its name."""
+    place = trained_folders(folder).get(name)
+    return None if place is None else load_ticket(place)
 
 
 class _Content(NamedTuple):

@@ -2,6 +2,9 @@
 
 "architecture", "num_classes", "model_args"   timm's own keys, which must be those of an allowed architecture
 "lottery_hub": {...}                          one of the three classes below
+
+timm's keys are of the network in model.safetensors, where there is one. Where that has another head than what is
+stored for us, the "lottery_hub" object says how many classes ours has: its own "num_classes".
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ class BackboneManifest(Frozen):
     """What every folder says; a backbone's says no more.
 
     Attributes:
-        num_classes: of the stored head (timm's key, outside the "lottery_hub" object).
+        num_classes: of the stored head; see above for where it stands.
         arch: our name of the architecture.
         pretrain: how the backbone was pre-trained.
         mean, std: per channel, applied to [0,1] pixels.
@@ -117,11 +120,19 @@ def of(said: dict[str, Any]) -> Manifest:
     return _MANIFESTS[said["content"]].parse(said)
 
 
-def to_config(manifest: Manifest) -> dict[str, Any]:
-    """Return the content of config.json."""
+def check_classes(count: object) -> None:
+    """Raise TicketError unless a head can have so many classes."""
+    if type(count) is not int or not 1 <= count <= MAX_CLASSES:
+        raise TicketError(f"config.json: num_classes is {printable(count)}, not a number from 1 to {MAX_CLASSES}")
+
+
+def to_config(manifest: Manifest, copied: int | None = None) -> dict[str, Any]:
+    """Return the content of config.json; `copied` are the classes of timm's network, where that is another."""
     timm_name, arguments = ARCHITECTURES[manifest.arch]
     about = manifest.record()
     classes = about.pop("num_classes")
+    if copied is not None and copied != classes:
+        about["num_classes"], classes = classes, copied
     return {
         "architecture": timm_name,
         "num_classes": classes,
@@ -146,11 +157,14 @@ def parse_manifest(config: Mapping[str, Any]) -> Manifest:
     content = about.get("content")
     if content not in get_args(Content):
         raise TicketError(f"config.json announces {printable(content)}, not a ticket, ladder or backbone")
+    timms = config.get("num_classes")
     if "num_classes" in about:
-        raise TicketError("config.json: num_classes does not belong in the lottery_hub object")
+        check_classes(timms)
+        if about["num_classes"] == timms:
+            raise TicketError("config.json: num_classes stands in the lottery_hub object only where timm's is another")
     fields = {name: value for name, value in about.items() if name != "format"}
     try:
-        manifest = of(fields | {"num_classes": config.get("num_classes")})
+        manifest = of({"num_classes": timms} | fields)
     except ConfigError as problem:
         raise TicketError(f"config.json: {str(problem).partition('.')[2] or problem}") from problem
     if manifest.arch not in ARCHITECTURES:
@@ -160,6 +174,7 @@ def parse_manifest(config: Mapping[str, Any]) -> Manifest:
     if isinstance(manifest, LadderManifest) and len(manifest.sparsities) != manifest.levels + 1:
         raise TicketError(f"config.json: sparsities are not those of {manifest.levels} levels and the dense one")
     own = {name: value for name, value in to_config(manifest).items() if name != "lottery_hub"}
+    own |= {"num_classes": timms}
     for name, value in json.loads(json.dumps(own)).items():
         if config.get(name) != value:
             raise TicketError(f"config.json: {name} is {printable(config.get(name))}, {manifest.arch} has {value}")

@@ -32,7 +32,7 @@ class Transferred:
     def ticket(self, start: Ticket, data: Dataset, recipe: Recipe) -> Ticket:
         """Return the trained ticket, given what was trained, on which images and how."""
         records = {"transfer": self.record, "data": data.describe(), "recipe": recipe.record()}
-        return replace(start, weights=self.weights, records=records)
+        return replace(start, weights=self.weights, records=records, networks={})
 
 
 @gradients()

@@ -241,12 +241,12 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str]
             *assignments(*small_data, "recipe.image_size=16", "test_attack.steps=1"),
         ],
         "draw": [
-            *("draw", "--pretrain", str(root / "pretrain/units/pretrain/backbone"), "--source", "digits"),
+            *("draw", "--pretrain", str(root / "pretrain"), "--source", "digits"),
             *("--method", "imp", "--rounds", "2", "--batch-size", "50"),
             *assignments(*small_data, "recipe.epochs=1", "recipe.image_size=16"),
         ],
         "find": [
-            *("find", "--pretrain", str(root / "draw/ladder"), "--ladder", str(root / "draw/ladder"), *digits),
+            *("find", "--pretrain", str(root / "draw"), "--ladder", str(root / "draw"), *digits),
             *("--fraction", "0.1", "--tolerance", "points:50", "--batch-size", "32"),
             *assignments("data.image_size=16", *(f"transfer.{pair}" for pair in [*TRANSFERS, *ATTACKS])),
         ],
@@ -327,7 +327,7 @@ def test_find_for_people_prints_a_table_and_the_ticket(chain: dict[str, tuple[li
     done = call(*(word for word in arguments if word != "--json"))
     assert done.code == 0
     assert "ouble win" in done.out
-    assert done.out.endswith(f"ticket: {output / 'ticket'}\n")
+    assert f"\nticket: {output / 'ticket'}\nnext:\n  lottery-hub evaluate {output}\n" in done.out
     records = load_ticket(output).records
     (chosen,) = (row for row in records["levels"] if row["level"] == records["level"])
     assert ("validation images, where none wins" in done.out) == (not chosen["validation"]["double_win"])

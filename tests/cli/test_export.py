@@ -58,8 +58,8 @@ def test_a_file_is_told_in_two_lines(call: Call, tmp_path: Path) -> None:
     size = (tmp_path / "net.safetensors").stat().st_size
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == [
-        "resnet18-slim (adv), level 7: 79.03 % sparsity",
-        f"safetensors-dense, the ticket's weights bit for bit, {size:,} bytes: net.safetensors",
+        "resnet18-slim (adv), level 7: 79.03 % sparsity, with the head of its source task: 100 classes",
+        f"safetensors-dense, its weights bit for bit, {size:,} bytes: net.safetensors",
     ]
 
 
@@ -67,7 +67,7 @@ def test_the_size_of_timms_folder_is_that_of_its_files(call: Call, tmp_path: Pat
     done = call(*PACKAGED, "--format", "timm", "--output", "new/net")
     size = sum(file.stat().st_size for file in (tmp_path / "new" / "net").iterdir())
     assert done.code == 0
-    assert done.out.endswith(f"\ntimm, the ticket's weights bit for bit, {size:,} bytes: new/net\n")
+    assert done.out.endswith(f"\ntimm, its weights bit for bit, {size:,} bytes: new/net\n")
 
 
 def test_a_network_to_run_is_told_with_how_far_it_is_off(call: Call) -> None:
@@ -76,7 +76,7 @@ def test_a_network_to_run_is_told_with_how_far_it_is_off(call: Call) -> None:
     assert (done.code, done.err) == (0, "")
     _, told = done.out.splitlines()
     assert re.fullmatch(
-        r"onnx, \[0,1\] images of 16x16 pixels to logits, (\d\.\de-\d\d|no difference) from the ticket's "
+        r"onnx, \[0,1\] images of 16x16 pixels to logits, (\d\.\de-\d\d|no difference) from its own "
         r"on random images, [\d,]+ bytes: net\.onnx",
         told,
     )
@@ -110,6 +110,7 @@ def test_one_json_object_tells_what_was_written(call: Call, tmp_path: Path) -> N
         "arch": "resnet18-slim",
         "level": 7,
         "sparsity": load_ticket("resnet18-slim-adv", 0.8).sparsity,
+        "network": "with the head of its source task: 100 classes",
         "num_classes": 100,
         "image_size": 16,
         "bytes": sum(file.stat().st_size for file in (tmp_path / "net").iterdir()),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from campaign import LOADERS, Outcome, outcome
-from folders import CONFIG, RESULTS, Draft, Stored, valid
+from folders import CLASSES, CONFIG, RESULTS, Draft, Stored, valid
 from mutations import table
 
 from lottery_hub.storage.files import read_tensors
@@ -120,6 +120,12 @@ def header(said: object, data: bytes = b"") -> Change:
 
 def one(**about: Any) -> Change:
     return header({"layers": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} | about})
+
+
+def a_run(config: Path) -> None:
+    """Put a folder with a ticket where a ticket was."""
+    (config.parent / "run" / "ticket").mkdir(parents=True)
+    (config.parent / "run" / "ticket" / CONFIG).write_text("{}")
 
 
 def replaced(name: str, make: Callable[[Path], object]) -> Change:
@@ -276,6 +282,7 @@ FILES: dict[str, Row] = {
     "a folder": Row(replaced(WEIGHTS, Path.mkdir), r"ticket\.safetensors is missing, or not a file"),
     "no weights": Row(replaced(WEIGHTS, lambda _: None), r"ticket\.safetensors is missing, or not a file"),
     "no config": Row(replaced(CONFIG, lambda _: None), r"no ticket at .*: give a folder with a config\.json, USER"),
+    "folders inside": Row(replaced(CONFIG, a_run), r"no ticket at .*, but 1 inside; give one of .*run"),
     "no config of a backbone": Row(replaced(CONFIG, lambda _: None), r"config\.json is missing, or", BACKBONE),
     "a link to itself": Row(replaced(RESULTS, lambda path: path.symlink_to(path.name)), r"cannot read .*results\.json"),
     "a link to a long name": Row(
@@ -352,7 +359,15 @@ CONFIGS: dict[str, Row] = {
     "a later format": Row(setting(format=2), r"config\.json has format 2, this version reads 1; update lottery-hub"),
     "a format that is true": Row(setting(format=True), r"config\.json has format True, this version reads 1; update"),
     "an unknown content": Row(setting(content="model"), r"config\.json announces model, not a ticket, ladder or backb"),
-    "classes inside": Row(setting(num_classes=3), r"config\.json: num_classes does not belong in the lottery_hub obj"),
+    "classes inside": Row(setting(num_classes=CLASSES), r"config\.json: num_classes stands in the lottery_hub ob"),
+    "no classes outside": Row(
+        both(setting(num_classes=CLASSES), timm_setting(num_classes=0)),
+        r"config\.json: num_classes is 0, not a number from 1 to 100000",
+    ),
+    "classes outside in words": Row(
+        both(setting(num_classes=CLASSES), timm_setting(num_classes=7.0)),
+        r"config\.json: num_classes is 7\.0, not",
+    ),
     "an unknown key": Row(setting(code="x"), r"config\.json: code: Extra inputs are not permitted"),
     "a missing key": Row(without(CONFIG, "lottery_hub", "kept"), r"config\.json: kept: Field required"),
     "a mean too large for a float": Row(setting(mean=[10**400, 0, 0]), r"config\.json: mean\.0: Input should be a val"),

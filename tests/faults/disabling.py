@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 
-from lottery_hub.storage import codec, files, folder, manifest, rice
+from lottery_hub.storage import codec, files, folder, manifest, places, rice
 
 WRITING = {"encode", "_floats_of", "_encode_floats"}
 
@@ -34,7 +34,7 @@ class Check:
 def checks() -> list[Check]:
     """Return every check of the modules that read folders."""
     found = []
-    for module in (rice, files, codec, manifest, folder):
+    for module in (rice, files, codec, manifest, places, folder):
         for function in _functions(module):
             source = inspect.getsource(function)
             found += [

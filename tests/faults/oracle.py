@@ -91,7 +91,8 @@ def read(folder: Path, wanted: int = 0) -> Reading:
         insist(about["hashes"][path.name] == f"sha256:{digest}", f"the hash of {path.name}")
     levels, first = {"ticket": (1, 1), "ladder": (about.get("levels"), 0), "backbone": (0, 0)}[about["content"]]
     arrays = _arrays(weights.read_bytes())
-    shapes, prunable = _network(config["architecture"], config["num_classes"], json.dumps(config["model_args"]))
+    classes = about.get("num_classes", config["num_classes"])
+    shapes, prunable = _network(config["architecture"], classes, json.dumps(config["model_args"]))
     _check_names(arrays, levels, first)
     survived = _survived(arrays, [math.prod(shapes[name]) for name in prunable], levels)
     found = _groups(arrays, survived, range(max(first, wanted), levels + 1), about["values"])

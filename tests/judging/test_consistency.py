@@ -19,10 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lottery_hub.errors import TicketError
-from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.consistency import contradictions
 from lottery_hub.judging.scrutiny import COMPARED
-from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.corruptions import CORRUPTIONS
@@ -31,7 +29,7 @@ from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.robustness.unseen import ATTACKS
 from lottery_hub.settings.config import Attack
 from lottery_hub.storage.folder import load_ticket
-from tests.judged import ATTACK, at, judged, leaves, put
+from tests.judged import ATTACK, at, leaves, put
 
 # What no figure follows from: how it went, on which machine, what things are called.
 FREE = re.compile(
@@ -42,8 +40,8 @@ FREE = re.compile(
 
 
 @pytest.fixture(scope="module")
-def ticket(backbone: Backbone, tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Ticket:
-    return load_ticket(judged(backbone, tiny_data, tmp_path_factory.mktemp("judged")))
+def ticket(run: Path) -> Ticket:
+    return load_ticket(run)
 
 
 def edited(ticket: Ticket, path: tuple[Any, ...], new: Any) -> Ticket:

@@ -9,17 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.lineage import _head, _kinship, _pruned, trained_networks
-from lottery_hub.networks.backbones import Backbone, fresh_weights, with_fresh_head
+from lottery_hub.networks.backbones import fresh_weights, with_fresh_head
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.storage.folder import load_ladder, load_ticket
-from tests.judged import judged
-
-
-@pytest.fixture(scope="module")
-def run(backbone: Backbone, tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return judged(backbone, tiny_data, tmp_path_factory.mktemp("judged"))
 
 
 def blended(weights: dict[str, Any], others: dict[str, Any], share: float) -> dict[str, Any]:

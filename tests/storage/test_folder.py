@@ -260,7 +260,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "classes": (timm_setting("num_classes", 6), "dense/rest does not hold"),
     "no classes": (timm_setting("num_classes", 0), "num_classes: Input should be greater than or equal to 1"),
     "a billion classes": (timm_setting("num_classes", 10**9), "num_classes: Input should be less than or equal"),
-    "classes inside": (setting("num_classes", 5), "num_classes does not belong in the lottery_hub object"),
+    "classes inside": (setting("num_classes", 5), "num_classes stands in the lottery_hub object only where"),
     "mean": (setting("mean", [0.5, 0.5]), "mean: List should have at least 3 items"),
     "std of words": (setting("std", ["a", "b", "c"]), r"std\.0: Input should be a valid number"),
     "std zero": (setting("std", [0, 1, 1]), r"std\.0: Input should be greater than or equal to 0\.001"),

@@ -13,18 +13,12 @@ import pytest
 
 from lottery_hub.errors import TicketError
 from lottery_hub.images.datasets import Dataset
-from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.storage.folder import load_ladder, load_ticket, packaged_names, trained_folders
 from lottery_hub.storage.origins import check_ladder
 from lottery_hub.storage.records import check_ticket
 from lottery_hub.training.transferring import transfer
-from tests.judged import STANDARD, at, judged, leaves, put
-
-
-@pytest.fixture(scope="module")
-def run(backbone: Backbone, tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return judged(backbone, tiny_data, tmp_path_factory.mktemp("judged"))
+from tests.judged import STANDARD, at, leaves, put
 
 
 @pytest.fixture(scope="module")
