@@ -105,7 +105,7 @@ def _print(packaged: list[Packaged], published: list[Source]) -> None:
 
 
 def _print_packaged(console: Console, rows: list[Packaged]) -> None:
-    from .display import percent
+    from lottery_hub.reporting.screen import percent
 
     console.print("Packaged: nothing to download", style="bold")
     table = _table("--pretrain", "--arch", "trained against", "SA %", "RA %")
@@ -122,7 +122,7 @@ def _print_packaged(console: Console, rows: list[Packaged]) -> None:
 
 
 def _print_published(console: Console, how: str, rows: list[Source], columns: Fields, below: Fields) -> None:
-    from .display import percent
+    from lottery_hub.reporting.screen import percent
 
     console.print(f"On the Hugging Face Hub: {how} on ImageNet-1k", style="bold")
     table = _table("--pretrain", "--arch", "SA %", *(LABELS[name] for name in columns))

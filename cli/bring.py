@@ -36,10 +36,9 @@ def import_command(
 ) -> None:
     """Make a ticket folder of a checkpoint that was pruned with torch.nn.utils.prune."""
     from lottery_hub.reporting.cards import render_card
+    from lottery_hub.reporting.screen import percent
     from lottery_hub.sharing.importing import import_ticket
     from lottery_hub.storage.folder import save_ticket
-
-    from .display import percent
 
     ticket = import_ticket(file, arch, pretrain, masks)
     place = output or Path("tickets") / f"{ticket.arch}-{ticket.kind}-{file.name.partition('.')[0] or 'imported'}"

@@ -138,9 +138,8 @@ def search_command(
     """Search the Hugging Face Hub for tickets, by what their cards say."""
     from rich.console import Console
 
+    from lottery_hub.reporting.screen import print_table
     from lottery_hub.sharing.searching import search_tickets
-
-    from .display import print_table
 
     found = search_tickets(
         dataset=dataset,
@@ -170,7 +169,7 @@ def _table(found: list[Found]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from .display import SHORT, percent
+    from lottery_hub.reporting.screen import SHORT, percent
 
     caption = "SA/RA in %, after standard (std) and adversarial (adv) transfer; win: double win"
     table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")

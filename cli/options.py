@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lottery_hub.commands.options import defaults, layout_notes
 from lottery_hub.errors import printable
 from lottery_hub.settings.paths import path_of
 
 if TYPE_CHECKING:
-    import torch
-
-    from lottery_hub.settings.config import Precision
+    from lottery_hub.settings.config import Frozen
 
 
 def place(path: Path | None) -> Path | None:
@@ -114,9 +113,13 @@ BatchSize = Annotated[
         help="Images a step; auto: the preset's. Where memory holds fewer, they are taken in parts.",
     ),
 ]
+HELP = "help"  # the setting that is none
+Preset = Annotated[Literal["quick", "paper"], typer.Option(help="Recipes: a laptop's, or the paper's.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override a number by its path; a wrong path is told the right ones.", metavar="P=V"),
+    typer.Option(
+        "--set", help="Override a number by its path, or by the end of it; `--set help` lists all.", metavar="P=V"
+    ),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Move what is in the way aside, to NAME.old, instead of refusing.")
@@ -128,26 +131,33 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 class Training:
     """What every command that trains can be told: numbers, place and machine. A command asks for it by `trains`."""
 
-    batch_size: BatchSize = "auto"
-    settings: Settings = None
-    output: Output = None
-    device: Device = "auto"
-    precision: PrecisionChoice = "auto"
+    batch_size: BatchSize
+    settings: Settings
+    output: Output
+    device: Device
+    precision: PrecisionChoice
     as_json: Json = False
 
-    def machine(self) -> tuple[torch.device, Precision]:
-        """Return the device and the precision of training."""
-        return choose(self.device, self.precision)
+    def numbers(self) -> dict[str, Any]:
+        """Return what decides the numbers and the machine, as the library's functions take it."""
+        return {
+            "settings": [setting for setting in self.settings or [] if setting != HELP],
+            "batch_size": auto_or_number(self.batch_size, least=2, hint="--batch-size"),
+            "device": self.device,
+            "precision": self.precision,
+        }
 
-    def numbers(self, *recipes: str) -> list[str]:
-        """Return the settings that were given, the batch size as one for each of the recipes at these paths."""
-        return [*batches(self.batch_size, *recipes), *(self.settings or [])]
+    @property
+    def asks_for_settings(self) -> bool:
+        """Whether the settings are to be listed, and nothing to be trained."""
+        return HELP in (self.settings or [])
 
 
-def trains(**follows: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def trains(function: Callable[..., Any], **follows: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of `Training`, after its own; it takes them as one argument, `how`.
 
     Args:
+        function: of the library, which says what an option is unless given, see `defaults_of`.
         follows: own option → the one of `Training` that it follows in the help instead.
     """
 
@@ -164,28 +174,50 @@ def trains(**follows: str) -> Callable[[Callable[..., None]], Callable[..., None
             how = Training(**{name: given.pop(name) for name in shared})
             command(**given, how=how)
 
-        expanded.__signature__ = inspect.Signature(order)  # type: ignore[attr-defined]
+        expanded.__signature__ = inspect.Signature(_with_defaults(order, function))  # type: ignore[attr-defined]
         return expanded
 
     return give
 
 
-def choose(device: str, precision: str) -> tuple[torch.device, Precision]:
-    """Resolve `auto` for both, before anything is recorded."""
-    from lottery_hub.settings.environment import choose_device, fast_precision
+def defaults_of(function: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command's options the defaults that the library's function has; those that it says itself stay."""
 
-    chosen = choose_device(device)
-    return chosen, fast_precision(chosen) if precision == "auto" else precision  # type: ignore[return-value]
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        filled = _with_defaults(list(own.parameters.values()), function)
+        command.__signature__ = own.replace(parameters=filled)  # type: ignore[attr-defined]
+        return command
+
+    return give
 
 
-def batches(size: str, *recipes: str) -> list[str]:
-    """Return the settings that give the recipes at these paths a batch size; none for `auto`."""
-    if size == "auto":
-        return []
-    images = whole_number(size)
-    if images is None or images < 2:
-        raise typer.BadParameter(f"{printable(size)!r} is neither auto nor a number from 2", param_hint="--batch-size")
-    return [f"{recipe}batch_size={images}" for recipe in recipes]
+def _with_defaults(order: list[inspect.Parameter], function: Callable[..., Any]) -> list[inspect.Parameter]:
+    # By name only: an option without a default may follow one with another.
+    known = defaults(function)
+    return [
+        each.replace(
+            kind=inspect.Parameter.KEYWORD_ONLY,
+            default=known.get(each.name, each.default) if each.default is each.empty else each.default,
+        )
+        for each in order
+    ]
+
+
+def auto_or_number(text: str, least: int, hint: str) -> int | Literal["auto"]:
+    """Return the number that is meant, or `auto`."""
+    number = whole_number(text)
+    if text == "auto":
+        return "auto"
+    if number is None or number < least:
+        raise typer.BadParameter(f"{printable(text)!r} is neither auto nor a number from {least}", param_hint=hint)
+    return number
+
+
+def print_settings(plan: Frozen, at: str = "") -> None:
+    """Print the path of every setting of a plan, with its value."""
+    for path, value in plan.settings(at).items():
+        print(f"{path}={printable(json.dumps(value), 1000)}")
 
 
 def whole_number(text: str) -> int | None:
@@ -203,8 +235,7 @@ def tell_notes(notes: Iterable[str]) -> None:
 
 def tell_layout(origin: Mapping[str, Any]) -> None:
     """Say on stderr what of a checkpoint was taken, where it was more than a bare state dict."""
-    if "layout" in origin:
-        tell_notes([f"{origin.get('source')}: read as {origin['layout']}"])
+    tell_notes(layout_notes(origin))
 
 
 def emit(value: dict[str, Any]) -> None:

@@ -47,11 +47,10 @@ def _show_dense(ref: str, folder: Path, about: BackboneManifest, as_json: bool) 
     from rich.console import Console
 
     from lottery_hub.errors import printable
+    from lottery_hub.reporting.screen import percent
     from lottery_hub.storage.folder import load_ladder, weights_path
     from lottery_hub.storage.manifest import LadderManifest
     from lottery_hub.storage.origins import Known, check
-
-    from .display import percent
 
     check(Known, about.provenance, "config.json: provenance")
     file_bytes = weights_path(folder, about).stat().st_size
@@ -86,10 +85,9 @@ def _show_ticket(ref: str, ticket: Ticket, folder: Path, about: BackboneManifest
     from lottery_hub.errors import printable
     from lottery_hub.networks.inspection import size
     from lottery_hub.networks.masks import kept_and_total
+    from lottery_hub.reporting.screen import percent, print_table
     from lottery_hub.storage.folder import weights_path
     from lottery_hub.storage.records import check_ticket
-
-    from .display import percent, print_table
 
     check_ticket(ticket)
     layers = {name: kept_and_total({name: mask}) for name, mask in ticket.mask.items()}
@@ -149,8 +147,7 @@ def _drawn(ticket: Ticket) -> str:
 
 def _print_verdict(console: Console, ticket: Ticket) -> None:
     from lottery_hub.errors import printable
-
-    from .display import levels_table, print_table
+    from lottery_hub.reporting.screen import levels_table, print_table
 
     if ticket.double_win is None:
         console.print("not judged: no transfer is recorded")
@@ -193,8 +190,7 @@ def _density_table(layers: dict[str, tuple[int, int]]) -> Table:
     from rich.table import Table
 
     from lottery_hub.errors import printable
-
-    from .display import percent
+    from lottery_hub.reporting.screen import percent
 
     groups = grouped(layers)
     table = Table(header_style="bold")
@@ -224,8 +220,7 @@ def _compare(one: Ticket, other: Ticket, refs: tuple[str, str], as_json: bool) -
 
     from lottery_hub.errors import printable
     from lottery_hub.networks.inspection import overlaps, total_overlap
-
-    from .display import percent, print_table
+    from lottery_hub.reporting.screen import percent, print_table
 
     layers = overlaps(one.mask, other.mask)
     total = total_overlap(layers.values())

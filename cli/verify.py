@@ -42,10 +42,11 @@ def verify_command(
     from rich.console import Console
 
     from lottery_hub.errors import printable
+    from lottery_hub.settings.environment import choose_device
     from lottery_hub.sharing.pulling import pull
     from lottery_hub.verifying import verdict_of, verify
 
-    chosen, _ = options.choose(device, "float32")
+    chosen = choose_device(device)
     log = Console(stderr=True, highlight=False)
     pulled = pull(ref, models=True)
     ladder_folder = pull(ladder, wanted="ladder").folder if ladder else None

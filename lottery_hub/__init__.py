@@ -13,9 +13,12 @@ from lottery_hub.version import __version__
 _HOME = {
     "Attack": "settings.config",
     "Recipe": "settings.config",
+    "DataPlan": "settings.config",
+    "DrawPlan": "settings.config",
+    "PretrainPlan": "settings.config",
+    "TransferPlan": "settings.config",
+    "FindPlan": "settings.plans",
     "Seeds": "settings.config",
-    "Backbone": "networks.backbones",
-    "Dataset": "images.datasets",
     "DownloadError": "errors",
     "LotteryHubError": "errors",
     "PublishError": "errors",
@@ -24,10 +27,12 @@ _HOME = {
     "load_backbone": "sharing.sources",
     "load_dataset": "images.datasets",
     "perturb": "robustness.attacks",
-    "evaluate": "robustness.evaluation",
-    "draw": "training.drawing",
+    "find": "commands.find",
+    "draw": "commands.draw",
+    "pretrain": "commands.pretrain",
+    "finetune": "commands.finetune",
+    "evaluate": "commands.evaluate",
     "transfer": "training.transferring",
-    "find": "finding",
     "Ladder": "networks.tickets",
     "Ticket": "networks.tickets",
     "load_ticket": "sharing.pulling",
@@ -42,27 +47,32 @@ _HOME = {
 
 __all__ = [
     "Attack",
-    "Backbone",
-    "Dataset",
+    "DataPlan",
     "DownloadError",
+    "DrawPlan",
+    "FindPlan",
     "Ladder",
     "LotteryHubError",
     "Normalised",
+    "PretrainPlan",
     "PublishError",
     "Recipe",
     "Seeds",
     "Ticket",
     "TicketError",
+    "TransferPlan",
     "__version__",
     "draw",
     "evaluate",
     "find",
+    "finetune",
     "import_ticket",
     "load_backbone",
     "load_dataset",
     "load_ladder",
     "load_ticket",
     "perturb",
+    "pretrain",
     "pull",
     "push_ticket",
     "save_ticket",
@@ -72,21 +82,24 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from lottery_hub.commands.draw import draw
+    from lottery_hub.commands.evaluate import evaluate
+    from lottery_hub.commands.find import find
+    from lottery_hub.commands.finetune import finetune
+    from lottery_hub.commands.pretrain import pretrain
     from lottery_hub.errors import DownloadError, LotteryHubError, PublishError, TicketError
-    from lottery_hub.finding import find
-    from lottery_hub.images.datasets import Dataset, load_dataset
-    from lottery_hub.networks.backbones import Backbone, Normalised
+    from lottery_hub.images.datasets import load_dataset
+    from lottery_hub.networks.backbones import Normalised
     from lottery_hub.networks.tickets import Ladder, Ticket
     from lottery_hub.robustness.attacks import perturb
-    from lottery_hub.robustness.evaluation import evaluate
-    from lottery_hub.settings.config import Attack, Recipe, Seeds
+    from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, PretrainPlan, Recipe, Seeds, TransferPlan
+    from lottery_hub.settings.plans import FindPlan
     from lottery_hub.sharing.importing import import_ticket
     from lottery_hub.sharing.publishing import push_ticket
     from lottery_hub.sharing.pulling import load_ladder, load_ticket, pull
     from lottery_hub.sharing.searching import search_tickets
     from lottery_hub.sharing.sources import load_backbone
     from lottery_hub.storage.folder import save_ticket
-    from lottery_hub.training.drawing import draw
     from lottery_hub.training.transferring import transfer
     from lottery_hub.verifying import verify
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from lottery_hub.networks.tickets import Ladder, ticket_of
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.keeping import keep_ticket, kept_ladder, kept_ticket
 from lottery_hub.running.runs import Run, open_run
-from lottery_hub.settings.config import FindPlan, Look
+from lottery_hub.settings.config import (
+    Look,
+)
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.settings.paths import path_of
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.sharing.ladders import known_ladder
 from lottery_hub.sharing.sources import load_backbone
 from lottery_hub.storage.folder import load_ladder, save_ladder
@@ -30,8 +34,9 @@ from lottery_hub.training.trying import Trial
 
 def find(
     plan: FindPlan,
-    directory: Path | str,
+    directory: str | os.PathLike[str],
     *,
+    backbone: Backbone | None = None,
     data: Dataset | None = None,
     looks: Sequence[Look] = (),
     device: torch.device | str = "cpu",
@@ -47,6 +52,7 @@ def find(
     Args:
         plan: every setting.
         directory: the run directory; the ticket folder becomes `directory/ticket`.
+        backbone: where the caller has loaded what the plan names already, or has it in memory only.
         data: the downstream dataset where the caller has loaded `plan.data` already.
         looks: closer looks to take at the networks behind the verdict, see `scrutiny`. They change no figure of
             it, and may be taken later.
@@ -62,7 +68,7 @@ def find(
     tell = report or _silent
     directory = path_of(directory)
     tolerance = Tolerance.parse(plan.tolerance, plan.seeds)
-    backbone = load_backbone(plan.pretrain, plan.arch)
+    backbone = backbone or load_backbone(plan.pretrain, plan.arch)
     data = data or load_planned(plan.data)
     check_possible(looks, data, plan.transfer.test_attack)
     # Loaded before the run directory is made: a mistyped ladder or source leaves no run with wrong settings.

@@ -32,7 +32,10 @@ from lottery_hub.judging.scrutiny import images_of
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.card_check import compare_card
 from lottery_hub.reporting.cards import render_card
-from lottery_hub.settings.config import Attack, FindPlan
+from lottery_hub.settings.config import (
+    Attack,
+)
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.sharing.pulling import Pulled
 from lottery_hub.sharing.sources import packaged_name
 from lottery_hub.storage import folder

@@ -32,8 +32,15 @@ from lottery_hub.judging.verdict import Splits, Tolerance, compare, is_whole, pi
 from lottery_hub.networks.backbones import Normalised
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.evaluation import evaluate
-from lottery_hub.settings.config import REGIMES, Attack, DataPlan, DrawPlan, FindPlan, Recipe
+from lottery_hub.settings.config import (
+    REGIMES,
+    Attack,
+    DataPlan,
+    DrawPlan,
+    Recipe,
+)
 from lottery_hub.settings.environment import choose_device, describe_environment, fast_precision
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.settings.presets import quick_transfer
 from lottery_hub.settings.speed import TRICKS
 from lottery_hub.storage.folder import load_ladder

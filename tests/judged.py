@@ -9,7 +9,14 @@ from typing import Any
 from lottery_hub.finding import find
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.backbones import Backbone
-from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
+from lottery_hub.settings.config import (
+    Attack,
+    DataPlan,
+    DrawPlan,
+    Recipe,
+    TransferPlan,
+)
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.storage.folder import save_backbone
 
 STANDARD = Recipe(epochs=1, batch_size=12, lr=0.02, augment="none", image_size=8)

@@ -20,7 +20,6 @@ from PIL import Image
 from rich.console import Console
 
 from lottery_hub import cli
-from lottery_hub.cli.display import levels_table
 from lottery_hub.errors import ConfigError, DamageWarning, LotteryHubError, RunError
 from lottery_hub.finding import find
 from lottery_hub.images.datasets import Dataset
@@ -28,8 +27,16 @@ from lottery_hub.judging.consistency import contradictions
 from lottery_hub.judging.lineage import record_of
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ladder
+from lottery_hub.reporting.screen import levels_table
 from lottery_hub.robustness.evaluation import evaluate
-from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
+from lottery_hub.settings.config import (
+    Attack,
+    DataPlan,
+    DrawPlan,
+    Recipe,
+    TransferPlan,
+)
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.storage.folder import (
     load_ladder,
     load_ticket,

@@ -30,7 +30,11 @@ from lottery_hub.robustness.corruptions import CORRUPTIONS, SEVERITIES
 from lottery_hub.robustness.masking import judge_masking
 from lottery_hub.robustness.outcomes import Outcomes, interval
 from lottery_hub.robustness.unseen import ATTACKS, mean_share
-from lottery_hub.settings.config import LOOKS, Attack, FindPlan
+from lottery_hub.settings.config import (
+    LOOKS,
+    Attack,
+)
+from lottery_hub.settings.plans import FindPlan
 
 ROUNDING = 1e-9
 

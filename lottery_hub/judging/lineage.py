@@ -19,7 +19,7 @@ from lottery_hub.judging.verdict import level_name
 from lottery_hub.networks.backbones import HEAD, Weights, with_fresh_head
 from lottery_hub.networks.masks import Mask
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.settings.config import FindPlan
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.storage import folder
 
 # A layer's cosine with its weights before training: from `NEAR` on it comes from there, below `FAR` it does not.

@@ -30,7 +30,11 @@ from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.robustness.masking import check_masking
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.robustness.unseen import ATTACKS, measure_corruptions
-from lottery_hub.settings.config import DLR_CLASSES, Attack, FindPlan
+from lottery_hub.settings.config import (
+    DLR_CLASSES,
+    Attack,
+)
+from lottery_hub.settings.plans import FindPlan
 
 # How many images in a thousand come out otherwise on another machine (docs/trust.md): SA and RA move by rounding; on
 # a sample, RA by other random starts too, since those follow from which images are attacked together.

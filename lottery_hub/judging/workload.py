@@ -12,7 +12,11 @@ from lottery_hub.errors import ConfigError
 from lottery_hub.networks.backbones import build_network
 from lottery_hub.networks.compacting import cost
 from lottery_hub.networks.tickets import Ticket
-from lottery_hub.settings.config import Attack, FindPlan, Recipe
+from lottery_hub.settings.config import (
+    Attack,
+    Recipe,
+)
+from lottery_hub.settings.plans import FindPlan
 
 # Twelve ResNet-18 on 10,000 images of 32x32 pixels under PGD-20 take 3·10^14.
 LIMIT = 10**15

@@ -8,7 +8,8 @@ only says which numbers there are and what is allowed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -31,6 +32,8 @@ REGIMES: tuple[Regime, ...] = ("standard", "adversarial")
 LOOKS: tuple[Look, ...] = ("checks", "corruptions", "unseen")
 MAX_SEEDS = 100  # of one find
 SEEDS = 2**32  # training spreads a seed over the generator's 64 bits, which larger ones would overflow
+
+Settings = Iterable[str] | Mapping[str, Any]  # what is changed in a plan, see `Frozen.with_settings`
 
 
 class Frozen(BaseModel):
@@ -64,32 +67,58 @@ class Frozen(BaseModel):
         Raises:
             ConfigError: naming the field and what is allowed.
         """
+        return cls.model_validate(values)
+
+    @classmethod
+    def model_validate(cls, obj: Any, **how: Any) -> Self:
+        """Build from a dict as pydantic does; a problem is a ConfigError."""
         try:
-            return cls.model_validate(values)
+            return super().model_validate(obj, **how)
         except ValidationError as problem:
             raise ConfigError(_first_problem(cls.__name__, problem)) from problem
 
-    def with_settings(self, assignments: Iterable[str]) -> Self:
-        """Return a copy with `path.to.field=value` assignments applied; values are JSON, fractions or words.
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **how: Any) -> Self:
+        """Build from JSON as pydantic does; a problem is a ConfigError."""
+        try:
+            return super().model_validate_json(json_data, **how)
+        except ValidationError as problem:
+            raise ConfigError(_first_problem(cls.__name__, problem)) from problem
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse: whoever was given a setting may rely on it."""
+        raise ConfigError(f"{type(self).__name__}.{printable(name)} is fixed; use .changed({printable(name)}=…)")
+
+    def with_settings(self, settings: Settings, at: str = "") -> Self:
+        """Return a copy with some settings changed.
+
+        Args:
+            settings: `path.to.field=value` each, a value being JSON, a fraction or a word; or path → value. The end
+                of a path is enough where no other setting's path ends so: `test_attack.steps`, `standard.lr`.
+            at: where in a FindPlan these settings stand, `draw` or `transfer`: they have the same paths here.
 
         Raises:
-            ConfigError: an assignment has no `=`, names no field, or its value is not allowed.
+            ConfigError: an assignment has no `=`, names no field or several, or its value is not allowed.
         """
         values = self.record()
-        for assignment in assignments:
-            path, equals, text = assignment.partition("=")
-            *parents, field = path.strip().split(".")
-            inside: Any = values
+        given = settings if isinstance(settings, Mapping) else dict(map(_assignment, settings))
+        for path, value in given.items():
+            *parents, field = _meant(path, [*_paths(values)], f"{at}." if at else "").split(".")
+            inside = values
             for parent in parents:
-                inside = inside.get(parent) if isinstance(inside, dict) else None
-            if not equals or not isinstance(inside, dict) or field not in inside:
-                near = ", ".join(_paths_to(field, self.record())) or ", ".join(self.record())
-                raise ConfigError(f"--set {printable(assignment)}: there is no setting of that name; there is {near}")
-            inside[field] = _value(text.strip())
-        try:
-            return type(self).model_validate_json(json.dumps(values))
-        except ValidationError as problem:
-            raise ConfigError(_first_problem(type(self).__name__, problem)) from problem
+                inside = inside[parent]
+            inside[field] = _value(value.strip()) if isinstance(value, str) else _plain(value)
+        return type(self).model_validate_json(json.dumps(values))
+
+    def settings(self, at: str = "") -> dict[str, Any]:
+        """Return path → value of every single setting, as `with_settings` takes them."""
+        values = self.record()
+        found: dict[str, Any] = {}
+        for path in _paths(values):
+            value: Any = reduce(lambda inside, name: inside[name], path.split("."), values)
+            if not isinstance(value, dict):
+                found[f"{at}.{path}" if at else path] = value
+        return found
 
     def record(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""
@@ -119,13 +148,32 @@ class Seeds(Frozen):
         return seed if isinstance(seed, Seeds) else cls.parse(dict.fromkeys(("head", "order", "attack"), seed))
 
 
-def _paths_to(field: str, values: dict[str, Any], above: str = "") -> Iterator[str]:
-    """Yield the path of every setting of this name, however deep."""
+def _paths(values: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the path of every setting, and of those that hold others."""
     for name, value in values.items():
-        if name == field:
-            yield above + name
-        elif isinstance(value, dict):
-            yield from _paths_to(field, value, f"{above}{name}.")
+        yield above + name
+        if isinstance(value, dict):
+            yield from _paths(value, f"{above}{name}.")
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {printable(text)}: there is no setting of that name; write PATH=VALUE")
+    return path.strip(), value
+
+
+def _meant(path: str, paths: Sequence[str], at: str) -> str:
+    """Return which of the paths is meant: the one itself, or the only one that ends so."""
+    short = path.removeprefix(at)
+    meant = [short] if short in paths else [whole for whole in paths if f".{whole}".endswith(f".{path}")]
+    if len(meant) == 1:
+        return meant[0]
+    field = path.rpartition(".")[2]
+    near = meant or [whole for whole in paths if f".{whole}".endswith(f".{field}")]
+    near = near or [whole for whole in paths if "." not in whole]
+    problem = "several settings are called so" if meant else "there is no setting of that name"
+    raise ConfigError(f"--set {printable(path)}: {problem}; there is {', '.join(at + whole for whole in near)}")
 
 
 def parse_number(text: str) -> float:
@@ -150,6 +198,16 @@ def _value(text: str) -> Any:
         return parse_number(text)
     except ConfigError:
         return text
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting given in Python as JSON has it."""
+    value = value.record() if isinstance(value, Frozen) else value
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise ConfigError(f"{printable(value, 80)} is no value that a setting can have") from problem
+    return value
 
 
 def _first_problem(what: str, problem: ValidationError) -> str:
@@ -354,32 +412,3 @@ class TransferPlan(Frozen):
     def recipe(self, regime: Regime) -> Recipe:
         """Return the recipe of a regime."""
         return self.standard if regime == "standard" else self.adversarial
-
-
-class FindPlan(Frozen):
-    """One whole `find`: backbone, ladder, downstream transfers and the rule of the verdict.
-
-    Attributes:
-        pretrain: `std`, `fast-adv`, `adv`, a local checkpoint, or a Hub repo.
-        arch: one of `backbones.ARCHITECTURES`.
-        data: the downstream dataset.
-        draw: how to draw a ladder where none is packaged or given.
-        ladder: a ladder folder to reuse; `auto` takes the packaged one or draws, `draw` always draws.
-        transfer: the downstream recipes.
-        seeds: transfers per regime, with seeds 0 to seeds-1.
-        tolerance: `auto`, `std`, `points:X` or `noninferiority:X`; see `verdict.Tolerance`.
-        scan: `bisect` assumes that a level below a double-win level wins too, and rejects a level once it fails; `all`
-            runs every level wholly.
-        controls: also transfer one-shot-magnitude and random masks at the winning sparsity.
-    """
-
-    pretrain: str
-    arch: str
-    data: DataPlan
-    draw: DrawPlan
-    ladder: str = "auto"
-    transfer: TransferPlan
-    seeds: int = Field(default=1, ge=1, le=MAX_SEEDS)
-    tolerance: str = "auto"
-    scan: Literal["bisect", "all"] = "bisect"
-    controls: bool = False

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 
-from lottery_hub.errors import ConfigError
+from lottery_hub.errors import ConfigError, printable
 from lottery_hub.settings.config import Precision
 from lottery_hub.version import __version__
 
@@ -49,6 +49,22 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("no CUDA GPU is available; use --device cpu")
     return torch.device(name)
+
+
+def choose(device: str, precision: str) -> tuple[torch.device, Precision]:
+    """Return the device and the precision of training that are meant; `auto` is what suits the machine.
+
+    Raises:
+        ConfigError: the device is not there, or there is no such precision.
+    """
+    chosen = choose_device(device)
+    if precision == "auto":
+        return chosen, fast_precision(chosen)
+    if precision not in get_args(Precision):
+        raise ConfigError(
+            f"unknown precision {printable(repr(precision))}; choose auto, {', '.join(get_args(Precision))}"
+        )
+    return chosen, cast(Precision, precision)
 
 
 def fast_precision(device: torch.device) -> Precision:

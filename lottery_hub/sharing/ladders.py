@@ -5,7 +5,7 @@ from __future__ import annotations
 from lottery_hub.errors import ConfigError
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ladder
-from lottery_hub.settings.config import FindPlan
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.sharing.pulling import pull
 from lottery_hub.sharing.sources import packaged_name
 from lottery_hub.storage.folder import load_ladder, packaged_folder, read_about

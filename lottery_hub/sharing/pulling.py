@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -56,7 +57,7 @@ class Pulled:
 
 
 def load_ticket(
-    ref: Path | str, sparsity: float | None = None, *, revision: str | None = None, deadline: float = 300.0
+    ref: os.PathLike[str] | str, sparsity: float | None = None, *, revision: str | None = None, deadline: float = 300.0
 ) -> Ticket:
     """Load a ticket, or one level of a ladder: a folder's, a packaged one's, the Hub's or an address's.
 
@@ -80,7 +81,7 @@ def load_ticket(
     return pulled_ticket(pull(ref, revision=revision, patience=Patience(deadline)), sparsity)
 
 
-def load_ladder(ref: Path | str, *, revision: str | None = None, deadline: float = 300.0) -> Ladder:
+def load_ladder(ref: os.PathLike[str] | str, *, revision: str | None = None, deadline: float = 300.0) -> Ladder:
     """Load a ladder; the arguments are those of `load_ticket`.
 
     Raises:
@@ -100,7 +101,7 @@ def pulled_ticket(pulled: Pulled, sparsity: float | None = None) -> Ticket:
 
 
 def pull(
-    ref: Path | str,
+    ref: os.PathLike[str] | str,
     *,
     revision: str | None = None,
     local_dir: Path | str | None = None,
@@ -133,7 +134,7 @@ def pull(
         local_dir = path_of(local_dir)
         atomic.check_place(local_dir, foreign=atomic.nothing, overwrite=overwrite)
     networks = None if models else DEPLOYED if local_dir is not None else ()
-    pulled = _locate(str(ref), revision, patience or Patience(), wanted, networks)
+    pulled = _locate(os.fspath(ref), revision, patience or Patience(), wanted, networks)
     if local_dir is None:
         return pulled
     return replace(pulled, folder=_copy(pulled.folder, local_dir, networks, overwrite))

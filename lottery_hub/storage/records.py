@@ -19,7 +19,6 @@ from lottery_hub.settings.config import (
     MAX_SEEDS,
     SEEDS,
     Attack,
-    FindPlan,
     Frozen,
     Method,
     Precision,
@@ -27,6 +26,7 @@ from lottery_hub.settings.config import (
     Regime,
     Seeds,
 )
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.storage.origins import (
     ABSENT,
     MAX_ENTRIES,

@@ -18,7 +18,12 @@ from lottery_hub.judging.verdict import Splits, level_name, splits_of
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.running.runs import CHECKPOINT, Run
 from lottery_hub.running.side_by_side import Result, side_by_side
-from lottery_hub.settings.config import REGIMES, FindPlan, Look, Regime
+from lottery_hub.settings.config import (
+    REGIMES,
+    Look,
+    Regime,
+)
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.storage import atomic, sealed
 from lottery_hub.storage.folder import TRAINED, load_ticket, save_ticket
 from lottery_hub.training.drawing import Report

@@ -18,8 +18,11 @@ from lottery_hub.judging.remeasuring import LEAST, allowed, judged_again
 from lottery_hub.judging.verdict import FIGURES
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.robustness.outcomes import Outcomes
-from lottery_hub.settings.config import REGIMES, FindPlan
+from lottery_hub.settings.config import (
+    REGIMES,
+)
 from lottery_hub.settings.environment import describe_environment
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.training.transferring import transfer
 
 # Net points that a figure of another machine's run may move and be verified; beyond the second, it is not what the

@@ -161,7 +161,7 @@ def ten_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["pretrain", "--dataset", "digits", "--arch", "vgg"], "unknown architecture 'vgg'"),
         (["search", "--arch", "\udcff"], "HF_HUB_OFFLINE is set"),
         (["pretrain", "--dataset", "digits", "--set", "arch=vgg"], "unknown architecture 'vgg'"),
-        (["pretrain", "--dataset", "digits", "--set", "recipe.speed=1"], "--set recipe.speed=1: there is no setting"),
+        (["pretrain", "--dataset", "digits", "--set", "recipe.speed=1"], "--set recipe.speed: there is no setting"),
         (["pretrain", "--dataset", "digits", "--set", "recipe.lr=fast"], "recipe.lr: "),
         (["pretrain", "--dataset", "digits", "--epochs", "-1"], "epochs: "),
         (["evaluate", "x", "--norm", "l2"], "--eps"),

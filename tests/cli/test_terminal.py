@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from lottery_hub import cli
-from lottery_hub.cli.display import SHORT, print_table
 from lottery_hub.cli.hub import _table
+from lottery_hub.reporting.screen import SHORT, print_table
 from lottery_hub.sharing.searching import Found
 
 

@@ -40,7 +40,11 @@ from lottery_hub.networks.backbones import fresh_weights
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.robustness.masking import BASE, FIXED, MORE, RADII, SQUARE, judge_masking, scale_free, upscaled
 from lottery_hub.robustness.outcomes import interval
-from lottery_hub.settings.config import DataPlan, DrawPlan, FindPlan
+from lottery_hub.settings.config import (
+    DataPlan,
+    DrawPlan,
+)
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.settings.presets import pgd, quick_transfer
 from lottery_hub.sharing.pulling import Pulled
 from lottery_hub.verifying import verdict_of, verify

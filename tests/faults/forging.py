@@ -31,7 +31,7 @@ from lottery_hub.judging.verdict import (
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.outcomes import Outcomes
-from lottery_hub.settings.config import FindPlan
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.storage.folder import load_ticket, save_ticket, trained_folders
 
 

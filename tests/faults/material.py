@@ -18,7 +18,14 @@ from PIL import Image
 from victims import Scene
 
 from lottery_hub.finding import find
-from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
+from lottery_hub.settings.config import (
+    Attack,
+    DataPlan,
+    DrawPlan,
+    Recipe,
+    TransferPlan,
+)
+from lottery_hub.settings.plans import FindPlan
 
 CLASSES, SIDE = 4, 8
 IMAGES = {"train": 32, "test": 12}

@@ -23,7 +23,14 @@ from lottery_hub.networks.tickets import Ladder
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.updating import look_at_folder
 from lottery_hub.robustness.outcomes import Outcomes
-from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan, Recipe, TransferPlan
+from lottery_hub.settings.config import (
+    Attack,
+    DataPlan,
+    DrawPlan,
+    Recipe,
+    TransferPlan,
+)
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.sharing.publishing import prepare, push_ticket
 from lottery_hub.storage.folder import load_ticket, save_backbone, save_ticket, trained_folders
 from lottery_hub.storage.records import check_ticket

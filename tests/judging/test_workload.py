@@ -8,7 +8,12 @@ from lottery_hub.errors import ConfigError
 from lottery_hub.judging.workload import LIMIT, check_amount, of_measuring, of_training
 from lottery_hub.networks.compacting import cost
 from lottery_hub.networks.tickets import Ladder
-from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, FindPlan
+from lottery_hub.settings.config import (
+    Attack,
+    DataPlan,
+    DrawPlan,
+)
+from lottery_hub.settings.plans import FindPlan
 from tests.judged import TRANSFER
 
 

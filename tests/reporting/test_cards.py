@@ -17,7 +17,11 @@ from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.corruptions import CORRUPTIONS
 from lottery_hub.settings import presets
-from lottery_hub.settings.config import DataPlan, DrawPlan, FindPlan
+from lottery_hub.settings.config import (
+    DataPlan,
+    DrawPlan,
+)
+from lottery_hub.settings.plans import FindPlan
 
 HOSTILE = "a|b\n---\nlicense: mit\n| x | \x1b[31m`**<script>[q](http://q)"
 

@@ -18,7 +18,11 @@ from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.running.runs import Run, open_run
-from lottery_hub.settings.config import DataPlan, DrawPlan, FindPlan
+from lottery_hub.settings.config import (
+    DataPlan,
+    DrawPlan,
+)
+from lottery_hub.settings.plans import FindPlan
 from lottery_hub.storage import sealed
 from lottery_hub.storage.folder import load_ladder, load_ticket, save_backbone, save_ticket
 from lottery_hub.training.lending import Loan, Wanted, borrow, take

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
 import time
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +23,8 @@ COLUMNS = (("standard", "SA"), ("standard", "RA"), ("adversarial", "SA"), ("adve
 
 
 SHORT = {"standard": "std", "adversarial": "adv"}
+WIDTH = 100  # of text that is printed nowhere
+HTML = '<pre style="line-height:normal;font-family:Menlo,Consolas,monospace;background:none">{code}</pre>'
 CAPTION = "in %; std, adv: after standard, adversarial transfer"
 
 
@@ -161,6 +165,40 @@ def _yes(double_win: bool) -> Text:
     return Text("yes", style="bold green") if double_win else Text("no", style="red")
 
 
+def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
+    """Print what a find says: the levels tried, the four figures of the one that was picked, and the verdict."""
+    print_table(console, levels_table(summary["dense"], summary["levels"], summary["controls"]))
+    print_table(console, verdict_table(summary))
+    seeds = f"{summary['seeds']} seed{'s' if summary['seeds'] > 1 else ''}"
+    conditions = (
+        f"{summary['samples']} test images, {seeds}, RA by {summary['attack']}, tolerance {summary['tolerance']}"
+    )
+    console.print(f"{about}: {conditions}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    seen = summary["scrutiny"].get("checks")
+    if seen:
+        ours, strong = (percent(row["RA"]) for row in seen["attacks"])
+        words = "all checks of masked gradients passed" if seen["passed"] else "CHECKS OF MASKED GRADIENTS FAILED"
+        about = f"RA {strong} % by AutoAttack where the verdict's attack finds {ours} % ({seen['samples']} test images)"
+        console.print(
+            f"{about}; {words}", style=None if seen["passed"] else "bold red", highlight=False, soft_wrap=True
+        )
+    for line in looks_lines(summary["scrutiny"]):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for caveat in summary["caveats"]:
+        console.print(f"caveat: {caveat}", style="yellow", highlight=False, soft_wrap=True)
+    (chosen,) = (row for row in summary["levels"] if row["level"] == summary["level"])
+    level = f"level {summary['level']}, picked on {summary['validation_samples']} validation images"
+    if not chosen["validation"]["double_win"]:
+        level += ", where none wins"
+    if summary["double_win"]:
+        found = f"Double win at {percent(summary['sparsity'])} % sparsity ({level})."
+        console.print(found, style="bold green", highlight=False, soft_wrap=True)
+    else:
+        saved = f"No double win: saved {level}, {percent(summary['sparsity'])} %, marked as such."
+        console.print(saved, style="bold red", highlight=False, soft_wrap=True)
+    console.print(f"ticket: {summary['ticket']}", highlight=False, markup=False, soft_wrap=True)
+
+
 def print_next(directory: object, *, judged: bool = False) -> None:
     """Print what one does next with the network that a run directory holds."""
     ref = shlex.quote(printable(directory, 1000))
@@ -172,11 +210,28 @@ def print_next(directory: object, *, judged: bool = False) -> None:
         print("these take the network after adversarial transfer, seed 0; --regime and --trained-seed choose another")
 
 
+def as_text(printed: Callable[[Console], None]) -> str:
+    """Return what is printed as plain text."""
+    console = Console(file=io.StringIO(), force_terminal=False, force_jupyter=False, width=WIDTH)
+    with console.capture() as capture:
+        printed(console)
+    return capture.get()
+
+
+def as_html(printed: Callable[[Console], None]) -> str:
+    """Return what is printed as a piece of a page, in colour."""
+    console = Console(file=io.StringIO(), record=True, force_terminal=True, force_jupyter=False, width=WIDTH)
+    printed(console)
+    return console.export_html(inline_styles=True, code_format=HTML)
+
+
 class Progress:
     """A live view of a run: the table so far and the unit at work; plain lines where stderr is no terminal."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
+    def __init__(self, shown: bool | None = True) -> None:
+        """Args: shown: whether at all; None where somebody watches."""
+        self.console = Console(stderr=True)
+        self.console.quiet = not (self.console.is_terminal if shown is None else shown)
         self.dense: dict[str, Any] | None = None
         self.levels: list[dict[str, Any]] = []
         self.controls: list[dict[str, Any]] = []
@@ -194,14 +249,18 @@ class Progress:
     ) -> None:
         self.live.stop()
 
+    def notes(self, lines: Iterable[str]) -> None:
+        """Say how images were made to fit, and what else is worth a line."""
+        for line in lines:
+            self.console.print(f"note: {printable(line, 1000)}", highlight=False, markup=False, soft_wrap=True)
+
     def report(self, kind: str, record: dict[str, Any]) -> None:
         """Take what a run tells."""
         if kind == "ladder":
             source, method = printable(record["source"]), record["method"]
             self._say(f"ladder: {source}, {method}, {record['levels']} levels")
         elif kind == "data":
-            for note in record["notes"]:
-                self.console.print(f"note: {printable(note, 1000)}", highlight=False, markup=False, soft_wrap=True)
+            self.notes(record["notes"])
         elif kind == "dense":
             self.dense = record
             self._say(f"dense: {_figures(record)}")

@@ -1,0 +1,98 @@
+"""`draw`: a ladder of nested masks from a backbone."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from lottery_hub.commands.options import defaults, layout_notes, taken
+
+if TYPE_CHECKING:
+    from lottery_hub.commands.planning import Drawing
+    from lottery_hub.commands.results import Drawn
+    from lottery_hub.images.datasets import Dataset
+    from lottery_hub.networks.backbones import Backbone
+    from lottery_hub.settings.config import DrawPlan, Method, Precision, Settings
+    from lottery_hub.settings.presets import Preset
+
+
+def draw(
+    pretrain: str | os.PathLike[str] | Backbone = "adv",
+    *,
+    arch: str | None = None,
+    source: str | os.PathLike[str] | Dataset = "cifar100",
+    method: Method = "imp",
+    rounds: int | None = None,
+    preset: Preset = "quick",
+    settings: Settings | None = None,
+    batch_size: int | Literal["auto"] = "auto",
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+    progress: bool | None = None,
+) -> Drawn:
+    """Draw a ladder of nested masks from a backbone, and write its folder; any `find` can reuse it as its `ladder`.
+
+    A killed draw goes on where it was when it is called again with the same options. `lottery-hub draw` is this
+    function.
+
+    Args:
+        pretrain, arch: the backbone, as of `find`.
+        source: the source task of `imp`: a dataset, as of `load_dataset`, or one itself.
+        method: `imp` trains between prunings; `omp` and `random` need no images.
+        rounds: levels to draw, each of 80 % of the weights of the one before; None takes the preset's.
+        preset, settings, batch_size, output, overwrite, device, precision, progress: as of `find`. The run directory
+            is `runs/ARCH-KIND-METHOD` unless given.
+
+    Returns:
+        The ladder and its folder.
+
+    Raises:
+        LotteryHubError: an option is not allowed, or what it names cannot be had.
+
+    Source: Chen et al. 2022, section 3; Frankle and Carbin 2019 for iterative magnitude pruning.
+    """
+    given = dict(locals())  # every option, by its name
+    from lottery_hub.commands.results import Drawn
+    from lottery_hub.reporting.keeping import kept_ladder
+    from lottery_hub.reporting.screen import Progress
+    from lottery_hub.running.runs import open_run
+    from lottery_hub.settings.environment import choose_device
+    from lottery_hub.settings.paths import path_of
+    from lottery_hub.storage.folder import save_ladder
+    from lottery_hub.training.drawing import draw as draw_by
+
+    chosen = choose_device(device)
+    planned = _planned(given)
+    plan, backbone, data = planned.plan, planned.backbone, planned.images()
+    # By name: where a folder is, or how its path is typed, is not what a run depends on.
+    named = plan.changed(data=plan.data.changed(dataset=data.name)) if data and plan.data else plan
+    run_settings = {
+        "task": "draw",
+        "plan": named.record(),
+        "backbone": backbone.fingerprint(),
+        "data": data.fingerprint if data else None,
+    }
+    directory = planned.directory() if output is None else path_of(output)
+    folder = directory / "ladder"
+    drawn = kept_ladder(folder, overwrite)
+    with open_run(directory, run_settings) as run, Progress(progress) as told:
+        told.notes([*layout_notes(backbone.provenance), *(data.notes if data else ())])
+        ladder = drawn or draw_by(backbone, plan, data=data, run=run, device=chosen, report=told.report)
+        if not drawn:
+            save_ladder(ladder, folder, overwrite=overwrite)
+    return Drawn(folder, ladder)
+
+
+def plan_of(**options: Any) -> DrawPlan:
+    """Return the plan by which `draw` goes with these options; nothing is trained or written."""
+    return _planned(defaults(draw) | options).plan
+
+
+def _planned(given: dict[str, Any]) -> Drawing:
+    from lottery_hub.commands.planning import plan_draw
+    from lottery_hub.settings.environment import choose
+
+    precision = choose(given["device"], given["precision"])[1]
+    return plan_draw(**taken(given, plan_draw) | {"precision": precision})

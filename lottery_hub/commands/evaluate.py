@@ -1,0 +1,174 @@
+"""`evaluate`: SA and RA of a network, with the head it has, on a dataset's test images."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, get_args
+
+from lottery_hub.commands.options import one_of
+from lottery_hub.errors import ConfigError, TicketError, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from lottery_hub.commands.results import Evaluated
+    from lottery_hub.images.datasets import Dataset, Split
+    from lottery_hub.networks.backbones import Backbone
+    from lottery_hub.networks.tickets import Ticket
+    from lottery_hub.settings.config import Attack, Regime
+    from lottery_hub.settings.presets import Norm
+
+
+def evaluate(
+    network: str | os.PathLike[str] | Ticket | Backbone | nn.Module,
+    dataset: str | os.PathLike[str] | Dataset | Split | None = None,
+    *,
+    regime: Regime | None = None,
+    trained_seed: int | None = None,
+    itself: bool = False,
+    arch: str | None = None,
+    sparsity: float | None = None,
+    attack: str | Attack | None = "pgd-20",
+    eps: float | str | None = None,
+    norm: Norm = "linf",
+    restarts: int = 1,
+    checks: bool = False,
+    corruptions: bool = False,
+    unseen: bool = False,
+    samples: int | None = None,
+    seed: int = 0,
+    image_size: int | None = None,
+    device: str = "auto",
+    progress: bool | None = None,
+) -> Evaluated:
+    """Measure SA and RA of a network on a dataset's test images: of a judged ticket the one that was trained from it.
+
+    `lottery-hub evaluate` is this function.
+
+    Args:
+        network: a ticket, a ladder or a backbone, as of `load_ticket`, or KIND:CHECKPOINT; or a ticket or backbone
+            itself; or any model that maps float images [n, 3, h, w] in [0,1] to logits [n, classes].
+        dataset: as of `load_dataset`, or one itself, or a split of one; None takes what the network's records name.
+        regime: of a judged ticket the network after this transfer; None is adversarial.
+        trained_seed: of a judged ticket the network of this transfer; None is 0.
+        itself: of a judged ticket its own rewind weights, with the head of its source task.
+        arch: of a checkpoint; None takes `resnet18-slim`.
+        sparsity: which level of a ladder, in 0..1.
+        attack: by which RA is measured: `pgd-20` (any number of steps), `autoattack`, its parts `apgd-ce`, `apgd-dlr`
+            and `square`; `none` or None for SA only; or an `Attack` with numbers of its own.
+        eps: radius in [0,1] pixel units, a number or "8/255"; None takes the dataset's, which is for Linf.
+        norm: `linf` or `l2`; `l1` for autoattack and its parts.
+        restarts: random starts; one that breaks an image counts.
+        checks: also check that robustness is no masked gradient (Linf; minutes).
+        corruptions: also measure accuracy under 15 common corruptions (32x32 images).
+        unseen: also measure RA under attacks in L2 and L1.
+        samples: so many test images, drawn with `seed`; None takes all.
+        seed: of that draw and of the attacks' starts.
+        image_size: side of what the network sees, in pixels; None takes what its records say, or the images' own.
+        device: `auto`, `cpu` or `cuda`.
+        progress: whether to say how images were made to fit; None does where a terminal or a notebook watches.
+
+    Returns:
+        SA, RA and what else was asked for.
+
+    Raises:
+        LotteryHubError: an option is not allowed, or what it names cannot be had; or the network has another number
+            of classes than the dataset.
+    """
+    from lottery_hub.commands.results import Evaluated
+    from lottery_hub.images.datasets import Dataset, sample
+    from lottery_hub.images.recorded import load_for, seen_size
+    from lottery_hub.reporting.screen import Progress
+    from lottery_hub.robustness.evaluation import evaluate as measure
+    from lottery_hub.robustness.masking import check_masking
+    from lottery_hub.robustness.unseen import measure_corruptions, measure_unseen
+    from lottery_hub.settings.config import Attack, parse_number
+    from lottery_hub.settings.environment import choose_device
+    from lottery_hub.settings.presets import Norm, habits, named_attack
+
+    one_of("norm", norm, get_args(Norm))
+    own = attack if isinstance(attack, Attack) else None
+    if own is not None:
+        norm = own.norm
+    if norm != "linf" and checks:
+        raise ConfigError(f"the checks of masked gradients are for Linf; leave out --checks or --norm {norm}")
+    if norm != "linf" and own is None and attack not in ("none", None) and not eps:
+        example = {"l2": "0.5", "l1": "12"}[norm]
+        raise ConfigError(f"a dataset's default radius is for Linf; give one with --eps, e.g. --eps {example}")
+    chosen = choose_device(device)
+    model, records, backbone, about = _model(network, regime, trained_seed, itself, sparsity, arch)
+    if isinstance(dataset, str | os.PathLike | None):
+        dataset = load_for(records, None if dataset is None else os.fspath(dataset))
+    whole = dataset.test if isinstance(dataset, Dataset) else dataset
+    notes = dataset.notes if isinstance(dataset, Dataset) else ()
+    name = dataset.name if isinstance(dataset, Dataset) else None
+    classes = _classes(model)
+    if isinstance(dataset, Dataset) and classes not in (None, len(dataset.classes)):
+        shown = printable(os.fspath(network)) if isinstance(network, str | os.PathLike) else "TICKET"
+        raise TicketError(
+            f"its head has {classes} classes and {printable(name)} has {len(dataset.classes)}; "
+            f"fine-tune it first: lottery-hub finetune {shown} --dataset {printable(name)}"
+        )
+    radius = (parse_number(eps) if isinstance(eps, str) else eps) or (own.eps if own else habits(name or "").eps)
+    test_attack = own or named_attack(str(attack or "none"), radius, norm, restarts)
+    if checks:
+        named_attack("pgd-1", radius, norm)  # refuses what is no radius
+    split = whole if samples is None else sample(whole, samples, seed)
+    # Measured as it was trained: at the size it was shown, on images stored at the size its records name.
+    side = image_size or seen_size(records) or split.images.shape[-1]
+    how: dict[str, Any] = {"image_size": side, "seed": seed, "device": chosen}
+    with Progress(progress) as told:
+        told.notes(notes)
+        accuracy = measure(model.to(chosen), split, attack=test_attack, **how)
+        return Evaluated(
+            accuracy=accuracy,
+            backbone=backbone,
+            network=about,
+            dataset=name,
+            attack=test_attack.describe(classes) if test_attack else None,
+            of=len(whole),
+            seed=seed,
+            notes=tuple(notes),
+            checks=tuple(check_masking(model, split, radius, **how)) if checks else (),
+            corruptions=measure_corruptions({"": model}, split, **how)[""] if corruptions else None,
+            unseen=tuple(measure_unseen({"": model}, split, **how)[""]) if unseen else (),
+        )
+
+
+def _model(
+    network: object,
+    regime: Regime | None,
+    seed: int | None,
+    itself: bool,
+    sparsity: float | None,
+    arch: str | None,
+) -> tuple[nn.Module, Mapping[str, Any], str, str]:
+    """Return the model that is to be measured, on [0,1] images, its records, its backbone, and which it is in words."""
+    from torch import nn
+
+    from lottery_hub.networks.backbones import Backbone
+    from lottery_hub.networks.tickets import Ticket
+    from lottery_hub.sharing.references import Which, load_network, named
+    from lottery_hub.storage.records import check_ticket
+
+    if isinstance(network, nn.Module):
+        return network, {}, "", f"{type(network).__name__}, given in Python"
+    which = Which(regime, seed, itself)
+    if isinstance(network, str | os.PathLike):
+        network = load_network(os.fspath(network), which, sparsity=sparsity, arch=arch)
+    elif isinstance(network, Ticket):
+        network = which.of(network)
+        check_ticket(network)
+    if not isinstance(network, Ticket | Backbone):
+        raise ConfigError(f"a {type(network).__name__} is nothing to evaluate; give a ticket, a backbone or a model")
+    model = network.model() if isinstance(network, Backbone) else network.to_normalised(head="pretrained")
+    return model, network.records, f"{network.arch} ({network.kind})", named(network)
+
+
+def _classes(model: nn.Module) -> int | None:
+    """Return how many classes a network of ours has; None of others, which may keep their head anywhere."""
+    from lottery_hub.networks.backbones import Normalised
+
+    return len(model.network.get_parameter("fc.weight")) if isinstance(model, Normalised) else None

@@ -1,0 +1,126 @@
+"""`find`: the sparsest double-win ticket of a backbone on a dataset."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from lottery_hub.commands.options import check_said_once, defaults, layout_notes, taken
+
+if TYPE_CHECKING:
+    from lottery_hub.commands.planning import Finding
+    from lottery_hub.commands.results import Found
+    from lottery_hub.images.datasets import Dataset
+    from lottery_hub.networks.backbones import Backbone
+    from lottery_hub.settings.config import Look, Method, Precision, Settings
+    from lottery_hub.settings.plans import FindPlan
+    from lottery_hub.settings.presets import Preset
+
+
+def find(
+    pretrain: str | os.PathLike[str] | Backbone = "adv",
+    *,
+    arch: str | None = None,
+    dataset: str | os.PathLike[str] | Dataset = "digits",
+    fraction: float = 1.0,
+    preset: Preset = "quick",
+    seeds: int = 1,
+    tolerance: str = "auto",
+    scan: Literal["bisect", "all"] = "bisect",
+    controls: bool = False,
+    checks: bool = False,
+    corruptions: bool = False,
+    unseen: bool = False,
+    ladder: str | os.PathLike[str] = "auto",
+    method: Method | None = None,
+    source: str | os.PathLike[str] = "cifar100",
+    eps: float | str | None = None,
+    plan: FindPlan | str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+    batch_size: int | Literal["auto"] = "auto",
+    jobs: int | Literal["auto"] = "auto",
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+    progress: bool | None = None,
+) -> Found:
+    """Find the sparsest double-win ticket of a backbone on a dataset, and write its ticket folder.
+
+    A killed find goes on where it was when it is called again with the same options, and a finished one writes nothing
+    again. `lottery-hub find` is this function.
+
+    Args:
+        pretrain: `std`, `fast-adv` or `adv`, a checkpoint, a folder or a repository, as of `load_backbone`; or a
+            backbone itself.
+        arch: one of `backbones.ARCHITECTURES`; None takes the backbone's own, else `resnet18-slim`.
+        dataset: the downstream dataset, as of `load_dataset`, or one itself.
+        fraction: share of the training images, in (0, 1].
+        preset: `quick` for a laptop and 32x32 images, or `paper`.
+        seeds: transfers of each regime, with seeds 0 to seeds - 1.
+        tolerance: the rule of the verdict: `auto`, `std`, `points:X` or `noninferiority:X`, X in percentage points.
+        scan: `bisect` the levels, or run `all`.
+        controls: also transfer OMP and random masks.
+        checks, corruptions, unseen: closer looks at the networks behind the verdict.
+        ladder: a ladder's folder or repository; `auto` is the packaged one or a new one, `draw` a new one.
+        method: draw by this method.
+        source: the source task of `imp`, a dataset.
+        eps: radius of the attacks in [0,1] pixel units, a number or "8/255"; None takes the dataset's.
+        plan: every number, instead of all options above (but a backbone or dataset in memory); or its file.
+        settings: what to change in the plan, as `with_settings` takes it.
+        batch_size: images a step of transfers; `auto` is the preset's.
+        jobs: transfers at a time; `auto` is two a seed as cores allow, on a GPU one.
+        output: the run directory; None takes `tickets/ARCH-KIND-DATASET`.
+        overwrite: where something of others' is in the way there, move it aside.
+        device: `auto`, `cpu` or `cuda`.
+        precision: of convolutions in training; `auto` is bfloat16 where the chip is fast in it.
+        progress: whether to show it; None does where a terminal or a notebook watches.
+
+    Returns:
+        The ticket, the verdict and every figure it rests on.
+
+    Raises:
+        LotteryHubError: an option is not allowed, or what it names cannot be had.
+    """
+    given = dict(locals())  # every option, by its name
+    from lottery_hub.commands.results import Found
+    from lottery_hub.finding import find as find_by
+    from lottery_hub.reporting.screen import Progress
+    from lottery_hub.settings.environment import choose
+    from lottery_hub.training.bench import likely_jobs
+
+    chosen, _ = choose(device, precision)
+    planned = _planned(given)
+    backbone, data = planned.backbone, planned.images()
+    looks: dict[Look, bool] = {"checks": checks, "corruptions": corruptions, "unseen": unseen}
+    with Progress(progress) as told:
+        told.notes(layout_notes(backbone.provenance))
+        summary = find_by(
+            planned.plan,
+            planned.directory(data) if output is None else output,
+            backbone=backbone,
+            data=data,
+            looks=[name for name, wanted in looks.items() if wanted],
+            device=chosen,
+            jobs=likely_jobs(planned.plan.seeds, chosen) if jobs == "auto" else jobs,
+            report=told.report,
+            overwrite=overwrite,
+        )
+    return Found.of(summary, backbone, data)
+
+
+def plan_of(**options: Any) -> FindPlan:
+    """Return the plan by which `find` goes with these options; nothing is trained or written."""
+    return _planned(defaults(find) | options).plan
+
+
+def _planned(given: dict[str, Any]) -> Finding:
+    from lottery_hub.commands.planning import plan_find, planned_find
+    from lottery_hub.settings.environment import choose
+
+    if given["plan"] is None:
+        precision = choose(given["device"], given["precision"])[1]
+        return plan_find(**taken(given, plan_find) | {"precision": precision})
+    in_memory = [name for name in ("pretrain", "dataset") if not isinstance(given[name], str | os.PathLike)]
+    check_said_once(find, given, plan_find, {"settings", "batch_size", *in_memory})
+    return planned_find(**taken(given, planned_find))

@@ -1,0 +1,303 @@
+"""From options to plans: the one place where it is decided which numbers a command goes by."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+from lottery_hub.commands.options import batch_sizes, one_of
+from lottery_hub.errors import ConfigError
+from lottery_hub.images.datasets import Dataset, load_dataset, load_planned
+from lottery_hub.images.opening import dataset_name
+from lottery_hub.images.recorded import load_for, seen_size
+from lottery_hub.networks.backbones import DEFAULT_ARCH, Backbone, check_arch
+from lottery_hub.networks.tickets import Ticket
+from lottery_hub.settings.config import (
+    REGIMES,
+    DataPlan,
+    DrawPlan,
+    Kind,
+    Method,
+    Precision,
+    PretrainPlan,
+    Regime,
+    Settings,
+    TransferPlan,
+)
+from lottery_hub.settings.paths import path_of
+from lottery_hub.settings.plans import FindPlan, preset_draw
+from lottery_hub.settings.presets import (
+    Preset,
+    habits,
+    paper_transfer,
+    pgd,
+    quick_pretrain,
+    quick_transfer,
+    stored_size,
+)
+from lottery_hub.sharing.sources import load_backbone
+from lottery_hub.training.drawing import source_data
+
+Place = str | os.PathLike[str]
+IMAGES = 45_000  # of CIFAR's training split, validation left out: what a laptop's drawing is made for
+
+
+class Finding(NamedTuple):
+    """What a find goes by."""
+
+    plan: FindPlan
+    backbone: Backbone
+    loaded: Dataset | None
+
+    def images(self) -> Dataset:
+        """Return the downstream dataset."""
+        return self.loaded or load_planned(self.plan.data)
+
+    def directory(self, data: Dataset) -> Path:
+        """Return where it works unless told."""
+        name = f"{self.backbone.arch}-{self.backbone.kind}-{_in_a_path(data)}"
+        share = self.plan.data.fraction
+        return Path("tickets") / (name if share == 1 else f"{name}-fraction-{share:g}")
+
+
+def plan_find(
+    *,
+    pretrain: Place | Backbone,
+    arch: str | None,
+    dataset: Place | Dataset,
+    fraction: float,
+    preset: Preset,
+    seeds: int,
+    tolerance: str,
+    scan: str,
+    controls: bool,
+    ladder: Place,
+    method: Method | None,
+    source: Place,
+    eps: float | str | None,
+    precision: Precision,
+    batch_size: object,
+    settings: Settings | None,
+) -> Finding:
+    """Return the plan of a find by its options, with its backbone, and with its images where they had to be loaded."""
+    backbone = pretrain if isinstance(pretrain, Backbone) else load_backbone(pretrain, arch)
+    draw = _drawing(backbone.kind, os.fspath(source), method or "imp", preset, precision)
+    asked = _asked(dataset, fraction)
+    # The epochs of the quick preset follow the number of images; the paper's are stored at a size of their own.
+    data = dataset if isinstance(dataset, Dataset) else load_planned(asked) if preset == "quick" else None
+    plan = FindPlan.preset(
+        preset,
+        pretrain=_named(backbone) if isinstance(pretrain, Backbone) else os.fspath(pretrain),
+        arch=backbone.arch,
+        kind=backbone.kind,
+        dataset=asked.dataset,
+        name=data.name if data else dataset_name(asked.dataset),
+        train_images=len(data.train) if data else None,
+        fraction=asked.fraction,
+        eps=eps,
+        precision=precision,
+        draw=draw,
+        ladder="draw" if method and ladder == "auto" else os.fspath(ladder),
+        seeds=seeds,
+        tolerance=tolerance,
+        scan=scan,
+        controls=controls,
+    )
+    if isinstance(dataset, Dataset):
+        plan = plan.changed(data=asked)
+    plan = plan.with_settings(batch_sizes(batch_size, *TRANSFERS)).with_settings(settings or ())
+    return Finding(plan, backbone, _still(data, dataset, plan.data, asked))
+
+
+def planned_find(
+    plan: FindPlan | Place, pretrain: object, dataset: object, batch_size: object, settings: Settings | None
+) -> Finding:
+    """Return a find by a plan, or by the file of one; of a backbone or a dataset that is in memory where one is."""
+    plan = plan if isinstance(plan, FindPlan) else FindPlan.read(plan)
+    plan = plan.with_settings(batch_sizes(batch_size, *TRANSFERS)).with_settings(settings or ())
+    backbone = pretrain if isinstance(pretrain, Backbone) else load_backbone(plan.pretrain, plan.arch)
+    return Finding(plan, backbone, dataset if isinstance(dataset, Dataset) else None)
+
+
+TRANSFERS = ("transfer.standard", "transfer.adversarial")
+
+
+class Drawing(NamedTuple):
+    """What a draw goes by."""
+
+    plan: DrawPlan
+    backbone: Backbone
+    given: Dataset | None
+
+    def images(self) -> Dataset | None:
+        """Return the images of the source task, where the method needs any."""
+        return self.given if self.given and self.plan.method == "imp" else source_data(self.plan)
+
+    def directory(self) -> Path:
+        """Return where it works unless told."""
+        return Path("runs") / f"{self.backbone.arch}-{self.backbone.kind}-{self.plan.method}"
+
+
+def plan_draw(
+    *,
+    pretrain: Place | Backbone,
+    arch: str | None,
+    source: Place | Dataset,
+    method: Method,
+    rounds: int | None,
+    preset: Preset,
+    precision: Precision,
+    batch_size: object,
+    settings: Settings | None,
+) -> Drawing:
+    """Return the plan of a draw by its options, with its backbone."""
+    backbone = pretrain if isinstance(pretrain, Backbone) else load_backbone(pretrain, arch)
+    given = source if isinstance(source, Dataset) else None
+    ref = source.name if isinstance(source, Dataset) else os.fspath(source)
+    plan = _drawing(backbone.kind, ref, method, preset, precision, given).changed(rounds=rounds)
+    sizes = batch_sizes(batch_size, *(["draw.recipe"] if plan.recipe else []))
+    plan = plan.with_settings(sizes, at="draw").with_settings(settings or (), at="draw")
+    return Drawing(plan, backbone, given)
+
+
+class Pretraining(NamedTuple):
+    """What a pre-training goes by."""
+
+    plan: PretrainPlan
+    loaded: Dataset | None
+
+    def images(self) -> Dataset:
+        """Return what to train on."""
+        return self.loaded or load_planned(self.plan.data)
+
+    def directory(self) -> Path:
+        """Return where it works unless told."""
+        return Path("runs") / f"{self.plan.arch}-{self.plan.kind}"
+
+
+def plan_pretrain(
+    *,
+    dataset: Place | Dataset,
+    recipe: Kind,
+    arch: str | None,
+    epochs: int | None,
+    seed: int,
+    precision: Precision,
+    batch_size: object,
+    settings: Settings | None,
+) -> Pretraining:
+    """Return the plan of a pre-training by its options, with the images that it is of."""
+    one_of("recipe", recipe, get_args(Kind))
+    check_arch(arch or DEFAULT_ARCH)
+    asked = _asked(dataset, 1.0)
+    data = dataset if isinstance(dataset, Dataset) else load_planned(asked)
+    plan = PretrainPlan.parse(
+        {
+            "arch": arch or DEFAULT_ARCH,
+            "kind": recipe,
+            "data": asked,
+            "recipe": quick_pretrain(recipe, data.name, epochs, precision),
+            "test_attack": pgd(20, habits(data.name).eps),
+            "seed": seed,
+        }
+    )
+    plan = plan.with_settings(batch_sizes(batch_size, "recipe")).with_settings(settings or ())
+    check_arch(plan.arch)  # which a setting may have changed
+    return Pretraining(plan, _still(data, dataset, plan.data, asked))
+
+
+class Finetuning(NamedTuple):
+    """What a fine-tuning goes by."""
+
+    plan: TransferPlan
+    regime: Regime
+    seed: int
+    ticket: Ticket
+    data: Dataset
+
+    def directory(self) -> Path:
+        """Return where it works unless told."""
+        about = f"{self.ticket.arch}-{_in_a_path(self.data)}-{self.regime}-seed-{self.seed}"
+        return Path("runs") / f"finetune-{about}"
+
+
+def plan_finetune(
+    *,
+    ticket: Ticket,
+    dataset: Place | Dataset,
+    regime: Regime,
+    fraction: float,
+    seed: int,
+    preset: Preset,
+    precision: Precision,
+    batch_size: object,
+    settings: Settings | None,
+) -> Finetuning:
+    """Return the plan of a fine-tuning by its options, with the images that it is of."""
+    one_of("preset", preset, get_args(Preset))
+    one_of("regime", regime, REGIMES)
+    given = dataset if isinstance(dataset, Dataset) else None
+    if given:
+        _asked(given, fraction)  # which is refused beside images
+    ref = None if isinstance(dataset, Dataset) else os.fspath(dataset)
+    data = given or load_for(ticket.records, ref, fraction=fraction)
+    quick = preset == "quick"
+    plan = quick_transfer(data.name, len(data.train), precision) if quick else paper_transfer(data.name, precision)
+    seen = seen_size(ticket.records) if quick else None  # what was trained at 64 pixels goes on at 64
+    sizes = {f"{recipe}.image_size": seen for recipe in TRANSFERS if seen}
+    for more in (sizes, batch_sizes(batch_size, *TRANSFERS), settings or ()):
+        plan = plan.with_settings(more, at="transfer")
+    stored = stored_size(data.name, plan.recipe(regime))
+    if not given and stored != data.train.images.shape[-1]:
+        data = load_for(ticket.records, ref, fraction=fraction, image_size=stored)
+    return Finetuning(plan, regime, seed, ticket, data)
+
+
+def _asked(dataset: Place | Dataset, fraction: float) -> DataPlan:
+    """Return which images are asked for; of those in memory what they say of themselves."""
+    if not isinstance(dataset, Dataset):
+        return DataPlan.parse({"dataset": os.fspath(dataset), "fraction": fraction})
+    if fraction != 1:
+        raise ConfigError("the images are given as they are; take a fraction where they are loaded")
+    return DataPlan.parse(
+        {
+            "dataset": dataset.name,
+            "image_size": dataset.train.images.shape[-1],
+            "fraction": dataset.fraction,
+            "validation": dataset.validation_share,
+            "split_seed": dataset.split_seed,
+            "revision": dataset.revision,
+        }
+    )
+
+
+def _still(loaded: Dataset | None, dataset: Place | Dataset, plan: DataPlan, asked: DataPlan) -> Dataset | None:
+    """Return the images that were loaded, or given, where no setting has changed which the plan asks for."""
+    if plan == asked:
+        return loaded
+    if isinstance(dataset, Dataset):
+        raise ConfigError("the images are given as they are; no setting of data can change them")
+    return None
+
+
+def _drawing(
+    kind: Kind, source: str, method: Method, preset: Preset, precision: Precision, given: Dataset | None = None
+) -> DrawPlan:
+    """Return a preset's drawing; the name and the number of the source's images decide its recipe."""
+    one_of("preset", preset, get_args(Preset))
+    one_of("method", method, get_args(Method))
+    data = given
+    if not data and preset == "quick" and method == "imp" and path_of(source).is_dir():
+        data = load_dataset(source)
+    name, images = (data.name, len(data.train)) if data else (source, IMAGES)
+    return preset_draw(preset, kind, source, name, method, images, precision)
+
+
+def _named(backbone: Backbone) -> str:
+    """Return what a plan says of a backbone that was given as it is."""
+    return f"{backbone.kind}:{backbone.provenance.get('source', 'given in Python')}"
+
+
+def _in_a_path(data: Dataset) -> str:
+    return data.name.replace("/", "-")

@@ -1,0 +1,96 @@
+"""`pretrain`: a backbone from scratch."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from lottery_hub.commands.options import defaults, taken
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lottery_hub.commands.planning import Pretraining
+    from lottery_hub.commands.results import Pretrained
+    from lottery_hub.images.datasets import Dataset
+    from lottery_hub.settings.config import Kind, Precision, PretrainPlan, Settings
+
+
+def pretrain(
+    dataset: str | os.PathLike[str] | Dataset,
+    *,
+    recipe: Kind = "adv",
+    arch: str | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    settings: Settings | None = None,
+    batch_size: int | Literal["auto"] = "auto",
+    output: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+    progress: bool | None = None,
+) -> Pretrained:
+    """Pre-train a backbone from scratch, and write its folder; `find` and `draw` take it as their `pretrain`.
+
+    A killed one goes on where it was when it is called again with the same options. `lottery-hub pretrain` is this
+    function.
+
+    Args:
+        dataset: what to train on, as of `load_dataset`, or a dataset itself.
+        recipe: `std`, `fast-adv` (N-FGSM) or `adv` (PGD).
+        arch: one of `backbones.ARCHITECTURES`; None takes `resnet18-slim`.
+        epochs: passes over the training images; None makes 30.
+        seed: of weights, data order and attack starts.
+        settings, batch_size, output, device, precision, progress: as of `find`. The run directory is
+            `runs/ARCH-KIND` unless given.
+
+    Returns:
+        The backbone, its folder, and how it fares on the test images.
+
+    Raises:
+        LotteryHubError: an option is not allowed, or what it names cannot be had.
+    """
+    given = dict(locals())  # every option, by its name
+    from lottery_hub.commands.results import Pretrained
+    from lottery_hub.reporting.screen import Progress
+    from lottery_hub.running.runs import CHECKPOINT, open_run
+    from lottery_hub.settings.environment import choose_device
+    from lottery_hub.settings.paths import path_of
+    from lottery_hub.storage.folder import save_backbone
+    from lottery_hub.training.pretraining import pretrain as pretrain_by
+
+    chosen = choose_device(device)
+    planned = _planned(given)
+    plan, data = planned.plan, planned.images()
+    # By name: where a folder is, or how its path is typed, is not what a run depends on.
+    named = plan.changed(data=plan.data.changed(dataset=data.name))
+    run_settings = {"task": "pretrain", "plan": named.record(), "data": data.fingerprint}
+    directory = planned.directory() if output is None else path_of(output)
+    with open_run(directory, run_settings) as run, Progress(progress) as told:
+        told.notes(data.notes)
+
+        def work(folder: Path) -> dict[str, Any]:
+            backbone = pretrain_by(
+                plan,
+                data,
+                device=chosen,
+                checkpoint=folder / CHECKPOINT,
+                on_epoch=lambda epoch: told.report("epoch", {"unit": f"pretrain {plan.kind}"} | epoch),
+            )
+            save_backbone(backbone, folder / "backbone", overwrite=True)
+            return backbone.records
+
+        return Pretrained(run.folder("pretrain") / "backbone", run.once("pretrain", work))
+
+
+def plan_of(**options: Any) -> PretrainPlan:
+    """Return the plan by which `pretrain` goes with these options; nothing is trained or written."""
+    return _planned(defaults(pretrain) | options).plan
+
+
+def _planned(given: dict[str, Any]) -> Pretraining:
+    from lottery_hub.commands.planning import plan_pretrain
+    from lottery_hub.settings.environment import choose
+
+    precision = choose(given["device"], given["precision"])[1]
+    return plan_pretrain(**taken(given, plan_pretrain) | {"precision": precision})

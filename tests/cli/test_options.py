@@ -1,0 +1,72 @@
+"""Options: the commands have those of the library's functions, by the same names and with the same defaults."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lottery_hub as lh
+from lottery_hub import cli
+from lottery_hub.cli import find, make, use
+from lottery_hub.settings.plans import FindPlan
+
+COMMANDS: list[tuple[Callable[..., None], Callable[..., Any]]] = [
+    (find.find_command, lh.find),
+    (make.draw_command, lh.draw),
+    (make.pretrain_command, lh.pretrain),
+    (use.finetune_command, lh.finetune),
+    (use.evaluate_command, lh.evaluate),
+]
+ONLY_TYPED = {"as_json", "print_plan"}
+ONLY_IN_PYTHON = {"progress", "image_size"}
+OTHERWISE = {"ref", "network", "fraction"}  # other names, or several values
+
+
+@pytest.mark.parametrize(("command", "function"), COMMANDS, ids=lambda each: each.__name__)
+def test_a_command_has_the_options_of_its_function(command: Callable[..., None], function: Callable[..., Any]) -> None:
+    typed, called = (
+        {name: each.default for name, each in inspect.signature(one).parameters.items() if name not in without}
+        for one, without in ((command, ONLY_TYPED | OTHERWISE), (function, ONLY_IN_PYTHON | OTHERWISE))
+    )
+    assert typed == called
+
+
+@pytest.fixture
+def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Call a command; return what it prints."""
+
+    def call(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["lottery-hub", *arguments, "--device", "cpu"])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 0
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_a_printed_plan_is_the_plan_of_the_options_and_can_be_given(called: Callable[..., str], tmp_path: Path) -> None:
+    file = tmp_path / "plan.toml"
+    file.write_text(called("find", "--print-plan", "--seeds", "3", "--set", "standard.lr=1/8"), encoding="utf-8")
+    plan = FindPlan.read(file)
+    assert (plan.seeds, plan.transfer.standard.lr, plan.transfer.adversarial.lr) == (3, 0.125, 0.02)
+    assert FindPlan.parse(dict(plan)) == plan
+    again = called("find", "--print-plan", "--plan", str(file), "--set", "transfer.standard.lr=0.5")
+    assert again == file.read_text(encoding="utf-8").replace("lr = 0.125", "lr = 0.5")
+
+
+def test_settings_are_listed_by_the_paths_by_which_they_are_set(called: Callable[..., str]) -> None:
+    lines = called("find", "--set", "help", "--set", "seeds=2").splitlines()
+    assert "seeds=2" in lines
+    assert "transfer.adversarial.attack.steps=3" in lines
+    assert (
+        "transfer.adversarial.attack.steps=3"
+        in called("finetune", "resnet18-slim-adv", "--sparsity", "0.5", "--set", "help").splitlines()
+    )
+    assert "draw.rounds=14" in lines
+    assert "draw.rounds=2" in called("draw", "--rounds", "2", "--set", "help").splitlines()

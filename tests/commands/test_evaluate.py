@@ -1,0 +1,54 @@
+"""`evaluate` in Python: whatever the network is, and whatever the images are."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import lottery_hub as lh
+from lottery_hub.errors import ConfigError, TicketError
+from lottery_hub.images.datasets import Dataset
+from lottery_hub.networks.backbones import Backbone
+from lottery_hub.networks.tickets import Ladder
+
+
+class Columns(nn.Module):
+    """Knows the stripes: the brightest of three columns is the class."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images[:, :, :, [1, 3, 5]].mean(dim=(1, 2))
+
+
+def test_any_model_of_pixels_is_measured_on_a_dataset_or_a_split(tiny_data: Dataset) -> None:
+    for images in (tiny_data, tiny_data.test):
+        done = lh.evaluate(Columns(), images, attack="pgd-2", eps="8/255", device="cpu")
+        assert (done.SA, done.RA, done.of) == (1.0, 1.0, 12)
+        assert done.attack == "PGD-2 Linf eps 8/255 step 0.02092"
+    blinded = lh.evaluate(Columns(), tiny_data, attack=lh.Attack(eps=1.0, step_size=1.0), device="cpu")
+    assert blinded.RA == 0.0
+    assert repr(blinded) == ("Evaluated(stripes: SA 100.00 %, RA 0.00 % by PGD-1 Linf eps 1 step 1, 12 test images)")
+
+
+def test_some_images_will_do(tiny_data: Dataset) -> None:
+    done = lh.evaluate(Columns(), tiny_data, attack=None, samples=5, seed=3, device="cpu")
+    assert (done.accuracy.samples, done.of, done.RA, done.attack) == (5, 12, None, None)
+    assert json.loads(json.dumps(done.record())) == {
+        "dataset": "stripes", "notes": [], "attack": None, "seed": 3, "of": 12,
+        "SA": 1.0, "RA": None, "correct": 5, "robust": None, "samples": 5,
+    }  # fmt: skip
+
+
+def test_what_cannot_be_measured_is_one_line(backbone: Backbone, ladder: Ladder, tiny_data: Dataset) -> None:
+    with pytest.raises(TicketError, match=r"^its head has 5 classes and stripes has 3; fine-tune it first: "):
+        lh.evaluate(ladder.ticket(1), tiny_data, device="cpu")
+    with pytest.raises(TicketError, match=r"^its head has 5 classes and stripes has 3"):
+        lh.evaluate(backbone, tiny_data, device="cpu")
+    with pytest.raises(ConfigError, match=r"^a int is nothing to evaluate; give a ticket, a backbone or a model$"):
+        lh.evaluate(5, tiny_data, device="cpu")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"^unknown norm 'l3'; choose linf, l2, l1$"):
+        lh.evaluate(Columns(), tiny_data, norm="l3")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="default radius is for Linf"):
+        lh.evaluate(Columns(), tiny_data, norm="l2")
