@@ -219,18 +219,13 @@ def _compare(one: Ticket, other: Ticket, refs: tuple[str, str], as_json: bool) -
     from rich.table import Table
 
     from lottery_hub.errors import printable
-    from lottery_hub.networks.inspection import overlaps, total_overlap
+    from lottery_hub.networks.inspection import compare, total_overlap
     from lottery_hub.reporting.screen import percent, print_table
 
-    layers = overlaps(one.mask, other.mask)
-    total = total_overlap(layers.values())
+    found = compare(one, other)
+    layers, total = found.layers, found.total
     if as_json:
-        told = {
-            name: {"one": o.one, "other": o.other, "shared": o.shared, "IoU": o.iou, "IoU_by_chance": o.chance}
-            for name, o in (layers | {"total": total}).items()
-        }
-        all_layers = told.pop("total")
-        options.emit({"sparsity": [one.sparsity, other.sparsity], "total": all_layers, "layers": told})
+        options.emit(found.record())
         return
     console = Console(highlight=False)
     for place, ref, ticket in zip("AB", refs, (one, other), strict=True):
@@ -243,7 +238,5 @@ def _compare(one: Ticket, other: Ticket, refs: tuple[str, str], as_json: bool) -
     for column in ("layer" if len(rows) == len(layers) else "layers", "A density %", "B density %", "IoU", "by chance"):
         table.add_column(column, justify="left" if column.startswith("layer") else "right")
     for name, overlap in (rows | {"total": total}).items():
-        densities = (percent(overlap.one / overlap.size), percent(overlap.other / overlap.size))
-        style = "bold" if name == "total" else ""
-        table.add_row(printable(name), *densities, f"{overlap.iou:.3f}", f"{overlap.chance:.3f}", style=style)
+        table.add_row(printable(name), *overlap.cells(), style="bold" if name == "total" else "")
     print_table(console, table)

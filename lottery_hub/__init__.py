@@ -35,6 +35,11 @@ _HOME = {
     "transfer": "training.transferring",
     "Ladder": "networks.tickets",
     "Ticket": "networks.tickets",
+    "Backbone": "networks.backbones",
+    "Dataset": "images.datasets",
+    "Accuracy": "robustness.evaluation",
+    "overlap": "commands.overlap",
+    "list_tickets": "sharing.listing",
     "load_ticket": "sharing.pulling",
     "load_ladder": "sharing.pulling",
     "pull": "sharing.pulling",
@@ -46,8 +51,11 @@ _HOME = {
 }
 
 __all__ = [
+    "Accuracy",
     "Attack",
+    "Backbone",
     "DataPlan",
+    "Dataset",
     "DownloadError",
     "DrawPlan",
     "FindPlan",
@@ -67,10 +75,12 @@ __all__ = [
     "find",
     "finetune",
     "import_ticket",
+    "list_tickets",
     "load_backbone",
     "load_dataset",
     "load_ladder",
     "load_ticket",
+    "overlap",
     "perturb",
     "pretrain",
     "pull",
@@ -86,15 +96,18 @@ if TYPE_CHECKING:
     from lottery_hub.commands.evaluate import evaluate
     from lottery_hub.commands.find import find
     from lottery_hub.commands.finetune import finetune
+    from lottery_hub.commands.overlap import overlap
     from lottery_hub.commands.pretrain import pretrain
     from lottery_hub.errors import DownloadError, LotteryHubError, PublishError, TicketError
-    from lottery_hub.images.datasets import load_dataset
-    from lottery_hub.networks.backbones import Normalised
+    from lottery_hub.images.datasets import Dataset, load_dataset
+    from lottery_hub.networks.backbones import Backbone, Normalised
     from lottery_hub.networks.tickets import Ladder, Ticket
     from lottery_hub.robustness.attacks import perturb
+    from lottery_hub.robustness.evaluation import Accuracy
     from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, PretrainPlan, Recipe, Seeds, TransferPlan
     from lottery_hub.settings.plans import FindPlan
     from lottery_hub.sharing.importing import import_ticket
+    from lottery_hub.sharing.listing import list_tickets
     from lottery_hub.sharing.publishing import push_ticket
     from lottery_hub.sharing.pulling import load_ladder, load_ticket, pull
     from lottery_hub.sharing.searching import search_tickets

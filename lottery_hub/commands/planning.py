@@ -260,16 +260,15 @@ def _asked(dataset: Place | Dataset, fraction: float) -> DataPlan:
         return DataPlan.parse({"dataset": os.fspath(dataset), "fraction": fraction})
     if fraction != 1:
         raise ConfigError("the images are given as they are; take a fraction where they are loaded")
-    return DataPlan.parse(
-        {
-            "dataset": dataset.name,
-            "image_size": dataset.train.images.shape[-1],
-            "fraction": dataset.fraction,
-            "validation": dataset.validation_share,
-            "split_seed": dataset.split_seed,
-            "revision": dataset.revision,
-        }
-    )
+    said = {
+        "dataset": dataset.name,
+        "image_size": dataset.train.images.shape[-1],
+        "fraction": dataset.fraction,
+        "validation": dataset.validation_share,
+        "split_seed": dataset.split_seed,
+        "revision": dataset.revision,
+    }
+    return DataPlan.parse({name: value for name, value in said.items() if value is not None})
 
 
 def _still(loaded: Dataset | None, dataset: Place | Dataset, plan: DataPlan, asked: DataPlan) -> Dataset | None:

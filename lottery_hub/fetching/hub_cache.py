@@ -13,6 +13,7 @@ gets it, and nothing is written or removed but entries of the repository's own f
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -79,6 +80,24 @@ def find(repo_id: str, repo_type: RepoType, sha: str, filename: str) -> Path | N
     at = home(repo_id, repo_type)
     found = try_to_load_from_cache(repo_id, names.path(filename, DownloadError), revision=sha, repo_type=repo_type)
     return _entry(at, sha, filename, found) if isinstance(found, str) else None
+
+
+def snapshots(filename: str) -> Iterator[tuple[str, Path]]:
+    """Yield every commit of a model repository of which this file is in the cache, as a reference and its folder.
+
+    The reference is `USER/NAME` where that is what "main" stood for when last downloaded, else `USER/NAME@COMMIT`.
+    What bears another name than the client gives, or leads out of the cache, is none.
+    """
+    from huggingface_hub import constants
+
+    for place in sorted(Path(constants.HF_HUB_CACHE).expanduser().glob("models--*--*/snapshots/*")):
+        repo_id = place.parents[1].name.removeprefix("models--").replace("--", "/", 1)
+        if not names.fits(names.repo_id, repo_id) or not names.fits(names.commit, place.name):
+            continue
+        inside = place.resolve().parent == home(repo_id, "model") / "snapshots"
+        if inside and find(repo_id, "model", place.name, filename):
+            newest = remembered(repo_id, "model", "main") == place.name
+            yield (repo_id if newest else f"{repo_id}@{place.name}"), place
 
 
 def evict(path: Path, repo_id: str, repo_type: RepoType) -> None:

@@ -22,6 +22,7 @@ from lottery_hub.images.decoding import Ints, Source, Tally, decode, side_of
 from lottery_hub.images.opening import Opened, open_dataset
 from lottery_hub.images.own import open_own
 from lottery_hub.settings.config import DataPlan
+from lottery_hub.values import page_table, same_fields
 
 TEST_SHARE = 0.2  # of the training images, where a dataset has no test split of its own
 SIDES = range(8, 1025)  # of images given in Python, in pixels: what a plan takes
@@ -56,6 +57,15 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.images.shape))
+
+    def __repr__(self) -> str:
+        return f"Split({len(self):,} images of {_pixels(self)})"
 
 
 @dataclass(frozen=True)
@@ -143,6 +153,24 @@ class Dataset:
             raise DataError(f"images have {data.train.images.shape[-1]} pixels a side, not {sides}; give an image_size")
         return data
 
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other)
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{len(split):,} {name}" for name, split in self._splits())
+        return f"Dataset({printable(self.name)}: {len(self.classes)} classes, {shown} images of {_pixels(self.test)})"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{len(split):,}", _pixels(split)) for name, split in self._splits()]
+        about = f"Dataset: {self.name}, {len(self.classes)} classes"
+        return page_table(about, ("split", "images", "pixels"), rows)
+
+    def _splits(self) -> list[tuple[str, Split]]:
+        return [("training", self.train), ("validation", self.validation), ("test", self.test)]
+
     def describe(self) -> dict[str, object]:
         """Return the provenance that goes into records and cards, ready for JSON."""
         return {
@@ -159,6 +187,11 @@ class Dataset:
             "split_seed": self.split_seed,
             "notes": list(self.notes),
         }
+
+
+def _pixels(split: Split) -> str:
+    height, width = split.images.shape[2:]
+    return f"{height}x{width}"
 
 
 def load_dataset(

@@ -22,6 +22,7 @@ from lottery_hub.errors import BackboneError, printable
 from lottery_hub.networks.masks import Mask, apply_, full_mask, prunable_names
 from lottery_hub.settings.ambient import float32
 from lottery_hub.settings.config import Kind
+from lottery_hub.values import same_fields
 
 Weights = dict[str, Tensor]
 HEAD = ("fc.weight", "fc.bias")
@@ -151,6 +152,17 @@ class Backbone:
         told = {"source": source or f"a {type(network).__name__} given in Python"}
         told |= {"license": license} if license else {}
         return cls(_arch_of(network, weights), kind, weights, tuple(mean), tuple(std), provenance=told)
+
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other)
+
+    def __hash__(self) -> int:
+        return hash((self.arch, self.kind, self.num_classes))
+
+    def __repr__(self) -> str:
+        count = sum(tensor.numel() for tensor in self.weights.values())
+        source = printable(self.provenance.get("source", "unknown source"))
+        return f"Backbone({self.arch} ({self.kind}), {self.num_classes} classes, {count:,} values, {source})"
 
     @property
     def num_classes(self) -> int:

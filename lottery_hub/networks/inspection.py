@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from lottery_hub.errors import TicketError
 from lottery_hub.networks.masks import Mask
 from lottery_hub.networks.tickets import Ticket
+from lottery_hub.values import page_table, percent
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,67 @@ class Overlap:
         """The IoU at the expected number of shared weights."""
         return self._over_union(self.expected)
 
+    def record(self) -> dict[str, Any]:
+        """Return the counts and both shares, ready for JSON."""
+        shares = {"IoU": self.iou, "IoU_by_chance": self.chance}
+        return {"one": self.one, "other": self.other, "shared": self.shared, **shares}
+
+    def cells(self) -> tuple[str, ...]:
+        """Return both densities in percent and both shares, for people."""
+        densities = (percent(self.one / self.size), percent(self.other / self.size))
+        return (*densities, f"{self.iou:.3f}", f"{self.chance:.3f}")
+
     def _over_union(self, shared: float) -> float:
         either = self.one + self.other - shared
         return shared / either if either else 1.0
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """How much two tickets share.
+
+    Attributes:
+        sparsities: of the two, in 0..1.
+        total: over all layers.
+        layers: name → of that layer alone.
+    """
+
+    sparsities: tuple[float, float]
+    total: Overlap
+    layers: dict[str, Overlap]
+
+    @property
+    def iou(self) -> float:
+        """Weights that both keep over weights that either keeps, in 0..1."""
+        return self.total.iou
+
+    @property
+    def chance(self) -> float:
+        """The IoU of random masks that keep as many weights in every layer."""
+        return self.total.chance
+
+    def record(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        layers = {name: overlap.record() for name, overlap in self.layers.items()}
+        return {"sparsity": list(self.sparsities), "total": self.total.record(), "layers": layers}
+
+    def __repr__(self) -> str:
+        one, other = map(percent, self.sparsities)
+        return f"Comparison(IoU {self.iou:.3f}, {self.chance:.3f} by chance; sparsities {one} and {other} %)"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, *each.cells()) for name, each in {"total": self.total, **self.layers}.items()]
+        return page_table(repr(self), ("layer", "density %", "density %", "IoU", "by chance"), rows)
+
+
+def compare(one: Ticket, other: Ticket) -> Comparison:
+    """Return how much two tickets share.
+
+    Raises:
+        TicketError: they belong to different architectures.
+    """
+    layers = overlaps(one.mask, other.mask)
+    return Comparison((one.sparsity, other.sparsity), total_overlap(layers.values()), layers)
 
 
 def overlaps(one: Mask, other: Mask) -> dict[str, Overlap]:

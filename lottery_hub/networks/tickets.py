@@ -25,6 +25,7 @@ from lottery_hub.networks.backbones import (
 from lottery_hub.networks.compacting import Compacted, compact
 from lottery_hub.networks.masks import Mask, kept_and_total
 from lottery_hub.settings.config import Kind, Method, Regime
+from lottery_hub.values import page_table, percent, same_fields
 
 MAX_LEVELS = 64
 
@@ -85,6 +86,28 @@ class Ticket:
     provenance: dict[str, Any] = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
     networks: Mapping[str, Ticket] = field(default_factory=dict, compare=False, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other)
+
+    def __hash__(self) -> int:
+        return hash((self.arch, self.kind, self.level, self.kept_and_total))
+
+    def __repr__(self) -> str:
+        return f"Ticket({self._shown()})"
+
+    def _repr_html_(self) -> str:
+        kept, total = self.kept_and_total
+        size = [("sparsity %", "0.00", percent(self.sparsity)), ("weights kept", f"{total:,}", f"{kept:,}")]
+        return page_table(f"Ticket: {self._shown()}", ("", "dense", "ticket"), [*size, *_figures(self.records)])
+
+    def _shown(self) -> str:
+        kept, total = self.kept_and_total
+        drawn = "imported" if "imported" in self.provenance else f"level {self.level} by {self.method}"
+        judged = {None: "not judged", True: "double win", False: "no double win"}[self.double_win]
+        what = "fine-tuned" if "transfer" in self.records else judged
+        size = f"{percent(self.sparsity)} % sparsity, {kept:,} of {total:,} weights kept"
+        return f"{self.arch} ({self.kind}), {drawn}: {size}; {what}"
 
     @property
     def masks(self) -> Mask:
@@ -217,6 +240,36 @@ class Ladder:
     method: Method
     drawing: dict[str, Any] = field(default_factory=dict)
 
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other)
+
+    def __hash__(self) -> int:
+        return hash((self.backbone, self.method, self.sparsities))
+
+    def __repr__(self) -> str:
+        return f"Ladder({self._shown()})"
+
+    def _repr_html_(self) -> str:
+        rows = [(level, percent(sparsity)) for level, sparsity in enumerate(self.sparsities)]
+        return page_table(f"Ladder: {self._shown()}", ("level", "sparsity %"), rows)
+
+    def _shown(self) -> str:
+        backbone, top = self.backbone, percent(self.sparsities[-1])
+        return f"{backbone.arch} ({backbone.kind}), {self.levels} levels by {self.method}, up to {top} % sparsity"
+
+    def __len__(self) -> int:
+        """How many tickets there are: one a level, and level 0, which is dense."""
+        return self.levels + 1
+
+    def __getitem__(self, level: int) -> Ticket:
+        """Return a level as a ticket; level 0 is dense, level -1 the sparsest."""
+        return self.ticket(level + len(self) if level < 0 else level)
+
+    def __iter__(self) -> Iterator[Ticket]:
+        """Yield every level as a ticket, from dense to sparse."""
+        known = self.backbone.fingerprint()
+        return (self.ticket(level, fingerprint=known) for level in range(len(self)))
+
     def mask(self, level: int) -> Mask:
         """Return the mask of a level; level 0 is dense.
 
@@ -241,6 +294,18 @@ class Ladder:
     def ticket(self, level: int, records: dict[str, Any] | None = None, *, fingerprint: str | None = None) -> Ticket:
         """Return one level as a ticket; `fingerprint` is θ_pre's, where it is known already."""
         return ticket_of(self.backbone, self.mask(level), level, self.method, self.drawing, records, fingerprint)
+
+
+def _figures(records: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the four figures of a verdict in words; none where the records, which may be a stranger's, have none."""
+    try:
+        (chosen,) = (row for row in records["levels"] if row["level"] == records["level"])
+        return [
+            (f"{row['regime']} {row['figure']} %", percent(row["dense"]), percent(row["ticket"]))
+            for row in chosen["figures"]
+        ]
+    except (LookupError, TypeError, ValueError):
+        return []
 
 
 def level_at(sparsities: tuple[float, ...], sparsity: float) -> int:

@@ -6,7 +6,7 @@ import io
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lottery_hub.errors import printable
+from lottery_hub.reporting.notebook import CellView
+from lottery_hub.values import percent as percent
 
 COLUMNS = (("standard", "SA"), ("standard", "RA"), ("adversarial", "SA"), ("adversarial", "RA"))
 
@@ -26,11 +28,6 @@ SHORT = {"standard": "std", "adversarial": "adv"}
 WIDTH = 100  # of text that is printed nowhere
 HTML = '<pre style="line-height:normal;font-family:Menlo,Consolas,monospace;background:none">{code}</pre>'
 CAPTION = "in %; std, adv: after standard, adversarial transfer"
-
-
-def percent(value: float | None) -> str:
-    """Return a share of 1 as percent with two decimals, or a dash."""
-    return "–" if value is None else f"{value * 100:.2f}"
 
 
 def print_table(console: Console, table: Table) -> None:
@@ -103,6 +100,16 @@ def fractions_table(summaries: list[dict[str, Any]]) -> Table:
         shown = f"{summary['fraction']:g}"
         table.add_row(shown, "0.00", *(percent(dense[regime][figure]) for regime, figure in COLUMNS), "")
         table.add_row("", percent(row["sparsity"]), *_cells(row), _yes(summary["double_win"]), end_section=True)
+    return table
+
+
+def words_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table of words, the first of which may be long."""
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in header:
+        table.add_column(column, justify="right" if column.endswith("%") else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 
@@ -226,21 +233,24 @@ def as_html(printed: Callable[[Console], None]) -> str:
 
 
 class Progress:
-    """A live view of a run: the table so far and the unit at work; plain lines where stderr is no terminal."""
+    """A live view of a run: the table so far and the unit at work; plain lines where it is no terminal or notebook."""
 
     def __init__(self, shown: bool | None = True) -> None:
         """Args: shown: whether at all; None where somebody watches."""
         self.console = Console(stderr=True)
-        self.console.quiet = not (self.console.is_terminal if shown is None else shown)
+        notebook = self.console.is_jupyter
+        self.alive = notebook or self.console.is_terminal
+        self.console.quiet = not (self.alive if shown is None else shown)
         self.dense: dict[str, Any] | None = None
         self.levels: list[dict[str, Any]] = []
         self.controls: list[dict[str, Any]] = []
         self.line = "starting"
         self.began = time.monotonic()
-        self.live = Live(get_renderable=self._view, console=self.console, refresh_per_second=4, transient=True)
+        live = Live(get_renderable=self._view, console=self.console, refresh_per_second=4, transient=True)
+        self.live = CellView(self._page) if notebook else live
 
     def __enter__(self) -> Progress:
-        if self.console.is_terminal:
+        if self.alive and not self.console.quiet:
             self.live.start()
         return self
 
@@ -287,13 +297,18 @@ class Progress:
                 f"{what}: epoch {record['epoch']}/{record['epochs']}, loss {record['loss']:.3f}{_validation(record)}, "
                 f"{record['images'] / max(record['seconds'], 1e-9):.0f} images/s"
             )
-            if not self.console.is_terminal and record["epoch"] == record["epochs"]:
+            if not self.alive and record["epoch"] == record["epochs"]:
                 self._say(self.line)
+        if isinstance(self.live, CellView):
+            self.live.refresh()
 
     def _say(self, line: str) -> None:
         self.line = line
-        if not self.console.is_terminal:
+        if not self.alive:
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _page(self) -> str:
+        return as_html(lambda console: console.print(self._view()))
 
     def _view(self) -> RenderableType:
         passed = time.monotonic() - self.began

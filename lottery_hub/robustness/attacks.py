@@ -43,7 +43,7 @@ def perturb(
     images: Tensor,
     labels: Tensor,
     attack: Attack,
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
     loss: Loss = cross_entropy,
 ) -> Tensor:
     """Return images inside the attack's ball that raise the model's loss.
@@ -53,7 +53,8 @@ def perturb(
         images: float [n, 3, h, w] in [0,1].
         labels: int64 [n].
         attack: what to do; see `config.Attack`.
-        generator: source of random starts, on the device of `images`.
+        generator: source of random starts, on the device of `images`; None is a new one with seed 0, which starts the
+            same way at every call.
         loss: what is raised; the strong attacks have losses of their own.
 
     Returns:
@@ -66,6 +67,8 @@ def perturb(
     """
     if attack.eps == 0:
         return images.clone()
+    if generator is None:
+        generator = torch.Generator(images.device).manual_seed(0)
     if images.is_inference():  # such takes no gradient, a copy of it does
         images = images.clone()
     with _frozen(model, keep_training=attack.batch_norm == "train"):

@@ -17,6 +17,7 @@ from lottery_hub.robustness.attacks import Loss, cross_entropy, perturb
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.ambient import gradients
 from lottery_hub.settings.config import Attack, Precision
+from lottery_hub.values import page_table, percent
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ class Accuracy:
     correct: int
     robust: int | None = None
     outcomes: Outcomes | None = field(default=None, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        robust = "" if self.RA is None else f", RA {percent(self.RA)} %"
+        return f"Accuracy(SA {percent(self.SA)} %{robust}, {self.samples:,} images)"
+
+    def _repr_html_(self) -> str:
+        return page_table("Accuracy", ("SA %", "RA %", "images"), [(percent(self.SA), percent(self.RA), self.samples)])
 
     @property
     def SA(self) -> float:  # noqa: N802 - the field's word

@@ -19,6 +19,7 @@ from lottery_hub.settings.ambient import gradients
 from lottery_hub.settings.config import Attack, Recipe, Seeds
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.training.loop import train
+from lottery_hub.values import page_table, percent, same_fields
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,26 @@ class Transferred:
     weights: Weights
     accuracy: Accuracy
     record: dict[str, Any]
+
+    def __eq__(self, other: object) -> bool:
+        return same_fields(self, other)
+
+    def __hash__(self) -> int:
+        return hash(self.accuracy)
+
+    def __repr__(self) -> str:
+        accuracy, record = self.accuracy, self.record
+        robust = "" if accuracy.RA is None else f", RA {percent(accuracy.RA)} % by {record['attack']}"
+        measured = f"SA {percent(accuracy.SA)} %{robust}, {accuracy.samples:,} test images"
+        return f"Transferred({record['regime']}, seed {record['seed']}: {measured})"
+
+    def _repr_html_(self) -> str:
+        rows = [(split, *(percent(of[name]) for name in ("SA", "RA")), of["samples"]) for split, of in self._splits()]
+        about = f"Transferred: {self.record['regime']}, seed {self.record['seed']}"
+        return page_table(about, ("split", "SA %", "RA %", "images"), rows)
+
+    def _splits(self) -> list[tuple[str, dict[str, Any]]]:
+        return [("validation", self.record["validation"]), ("test", self.record)]
 
     def ticket(self, start: Ticket, data: Dataset, recipe: Recipe) -> Ticket:
         """Return the trained ticket, given what was trained, on which images and how."""

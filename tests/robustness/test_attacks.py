@@ -43,6 +43,15 @@ def run(network, attack, images, labels, seed=0):
     return perturb(network, images, labels, attack, torch.Generator().manual_seed(seed))
 
 
+def test_without_a_generator_every_call_starts_at_the_same_points():
+    network, (images, labels) = small_network(), images_and_labels()
+    attack = Attack(eps=0.1, step_size=0.03, steps=2)
+    found = perturb(network, images, labels, attack)
+    assert torch.equal(found, perturb(network, images, labels, attack))
+    assert torch.equal(found, run(network, attack, images, labels, seed=0))
+    assert not torch.equal(found, run(network, attack, images, labels, seed=1))
+
+
 @pytest.mark.parametrize(
     ("attack", "oracle"),
     [
