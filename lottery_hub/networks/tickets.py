@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from lottery_hub.errors import TicketError, printable
 from lottery_hub.networks.backbones import (
     ARCHITECTURES,
+    HEAD,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Backbone,
@@ -23,6 +25,7 @@ from lottery_hub.networks.backbones import (
     with_fresh_head,
 )
 from lottery_hub.networks.compacting import Compacted, compact
+from lottery_hub.networks.holding import hold_mask, inside
 from lottery_hub.networks.masks import Mask, kept_and_total
 from lottery_hub.settings.config import Kind, Method, Regime
 from lottery_hub.values import page_table, percent, same_fields
@@ -203,6 +206,52 @@ class Ticket:
     ) -> Normalised:
         """Build a model that takes [0,1] images: `to_model` behind its normalisation."""
         return Normalised(self.to_model(num_classes, head, seed), self.mean, self.std)
+
+    def hold_mask(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> RemovableHandle:
+        """Keep the ticket sparse in a training loop of your own: after every `optimizer.step()` pruned weights are 0.
+
+        Exactly 0, whatever momentum and weight decay do, and with them in every moving average that begins at the
+        ticket. The mask *holds* where "keep" would be ambiguous: the kept weights are those that are not pruned.
+
+        Args:
+            optimizer: of the model's parameters; of torch or timm, or what accelerate or Lightning made of one. A new
+                optimizer, also one that was copied or read from a file, is to be told again.
+            model: that `to_model` or `to_normalised` made, or what holds it: torch.compile, DataParallel,
+                DistributedDataParallel, a LightningModule. Its pruned weights are set to 0 at once.
+
+        Returns:
+            A handle, whose `remove` lets the mask go.
+
+        Raises:
+            TicketError: the model is not the ticket's network, or the optimizer trains another.
+        """
+        return hold_mask(self.mask, optimizer, model)
+
+    def with_weights(self, model: nn.Module) -> Ticket:
+        """Return the ticket with the weights of a model that a loop of your own has trained, to save or measure it.
+
+        It carries no records: what it can do was not measured here.
+
+        Args:
+            model: as of `hold_mask`, or a moving average of it.
+
+        Raises:
+            TicketError: the model is not the ticket's network, or pruned weights have come back.
+        """
+        found = inside(model.state_dict(), self.weights)
+        weights = {
+            name: tensor.detach().to("cpu", self.weights[name].dtype, copy=True).contiguous()
+            for name, tensor in found.items()
+        }
+        for name, tensor in weights.items():
+            if tensor.shape != self.weights[name].shape and name not in HEAD:
+                raise TicketError(f"the model is another network than the ticket's: {name} has another shape")
+        revived = sum(int(weights[name][~kept].count_nonzero()) for name, kept in self.mask.items())
+        if revived:
+            raise TicketError(
+                f"{revived:,} pruned weights are not 0; call ticket.hold_mask(optimizer, model) before training"
+            )
+        return replace(self, weights=weights, records={})
 
     def compact(self, image_size: int = 32) -> Compacted:
         """Build the network with the stored head, without the filters and channels that the mask has emptied.

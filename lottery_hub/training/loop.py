@@ -25,7 +25,7 @@ from lottery_hub.images.datasets import Dataset
 from lottery_hub.images.views import centred, train_batches
 from lottery_hub.networks.backbones import Normalised, Weights, fingerprint
 from lottery_hub.networks.folding import Folded, folded
-from lottery_hub.networks.masks import Mask, apply_
+from lottery_hub.networks.masks import Mask, apply_, bits_of
 from lottery_hub.networks.memory import free_memory, images_that_fit, is_out_of_memory, peak_memory
 from lottery_hub.networks.small_maps import arranged
 from lottery_hub.robustness.attacks import perturb
@@ -280,17 +280,7 @@ def _pruned_entries(model: Normalised, mask: Mask | None) -> list[tuple[Tensor, 
         return []
     apply_(model.network, mask)
     parameters = dict(model.network.named_parameters())
-    return [(parameters[name], _bits(kept, parameters[name])) for name, kept in mask.items() if not kept.all()]
-
-
-def _bits(kept: Tensor, weight: Tensor) -> Tensor:
-    """Return integers as wide as a weight, all bits set where it is kept, laid out in memory like the weight.
-
-    To take the bits of both is as fast as a product, fifteen times as fast as masked_fill_, and leaves exactly 0
-    whatever the weight was: a product would leave -0 of a negative number.
-    """
-    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.element_size()]
-    return torch.empty_like(weight, dtype=integers).copy_(kept).neg_()
+    return [(parameters[name], bits_of(kept, parameters[name])) for name, kept in mask.items() if not kept.all()]
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
