@@ -102,7 +102,7 @@ try:
     share: float | None = done.accuracy.RA
     folder: Path = lh.save_ticket(done.ticket(ticket, data, recipe), Path("trained"))
     model: torch.nn.Module = ticket.to_model(num_classes=10)
-    correct: int = lh.evaluate(model, data.test, attack=attack).correct
+    correct: int = lh.evaluate(model, data.test, attack=attack).accuracy.correct
     found = [best.repo_id.upper() for best in lh.search_tickets(dataset="cifar10", double_win=True)]
     commit: str | None = lh.push_ticket(folder, "user/name", dry_run=True).commit
     answers = [finding.answer for finding in lh.verify(lh.pull("user/name"))]
