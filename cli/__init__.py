@@ -15,7 +15,7 @@ import typer
 from lottery_hub.errors import DamageWarning, LotteryHubError, printable
 from lottery_hub.version import __version__
 
-from . import backbones, bring, export, find, hub, listing, make, show, terminal, use, verify
+from . import backbones, bring, export, find, hub, listing, make, show, store, terminal, use, verify
 
 app = typer.Typer(
     help="Find, keep and share double-win lottery tickets: sparse, accurate and robust subnetworks of timm ResNets.",
@@ -38,6 +38,7 @@ app.command("pull")(hub.pull_command)
 app.command("search")(hub.search_command)
 app.command("list")(listing.list_command)
 app.command("backbones")(backbones.backbones_command)
+app.add_typer(store.app, name="store")
 
 
 INTERRUPTED = 130

@@ -12,7 +12,7 @@ from lottery_hub.commands.find import find
 from . import options
 
 
-@options.trains(find, plan="settings", print_plan="settings", jobs="batch_size", overwrite="output")
+@options.trains(find, plan="settings", print_plan="settings", jobs="batch_size", store="output", overwrite="output")
 def find_command(
     *,
     pretrain: options.Pretrain,
@@ -35,6 +35,13 @@ def find_command(
         ),
     ],
     scan: Annotated[Literal["bisect", "all"], typer.Option(help="Divide the range of levels, or try each wholly.")],
+    level: Annotated[
+        int | None, typer.Option(min=1, max=64, metavar="INT", help="Judge this level of the ladder alone.")
+    ],
+    sparsity: Annotated[
+        float | None,
+        typer.Option(help="Judge the level nearest to this sparsity alone, in 0..1.", callback=options.finite_or_none),
+    ],
     controls: Annotated[bool, typer.Option("--controls", help="Also transfer OMP and random masks.")],
     checks: Annotated[
         bool,
@@ -62,6 +69,7 @@ def find_command(
     print_plan: Annotated[
         bool, typer.Option("--print-plan", help="Print the plan as TOML, and train nothing.")
     ] = False,
+    store: options.StorePlace,
     overwrite: options.Overwrite,
     how: options.Training,
 ) -> None:
@@ -83,6 +91,8 @@ def find_command(
         "seeds": seeds,
         "tolerance": tolerance,
         "scan": scan,
+        "level": level,
+        "sparsity": sparsity,
         "controls": controls,
         "ladder": ladder,
         "method": method,
@@ -107,6 +117,7 @@ def find_command(
                 unseen=unseen,
                 jobs=options.auto_or_number(jobs, least=1, hint="--jobs"),
                 output=how.output / f"fraction-{share:g}" if how.output and len(shares) > 1 else how.output,
+                store=store,
                 overwrite=overwrite,
                 progress=True,
             )

@@ -40,7 +40,7 @@ def pretrain_command(
         print(f"backbone: {done.folder}")
 
 
-@options.trains(draw, overwrite="output")
+@options.trains(draw, store="output", overwrite="output")
 def draw_command(
     pretrain: options.Pretrain,
     arch: options.Arch,
@@ -48,6 +48,7 @@ def draw_command(
     method: Annotated[Literal["imp", "omp", "random"], typer.Option(help="How masks are drawn.")],
     rounds: Annotated[int | None, typer.Option(help="Levels to draw; each takes 20 % of what remains.")],
     preset: options.Preset,
+    store: options.StorePlace,
     overwrite: options.Overwrite,
     *,
     how: options.Training,
@@ -68,7 +69,7 @@ def draw_command(
     if how.asks_for_settings:
         options.print_settings(plan_of(**given), at="draw")
         return
-    done = draw(**given, output=how.output, overwrite=overwrite, progress=True)
+    done = draw(**given, output=how.output, store=store, overwrite=overwrite, progress=True)
     if how.as_json:
         options.emit(done.record())
     else:

@@ -38,6 +38,11 @@ def finite(number: float) -> float:
     return number
 
 
+def finite_or_none(number: float | None) -> float | None:
+    """Return a number that is one, or None; a callback of options."""
+    return None if number is None else finite(number)
+
+
 Arch = Annotated[
     str | None,
     typer.Option(help="timm ResNet, e.g. resnet18-slim (0.7 M parameters, 32x32) or resnet50.", show_default=False),
@@ -98,6 +103,16 @@ Fraction = Annotated[float, typer.Option(help="Share of the training images, str
 Output = Annotated[
     Path | None,
     typer.Option(help="Run directory; the same command goes on where it was.", show_default=False, callback=place),
+]
+StorePlace = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Folder of finished units, shared by all runs; unless given, LOTTERY_HUB_STORE or one beside the Hub's "
+        "cache.",
+        show_default=False,
+        callback=place,
+    ),
 ]
 MAX_SEED = 2**32 - 1  # see `config.SEEDS`
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, metavar="INT", help="Of head, data order and attack starts.")]

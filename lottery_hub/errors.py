@@ -61,6 +61,14 @@ class RunError(LotteryHubError):
     """A run directory belongs to other settings, or to a run that is still going on."""
 
 
+class StoreError(LotteryHubError):
+    """A store of units cannot be used, or has not what is asked for."""
+
+
+class BusyError(LotteryHubError):
+    """Another process is at work on the same."""
+
+
 class StoppedError(LotteryHubError):
     """Work ended early because other work beside it failed."""
 

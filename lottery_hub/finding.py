@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lottery_hub.errors import ConfigError, RunError, printable
 from lottery_hub.images.datasets import Dataset, load_planned
+from lottery_hub.images.opening import dataset_name
 from lottery_hub.judging.levels import judge_levels
 from lottery_hub.judging.scrutiny import check_possible
-from lottery_hub.judging.verdict import Tolerance, caveats, level_name, summarise
+from lottery_hub.judging.verdict import Tolerance, caveats, summarise
 from lottery_hub.networks.backbones import Backbone, fingerprint
 from lottery_hub.networks.tickets import Ladder, ticket_of
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.keeping import keep_ticket, kept_ladder, kept_ticket
-from lottery_hub.running.runs import Run, open_run
-from lottery_hub.settings.config import (
-    Look,
-)
+from lottery_hub.running.engines import Engine, Report
+from lottery_hub.running.runs import differences, open_run
+from lottery_hub.running.store import Store, open_store
+from lottery_hub.settings.config import Look
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.settings.paths import path_of
 from lottery_hub.settings.plans import FindPlan
 from lottery_hub.sharing.ladders import known_ladder
 from lottery_hub.sharing.sources import load_backbone
-from lottery_hub.storage.folder import load_ladder, save_ladder
+from lottery_hub.storage.folder import save_ladder
+from lottery_hub.storage.origins import check_ladder
 from lottery_hub.training.bench import Bench
-from lottery_hub.training.drawing import Report, draw, source_data
+from lottery_hub.training.drawing import draw, recorded, source_data
 from lottery_hub.training.trying import Trial
 
 
@@ -43,11 +47,14 @@ def find(
     jobs: int = 1,
     report: Report | None = None,
     overwrite: bool = False,
+    store: Store | Path | str | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Find the sparsest double-win level of a backbone's ladder on a downstream dataset, and write its ticket.
 
-    A killed find goes on where it was when it is called again with the same plan and directory. A finished one writes
-    nothing again; a new look is written into the records, and all else in the ticket folder stays.
+    Every transfer is a unit of the store: what anybody has finished there is not trained again, and a killed find goes
+    on where it was. A finished find can grow: with more seeds, another scan, another rule or a new look only what is
+    missing is done, and the ticket folder says what then follows. Else nothing is written again.
 
     Args:
         plan: every setting.
@@ -60,10 +67,15 @@ def find(
         jobs: transfers at a time, of several seeds and then of several levels; each has its share of torch's threads.
         report: told what happens, as report(kind, record); with several jobs, by several threads.
         overwrite: where `ladder` or `ticket` in the directory are none of ours, or damaged, move them aside.
+        store: where units are kept; None is `store.default_store`.
+        engine: what runs the transfers; None is threads of this process.
 
     Returns:
         A JSON-able summary: `ticket` (the folder), `double_win`, `sparsity`, `level`, `dense`, `levels`, and
         what they rest on. Where no level wins, the ticket is the best level tried, marked as no double win.
+
+    Raises:
+        RunError: the directory holds a find of other figures: of another backbone, ladder, dataset, recipe or device.
     """
     tell = report or _silent
     directory = path_of(directory)
@@ -71,24 +83,27 @@ def find(
     backbone = backbone or load_backbone(plan.pretrain, plan.arch)
     data = data or load_planned(plan.data)
     check_possible(looks, data, plan.transfer.test_attack)
+    store = store if isinstance(store, Store) else open_store(store)
     # Loaded before the run directory is made: a mistyped ladder or source leaves no run with wrong settings.
     known = known_ladder(plan, backbone)
-    if not known:
-        kept_ladder(directory / "ladder", overwrite)
-    source = None if known or (directory / "units" / "ladder").exists() else source_data(plan.draw)
+    drawn = None if known else _drawn_before(directory / "ladder", plan, backbone, overwrite)
+    source = None if known or drawn else source_data(plan.draw)
+    _only(plan, known[0] if known else drawn)
     # What others' records say goes on the card: what cannot be told there is refused before anything is trained.
     render_card(known[0].ticket(0) if known else ticket_of(backbone, backbone.dense_mask(), 0, plan.draw.method, {}))
     settings = {
         "task": "find",
-        # By name: where a folder is, or how its path is typed, is not what a run depends on.
-        "plan": _published(plan, data, known[1] if known else "draw").record(),
+        "format": 2,
         "backbone": backbone.fingerprint(),
-        "ladder": fingerprint(known[0].survived) if known else None,
+        # By contents: what a dataset is called, or where it is, is not what a figure depends on.
+        "ladder": fingerprint(known[0].survived) if known else _drawing(recorded(plan.draw), source),
         "data": data.fingerprint,
+        "fraction": data.fraction,
+        "transfer": plan.transfer.record(),
         "device": torch.device(device).type,
     }
     kept_ticket(directory / "ticket", overwrite)
-    with open_run(directory, settings) as run:
+    with open_run(directory, settings):
         for loaded in (data, *([source] if source else [])):
             tell("data", {"name": loaded.name, "notes": list(loaded.notes)})
         if known:
@@ -96,49 +111,74 @@ def find(
             tell("ladder", {"source": origin, "levels": ladder.levels, "method": ladder.method})
         else:
             tell("ladder", {"source": "drawing", "levels": plan.draw.rounds, "method": plan.draw.method})
-            ladder = _drawn_ladder(plan, backbone, source, run, device, tell, overwrite)
-        bench = Bench.of(plan, data, run, device, jobs, tell)
-        trial = Trial.begin(bench, ladder, tolerance)
-        rows, chosen = judge_levels(ladder.levels, plan.scan, trial.levels, bench.together)
+            ladder = drawn or draw(backbone, plan.draw, data=source, store=store, device=device, report=tell)
+            if not drawn:
+                save_ladder(ladder, directory / "ladder", overwrite=overwrite)
+        bench = Bench.of(plan, data, store, device, jobs, tell, engine)
+        only = _only(plan, ladder)
+        trial = Trial.begin(bench, ladder, tolerance, only)
+        rows, chosen = judge_levels(ladder.levels, plan.scan, trial.levels, bench.together, only)
         controls = trial.controls(chosen["level"]) if plan.controls else []
-        trained = bench.trained({"dense": level_name(0), "ticket": level_name(chosen["level"])})
-        scrutiny = {name: bench.look(name, trained) for name in looks}
-        summary = _summary(trial, rows, chosen, controls, scrutiny)
-        records = summary | {
-            "fingerprint": ladder.ticket(chosen["level"]).fingerprint(),
-            "plan": _published(plan, data, known[1] if known else "draw").record(),
-            "data": data.describe(),
-            "environment": describe_environment(device),
-            "transfers": bench.transfers(),
-        }
-        ticket = ladder.ticket(chosen["level"], records)
-        folder = keep_ticket(ticket, directory / "ticket", trained, overwrite)
-        bench.forget_others(trained)
+        ticket = ladder.ticket(chosen["level"])
+        with bench.networks({"dense": ladder.ticket(0), "ticket": ticket}) as trained:
+            scrutiny = {name: bench.look(name, trained) for name in looks}
+            summary = _summary(trial, rows, chosen, controls, scrutiny)
+            records = summary | {
+                "fingerprint": ticket.fingerprint(),
+                "plan": _published(plan, data, known[1] if known else "draw").record(),
+                "data": data.describe(),
+                "environment": describe_environment(device),
+                "transfers": bench.transfers(),
+            }
+            folder = keep_ticket(replace(ticket, records=records), directory / "ticket", trained, overwrite)
     return {"ticket": str(folder), **summary}
 
 
-def _drawn_ladder(
-    plan: FindPlan,
-    backbone: Backbone,
-    source: Dataset | None,
-    run: Run,
-    device: torch.device | str,
-    report: Report,
-    overwrite: bool,
-) -> Ladder:
-    """Draw a ladder inside the run, unless that is done; a copy is saved there as `ladder`."""
+def _drawn_before(place: Path, plan: FindPlan, backbone: Backbone, overwrite: bool) -> Ladder | None:
+    """Return the ladder that a run has drawn before, or None.
 
-    def work(folder: Path) -> dict[str, Any]:
-        images = source or source_data(plan.draw)
-        drawn = draw(backbone, plan.draw, data=images, run=run, device=device, report=report)
-        save_ladder(drawn, folder / "ladder", overwrite=True)
-        return {"levels": drawn.levels, "sparsities": list(drawn.sparsities)}
-
-    run.once("ladder", work)
-    ladder = load_ladder(run.folder("ladder") / "ladder")
-    if kept_ladder(run.directory / "ladder", overwrite) is None:
-        save_ladder(ladder, run.directory / "ladder", overwrite=overwrite)
+    Raises:
+        RunError: it is not what the plan would draw.
+    """
+    ladder = kept_ladder(place, overwrite)
+    if ladder is None:
+        return None
+    check_ladder(ladder)
+    said, wanted = ladder.drawing.get("plan"), recorded(plan.draw)
+    if plan.draw.data is not None and wanted["data"] is not None:
+        wanted["data"]["dataset"] = dataset_name(plan.draw.data.dataset)
+    if said != wanted and isinstance(said, dict) and ladder.drawing.get("data"):
+        # The same images may go by another name; to know, they must be read.
+        source = source_data(plan.draw)
+        wanted = _drawing(wanted, source)
+        said = said | {"data": ladder.drawing["data"]["fingerprint"]}
+    if said != wanted or ladder.backbone.fingerprint() != backbone.fingerprint():
+        changes = differences(said, wanted) or ["another backbone"]
+        raise RunError(f"{printable(place)} was drawn otherwise ({'; '.join(changes[:6])}); choose another --output")
     return ladder
+
+
+def _drawing(about: dict[str, Any], source: Dataset | None) -> dict[str, Any]:
+    """Return the record of a drawing's plan with its source task by contents."""
+    return about if about["data"] is None or source is None else about | {"data": source.fingerprint}
+
+
+def _only(plan: FindPlan, ladder: Ladder | None) -> int | None:
+    """Return the one level that a plan asks for, or None.
+
+    Raises:
+        LotteryHubError: the ladder has no such level.
+    """
+    if ladder is None or (plan.level is None and plan.sparsity is None):
+        return None
+    level = ladder.level_at(plan.sparsity) if plan.sparsity is not None else plan.level
+    assert level is not None
+    if level == 0:
+        raise ConfigError(
+            f"a sparsity of {plan.sparsity:g} is nearest to dense; level 1 has {ladder.sparsities[1]:.4f}"
+        )
+    ladder.mask(level)
+    return level
 
 
 def _summary(

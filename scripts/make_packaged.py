@@ -25,6 +25,7 @@ from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.reporting.ladder_cards import render_ladder_card
 from lottery_hub.running.runs import CHECKPOINT, open_run
+from lottery_hub.running.store import open_store
 from lottery_hub.settings.config import DataPlan, DrawPlan, Kind, PretrainPlan
 from lottery_hub.settings.environment import choose_device, fast_precision
 from lottery_hub.settings.presets import pgd, quick_draw, quick_pretrain
@@ -132,7 +133,8 @@ def make(plan: PretrainPlan, drawn: DrawPlan, data: Dataset, runs: Path, folder:
 
         run.once("pretrain", train)
         backbone: Backbone = load_backbone_folder(run.folder("pretrain") / "backbone")
-        ladder = draw(backbone, drawn, data=data, run=run, device=device, report=lambda _, record: report(record))
+        rounds = open_store(runs / "store")
+        ladder = draw(backbone, drawn, data=data, store=rounds, device=device, report=lambda _, record: report(record))
         return save_ladder(ladder, folder)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
+from itertools import count
 from pathlib import Path
 
 # The Hub's client reads these when it is first imported, which timm does: they come before every other import.
@@ -11,6 +14,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_HOME"] = str(Path(tempfile.gettempdir()) / "lottery-hub-tests-have-no-cache")
+# Where fixtures keep what they train; a test has a store of its own.
+os.environ["LOTTERY_HUB_STORE"] = tempfile.mkdtemp(prefix="lottery-hub-tests-")
 # Sums depend on the number of threads in their last bits: subprocesses must add as this process does.
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -25,6 +30,10 @@ from lottery_hub.training.drawing import draw
 from tests.judged import judged
 
 torch.set_num_threads(1)
+atexit.register(shutil.rmtree, os.environ["LOTTERY_HUB_STORE"], ignore_errors=True)
+
+
+_TESTS = count()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -81,3 +90,9 @@ def ladder(backbone: Backbone) -> Ladder:
 def run(backbone: Backbone, tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of `judged`: a find over two levels with two seeds; nobody changes it."""
     return judged(backbone, tiny_data, tmp_path_factory.mktemp("judged"))
+
+
+@pytest.fixture(autouse=True)
+def own_store(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Give each test a store in which nothing is finished; the folder is made when something is."""
+    monkeypatch.setenv("LOTTERY_HUB_STORE", str(tmp_path_factory.getbasetemp() / f"store-{next(_TESTS)}"))

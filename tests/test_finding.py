@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,13 @@ from lottery_hub.judging.consistency import contradictions
 from lottery_hub.judging.lineage import record_of
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ladder
+from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.screen import levels_table
 from lottery_hub.robustness.evaluation import evaluate
-from lottery_hub.settings.config import (
-    Attack,
-    DataPlan,
-    DrawPlan,
-    Recipe,
-    TransferPlan,
-)
+from lottery_hub.running.store import open_store
+from lottery_hub.settings.config import REGIMES, Attack, DataPlan, DrawPlan, Recipe, Seeds, TransferPlan
 from lottery_hub.settings.plans import FindPlan
+from lottery_hub.storage import sealed
 from lottery_hub.storage.folder import (
     load_ladder,
     load_ticket,
@@ -45,7 +43,7 @@ from lottery_hub.storage.folder import (
     save_ticket,
     trained_folders,
 )
-from lottery_hub.training import bench, lending, trying
+from lottery_hub.training import trying, units
 from lottery_hub.training.drawing import draw
 
 SUMMARY = [
@@ -88,8 +86,18 @@ def found(
     """One find of three one-shot levels with controls, and everything it reported."""
     directory = tmp_path_factory.mktemp("found") / "run"
     told: list[tuple[str, dict[str, Any]]] = []
-    summary = find(plan, directory, data=tiny_data, report=lambda kind, record: told.append((kind, record)))
+    store = directory.with_name("store")
+    summary = find(
+        plan, directory, data=tiny_data, store=store, report=lambda kind, record: told.append((kind, record))
+    )
     return directory, summary, told
+
+
+@pytest.fixture
+def run(found: tuple[Path, dict[str, Any], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that find's run directory, with a copy of its store as the one in use."""
+    monkeypatch.setenv("LOTTERY_HUB_STORE", str(shutil.copytree(found[0].with_name("store"), tmp_path / "store")))
+    return shutil.copytree(found[0], tmp_path / "run")
 
 
 def test_the_summary_has_the_documented_keys(found: tuple[Path, dict[str, Any], Any]) -> None:
@@ -149,24 +157,28 @@ def test_the_records_hold_every_transfer(found: tuple[Path, dict[str, Any], Any]
 
 def test_every_unit_is_announced_and_measured_once(found: tuple[Path, dict[str, Any], Any]) -> None:
     directory, _, told = found
-    units = [record["unit"] for kind, record in told if kind == "unit"]
-    assert len(units) == len(set(units)) == 24
-    assert units[0] == "transfer-level-00-standard-seed-0"
-    assert {record["unit"] for kind, record in told if kind == "epoch"} == set(units)
+    called = [record["unit"] for kind, record in told if kind == "unit"]
+    assert len(called) == len(set(called)) == 24
+    assert called[0] == "transfer-level-00-standard-seed-0"
+    # The one-shot control of a one-shot ladder is the level itself, and found.
+    again = {record["unit"] for kind, record in told if kind == "unit" and record["finished"]}
+    assert len(again) == 4
+    assert all("-omp-" in unit for unit in again)
+    assert {record["unit"] for kind, record in told if kind == "epoch"} == set(called) - again
     assert [kind for kind, _ in told if kind in ("ladder", "dense", "level", "control")] == (
         ["ladder", "dense"] + ["level"] * 3 + ["control"] * 2
     )
-    assert sorted(path.name for path in (directory / "units").iterdir()) == sorted(["ladder", *units])
+    assert len(open_store(directory.with_name("store")).addresses()) == len(called) - 4
+    assert sorted(path.name for path in directory.iterdir()) == [".lock", "ladder", "run.json", "ticket"]
 
 
-def test_the_ticket_folder_holds_the_networks_behind_its_figures_and_the_run_no_others(
+def test_the_ticket_folder_holds_the_networks_behind_its_figures(
     found: tuple[Path, dict[str, Any], Any], tiny_data: Dataset
 ) -> None:
     directory, _, _ = found
     chosen = load_ticket(directory / "ticket")
     names = {f"{t}-{r}-seed-{s}" for t in ("dense", "ticket") for r in ("standard", "adversarial") for s in (0, 1)}
     assert {path.name for path in (directory / "ticket" / "trained").iterdir()} == names
-    assert len(list(directory.glob("units/*/trained"))) == len(names)
     recorded = {(t["ticket"], t["regime"], t["seed"]): t for t in chosen.records["transfers"]}
     for name in names:
         trained = load_ticket(directory / "ticket" / "trained" / name)
@@ -188,22 +200,29 @@ def test_controls_keep_as_many_weights_as_the_chosen_level(found: tuple[Path, di
 
 
 def test_the_same_find_again_trains_nothing_and_says_the_same(
-    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+    found: tuple[Path, dict[str, Any], Any], run: Path, plan: FindPlan, tiny_data: Dataset
 ) -> None:
-    directory, summary, _ = found
-    copy = shutil.copytree(directory, tmp_path / "run")
-    kinds: list[str] = []
-    before = times(copy)
-    again = find(plan, copy, data=tiny_data, report=lambda kind, record: kinds.append(kind))
-    assert "epoch" not in kinds
-    assert again | {"ticket": ""} == summary | {"ticket": ""}
-    assert times(copy) == before, "a finished find writes nothing"
+    before = times(run)
+    again, trained = trains(plan, run, tiny_data)
+    assert trained == []
+    assert again | {"ticket": ""} == found[1] | {"ticket": ""}
+    assert times(run) == before, "a finished find writes nothing"
+
+
+def trains(plan: FindPlan, directory: Path, data: Dataset, **how: Any) -> tuple[dict[str, Any], list[str]]:
+    """Return what a find says, and the names of the units that it made, in order."""
+    made: list[str] = []
+
+    def watch(kind: str, record: dict[str, Any]) -> None:
+        if kind == "unit" and not record["finished"]:
+            made.append(record["unit"].removeprefix("transfer-"))
+
+    return find(plan, directory, data=data, report=watch, **how), sorted(made)
 
 
 def test_a_run_goes_on_however_its_paths_are_typed_and_wherever_they_are(
-    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+    run: Path, plan: FindPlan, tiny_data: Dataset, tmp_path: Path
 ) -> None:
-    run = Path(shutil.copytree(found[0], tmp_path / "run"))
     moved = shutil.copytree(plan.pretrain, tmp_path / "moved" / "net")
     before = times(run)
     for typed in (f"{plan.pretrain}/", str(moved)):
@@ -218,9 +237,8 @@ def times(place: Path) -> dict[str, int]:
 
 
 def test_what_was_put_into_a_ticket_folder_is_there_after_the_same_find_again(
-    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+    run: Path, plan: FindPlan, tiny_data: Dataset, tmp_path: Path
 ) -> None:
-    run = Path(shutil.copytree(found[0], tmp_path / "run"))
     place = run / "ticket"
     ticket = load_ticket(place)
     # As a push does, which looks closer.
@@ -261,10 +279,8 @@ def test_what_stands_where_a_find_will_write_is_refused_before_anything_is_train
     assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [mine]
 
 
-def test_what_is_overwritten_by_a_find_is_moved_aside(
-    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset, tmp_path: Path
-) -> None:
-    run = Path(shutil.copytree(found[0], tmp_path / "run"))
+def test_what_is_overwritten_by_a_find_is_moved_aside(run: Path, plan: FindPlan, tiny_data: Dataset) -> None:
+    before = load_ticket(run / "ticket").fingerprint()
     for name in ("ticket/results.json", "ladder/results.json"):
         (run / name).write_text("damaged")
         with pytest.raises(
@@ -272,7 +288,7 @@ def test_what_is_overwritten_by_a_find_is_moved_aside(
         ):
             find(plan, run, data=tiny_data)
     find(plan, run, data=tiny_data, overwrite=True)
-    assert load_ticket(run / "ticket").fingerprint() == load_ticket(found[0] / "ticket").fingerprint()
+    assert load_ticket(run / "ticket").fingerprint() == before
     for name in ("ticket", "ladder"):
         assert (run / f"{name}.old" / "results.json").read_text() == "damaged"
 
@@ -283,31 +299,36 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def test_damage_anywhere_in_a_run_is_said_and_only_what_is_damaged_is_made_anew(
-    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+def unit_of(level: int, regime: str, seed: int) -> Path:
+    """The folder of a transfer of the ladder, in the store that is in use."""
+    store = open_store()
+    for folder in map(store.folder, store.addresses()):
+        record = sealed.parse(folder / "result.json").record
+        if (record["regime"], record["seed"]) == (regime, seed):
+            trained = load_ticket(folder / "trained")
+            if (trained.level, trained.method) == (level, "omp"):
+                return folder
+    raise AssertionError("there is no such unit")
+
+
+def test_damage_anywhere_in_a_run_or_store_is_said_and_only_what_is_damaged_is_made_anew(
+    found: tuple[Path, dict[str, Any], Any], run: Path, plan: FindPlan, tiny_data: Dataset
 ) -> None:
-    directory, summary, _ = found
-    run = shutil.copytree(directory, tmp_path / "run")
+    summary = found[1]
     damaged = [
         run / "run.json",
-        run / "units" / "ladder" / "ladder" / "config.json",
-        run / "units" / "transfer-level-00-standard-seed-1" / "trained" / "ticket.safetensors",
-        run / "units" / "transfer-level-02-adversarial-seed-0" / "result.json",
+        open_store().directory / "store.json",
+        unit_of(0, "standard", 1) / "trained" / "ticket.safetensors",
+        unit_of(2, "adversarial", 0) / "result.json",
     ]
     for path in damaged:
         flip(path)
-    trained: list[str] = []
-
-    def watch(kind: str, record: dict[str, Any]) -> None:
-        if kind == "epoch":
-            trained.append(record["unit"])
-
     with pytest.warns(DamageWarning) as told:
-        again = find(plan, run, data=tiny_data, report=watch)
+        again, trained = trains(plan, run, tiny_data)
     lines = [str(warning.message) for warning in told]
     assert [path for path in damaged if not any(path.name in line and "damaged" in line for line in lines)] == []
     assert len(lines) == len(damaged)
-    assert trained == ["transfer-level-00-standard-seed-1", "transfer-level-02-adversarial-seed-0"]
+    assert trained == ["level-00-standard-seed-1", "level-02-adversarial-seed-0"]
     assert again | {"ticket": ""} == summary | {"ticket": ""}
     ticket = load_ticket(run / "ticket")
     for name, place in trained_folders(run / "ticket").items():
@@ -318,25 +339,121 @@ def test_damage_anywhere_in_a_run_is_said_and_only_what_is_damaged_is_made_anew(
         assert find(plan, run, data=tiny_data) == again
 
 
-def test_a_trained_network_that_is_gone_is_trained_again_by_the_same_command(
-    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+def test_a_trained_network_that_is_gone_is_trained_again(
+    found: tuple[Path, dict[str, Any], Any], run: Path, plan: FindPlan, tiny_data: Dataset
 ) -> None:
-    directory, summary, _ = found
-    run = shutil.copytree(directory, tmp_path / "run")
-    shutil.rmtree(run / "units" / "transfer-level-00-standard-seed-1" / "trained")
-    with pytest.warns(DamageWarning), pytest.raises(RunError, match="level-00-standard-seed-1 is gone; give the same"):
+    shutil.rmtree(unit_of(0, "standard", 1) / "trained")
+    with pytest.warns(DamageWarning, match="trained/config.json is missing"):
+        again, trained = trains(plan, run, tiny_data)
+    assert trained == ["level-00-standard-seed-1"]
+    assert again | {"ticket": ""} == found[1] | {"ticket": ""}
+
+
+def test_a_network_that_goes_while_its_find_is_at_work_is_named(run: Path, plan: FindPlan, tiny_data: Dataset) -> None:
+    place = unit_of(0, "standard", 1) / "trained"
+    with pytest.raises(RunError, match=r"level-00-standard-seed-1 is gone .*; give the same command again"):
+        find(
+            plan, run, data=tiny_data, report=lambda kind, _: shutil.rmtree(place, True) if kind == "control" else None
+        )
+
+
+def test_what_changes_a_figure_is_refused_with_the_difference(run: Path, plan: FindPlan, tiny_data: Dataset) -> None:
+    with pytest.raises(RunError, match=r"other settings \(transfer\.standard\.lr: 0\.02 → 0\.5\)"):
+        find(plan.with_settings(["transfer.standard.lr=0.5"]), run, data=tiny_data)
+    with pytest.raises(RunError, match=r"run/ladder was drawn otherwise \(rounds: 3 → 4\); choose another --output"):
+        find(plan.with_settings(["draw.rounds=4"]), run, data=tiny_data)
+    with pytest.raises(RunError, match=r"other settings \(data: sha256:stripes → sha256:dots\)"):
+        find(plan, run, data=replace(tiny_data, fingerprint="sha256:dots"))
+
+
+def test_a_run_of_the_version_that_kept_its_units_inside_is_refused_in_one_line(
+    run: Path, plan: FindPlan, tiny_data: Dataset
+) -> None:
+    sealed.write(run / "run.json", sealed.Sealed({}, {"task": "find", "plan": plan.record()}, {}))
+    before = times(run)
+    with pytest.raises(RunError, match=r"run is a run of another version .*, but to go on choose another --output"):
         find(plan, run, data=tiny_data)
-    assert find(plan, run, data=tiny_data) | {"ticket": ""} == summary | {"ticket": ""}
+    assert times(run) == before
 
 
-def test_a_changed_setting_is_refused_with_the_difference(
-    found: tuple[Path, dict[str, Any], Any], plan: FindPlan, tiny_data: Dataset
+# Growing
+
+
+def names(levels: Sequence[int], seeds: Sequence[int]) -> list[str]:
+    return sorted(f"level-{level:02d}-{r}-seed-{s}" for level in levels for r in REGIMES for s in seeds)
+
+
+def test_a_finished_find_grows_and_only_what_is_missing_is_trained(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path
 ) -> None:
-    directory, _, _ = found
-    with pytest.raises(RunError, match=r"other settings \(plan\.transfer\.standard\.lr: 0\.02 → 0\.5\)"):
-        find(plan.with_settings(["transfer.standard.lr=0.5"]), directory, data=tiny_data)
-    with pytest.raises(RunError, match=r"other settings \(plan\.seeds: 2 → 3\)"):
-        find(plan.changed(seeds=3), directory, data=tiny_data)
+    run = tmp_path / "run"
+    one = plan.changed(seeds=1, scan="bisect", controls=False, tolerance="points:99")
+    first, trained = trains(one, run, tiny_data)
+    tried = [row["level"] for row in first["levels"]]
+    assert (trained, tried, first["level"]) == (names([0, 2, 3], [0]), [2, 3], 3)  # everything is within 99 points
+    assert trains(one.changed(seeds=2), run, tiny_data)[1] == names([0, 2, 3], [1])
+    everything, trained = trains(one.changed(seeds=2, scan="all"), run, tiny_data)
+    assert (trained, len(everything["levels"])) == (names([1], [0, 1]), 3)
+    assert len(trained_folders(run / "ticket")) == 8
+
+    # Another rule picks another level, of the same networks; so may the same images under another name.
+    renamed = replace(tiny_data, name="bars", notes=("seen elsewhere",))
+    strict = one.changed(seeds=2, scan="all", tolerance="points:0", data=DataPlan(dataset="bars"))
+    assert trains(strict, run, renamed)[1] == []
+    ticket = load_ticket(run)
+    assert (ticket.records["tolerance"], ticket.records["data"]["name"]) == ("0 percentage points", "bars")
+    assert contradictions(ticket) == []
+    assert (run / "ticket" / "README.md").read_text(encoding="utf-8") == render_card(ticket)
+    for name, place in trained_folders(run / "ticket").items():
+        network = load_ticket(place)
+        assert network.level == (0 if name.startswith("dense") else ticket.level)
+        assert network.records["data"] == ticket.records["data"]
+
+    # One level alone, and back to one seed: nothing of the others is left to contradict it.
+    for only in ({"level": 2}, {"sparsity": 0.35}):
+        alone, trained = trains(one.changed(**only), run, tiny_data)
+        assert (trained, [row["level"] for row in alone["levels"]], alone["level"]) == ([], [2], 2)
+        assert len(trained_folders(run / "ticket")) == 4
+        assert "Only this level was asked for" in (run / "ticket" / "README.md").read_text(encoding="utf-8")
+    assert trains(one, run, tiny_data) == (first, [])
+
+
+@pytest.mark.parametrize(
+    ("only", "words"),
+    [
+        ({"level": 4}, "this ladder has levels 0 to 3, not 4"),
+        ({"sparsity": 0.9}, "the sparsest level of this ladder is 0.4880, below 0.9"),
+        ({"sparsity": 0.05}, "a sparsity of 0.05 is nearest to dense; level 1 has 0.2000"),
+        ({"sparsity": 0.5, "level": 1}, "by its number or by its sparsity, not both"),
+    ],
+)
+def test_a_level_that_is_none_is_refused_before_anything_is_trained(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, only: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(LotteryHubError, match=words):
+        trains(plan.changed(**only), tmp_path / "run", tiny_data)
+    assert not list(tmp_path.glob("run/ladder*")) or not open_store().addresses()
+
+
+def test_what_one_find_has_trained_no_other_trains_whatever_its_ladder_and_directory(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    short = plan.changed(draw=DrawPlan(method="omp", rounds=1), controls=False, seeds=1, tolerance="points:1")
+    assert trains(short, tmp_path / "alone" / "run", tiny_data)[1] == names([0, 1], [0])
+    # Another ladder: dense is the same, and so is its one-shot control.
+    other = short.changed(draw=DrawPlan(method="random", rounds=1), tolerance="points:5", controls=True)
+    assert trains(other, tmp_path / "random", tiny_data)[1] == names([1], [0])
+    ticket = load_ticket(tmp_path / "random")
+    assert contradictions(ticket) == []
+    dense = load_ticket(tmp_path / "random" / "ticket" / "trained" / "dense-adversarial-seed-0")
+    first = load_ticket(tmp_path / "alone" / "run" / "ticket" / "trained" / "dense-adversarial-seed-0")
+    assert (dense.fingerprint(), dense.method, first.method) == (first.fingerprint(), "random", "omp")
+    # Another recipe or attack is another network; and what is in another store is not seen.
+    longer = short.changed(transfer=TRANSFER.changed(standard=STANDARD.changed(lr=0.01)))
+    assert trains(longer, tmp_path / "longer", tiny_data)[1] == [f"level-0{n}-standard-seed-0" for n in (0, 1)]
+    stronger = short.changed(transfer=TRANSFER.changed(test_attack=Attack(method="fgsm", eps=0.2)))
+    assert trains(stronger, tmp_path / "stronger", tiny_data)[1] == names([0, 1], [0])
+    assert trains(short, tmp_path / "alone" / "run", tiny_data, store=tmp_path / "mine")[1] == names([0, 1], [0])
 
 
 def test_no_double_win_still_gives_the_best_level_marked_as_such(
@@ -404,81 +521,22 @@ def test_by_bisection_the_first_level_is_run_beside_dense(plan: FindPlan, tiny_d
 def test_where_one_of_several_transfers_fails_the_others_end_and_are_kept(
     plan: FindPlan, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, before = bench.transfer, set(threading.enumerate())
+    original, before = units.transfer, set(threading.enumerate())
 
-    def transfer(*given: Any, seed: int, on_epoch: Any, **named: Any) -> Any:
-        if seed == 1:
+    def transfer(*given: Any, seed: Seeds, on_epoch: Any, **named: Any) -> Any:
+        if seed.order == 1:
             raise LotteryHubError("training diverged")
         time.sleep(0.2)
         return original(*given, seed=seed, on_epoch=on_epoch, **named)
 
     short = plan.changed(draw=DrawPlan(method="omp", rounds=1), controls=False)
     with monkeypatch.context() as broken:
-        broken.setattr(bench, "transfer", transfer)
+        broken.setattr(units, "transfer", transfer)
         with pytest.raises(LotteryHubError, match="training diverged"):
             find(short, tmp_path / "run", data=tiny_data, jobs=2)
     assert not set(threading.enumerate()) - before
-    assert (tmp_path / "run/units/transfer-level-00-standard-seed-0.partial/checkpoint.pt").exists()
+    assert [(path / "checkpoint.pt").exists() for path in open_store().left()].count(True) == 1
     assert find(short, tmp_path / "run", data=tiny_data)["seeds"] == 2
-
-
-def test_dense_is_trained_once_for_all_runs_beside_one_another(
-    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names: list[str] = []
-    original = bench.transfer
-
-    def transfer(ticket: Any, *given: Any, seed: int, **named: Any) -> Any:
-        names.append(f"{ticket.level}, seed {seed}")
-        return original(ticket, *given, seed=seed, **named)
-
-    monkeypatch.setattr(bench, "transfer", transfer)
-    short = plan.changed(draw=DrawPlan(method="omp", rounds=1), controls=False, seeds=1, tolerance="points:1")
-    find(short, tmp_path / "alone" / "run", data=tiny_data)
-    find(short, tmp_path / "omp", data=tiny_data)
-    names.clear()
-
-    # Another ladder, another rule and one seed more: the network is the same.
-    told: list[dict[str, Any]] = []
-    other = short.changed(draw=DrawPlan(method="random", rounds=1), tolerance="points:5", seeds=2)
-    find(other, tmp_path / "random", data=tiny_data, report=lambda kind, record: told.append(record))
-    assert [name for name in names if name.startswith("0")] == ["0, seed 1"] * 2
-    assert [record["unit"] for record in told if record.get("taken") == "omp"] == [
-        "transfer-level-00-standard-seed-0",
-        "transfer-level-00-adversarial-seed-0",
-    ]
-    ticket = load_ticket(tmp_path / "random")
-    assert contradictions(ticket) == []
-    taken = load_ticket(tmp_path / "random" / "ticket" / "trained" / "dense-adversarial-seed-0")
-    trained = load_ticket(tmp_path / "alone" / "run" / "ticket" / "trained" / "dense-adversarial-seed-0")
-    assert taken.fingerprint() == trained.fingerprint()
-    assert taken.method == "random"
-
-    # Another recipe, attack or data is another network, and what is not whole or not ours is none.
-    names.clear()
-    longer = short.changed(transfer=TRANSFER.changed(standard=STANDARD.changed(lr=0.01)))
-    find(longer, tmp_path / "longer", data=tiny_data)
-    assert [name for name in names if name.startswith("0")] == ["0, seed 0"]  # of standard transfer alone
-    names.clear()
-    stronger = short.changed(transfer=TRANSFER.changed(test_attack=Attack(method="fgsm", eps=0.2)))
-    find(stronger, tmp_path / "stronger", data=tiny_data)
-    assert [name for name in names if name.startswith("0")] == ["0, seed 0"] * 2
-
-
-def test_runs_that_are_damaged_or_of_another_machine_lend_nothing(
-    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    short = plan.changed(draw=DrawPlan(method="omp", rounds=1), controls=False, seeds=1, tolerance="points:1")
-    find(short, tmp_path / "first", data=tiny_data)
-    told: list[dict[str, Any]] = []
-    here = lending.describe_environment("cpu")
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(lending, "describe_environment", lambda device: here | {"threads": 64})
-        find(short, tmp_path / "elsewhere", data=tiny_data, report=lambda kind, record: told.append(record))
-    (tmp_path / "first" / "run.json").write_text('{"plan": ')
-    shutil.rmtree(tmp_path / "elsewhere")
-    find(short, tmp_path / "second", data=tiny_data, report=lambda kind, record: told.append(record))
-    assert not any(record.get("taken") for record in told)
 
 
 def test_a_rejected_level_is_not_trained_adversarially_and_the_records_say_so(
@@ -494,10 +552,11 @@ def test_a_rejected_level_is_not_trained_adversarially_and_the_records_say_so(
     rejected = {row["level"] for row in summary["levels"]} - whole
     assert rejected
     assert summary["level"] in whole
-    units = {unit.name for unit in (tmp_path / "run" / "units").iterdir()}
+    made = {f"transfer-{t['ticket']}-{t['regime']}-seed-0" for t in load_ticket(tmp_path / "run").records["transfers"]}
+    assert len(open_store().addresses()) == len(made)
     for level in whole | rejected:
-        assert f"transfer-level-{level:02d}-standard-seed-0" in units
-        assert (f"transfer-level-{level:02d}-adversarial-seed-0" in units) is (level in whole)
+        assert f"transfer-level-{level:02d}-standard-seed-0" in made
+        assert (f"transfer-level-{level:02d}-adversarial-seed-0" in made) is (level in whole)
     ticket = load_ticket(tmp_path / "run")
     assert contradictions(ticket) == []
     table = Console(width=100)
@@ -639,6 +698,7 @@ def command(backbone_folder: Path, output: Path) -> list[str]:
 def unkilled(backbone_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("unkilled") / "run"
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOTTERY_HUB_STORE", str(output.with_name("store")))
         patch.setattr(sys, "argv", ["lottery-hub", *command(backbone_folder, output)])
         with pytest.raises(SystemExit) as end:
             cli.main()
@@ -653,13 +713,10 @@ def measureless(value: Any) -> Any:
     return [measureless(inside) for inside in value] if isinstance(value, list) else value
 
 
-def finished(output: Path) -> dict[str, int]:
-    """Name and time of every finished unit."""
-    return {
-        unit.name: (unit / "result.json").stat().st_mtime_ns
-        for unit in (output / "units").glob("*")
-        if unit.suffix != ".partial"
-    }
+def finished() -> dict[str, int]:
+    """Address and time of every finished unit."""
+    store = open_store()
+    return {unit: (store.folder(unit) / "result.json").stat().st_mtime_ns for unit in store.addresses()}
 
 
 def killed_after(arguments: list[str], seconds: float) -> bool:
@@ -689,7 +746,7 @@ def test_a_find_killed_at_random_moments_equals_an_unkilled_one(
     kills = 0
     for _ in range(3):
         kills += killed_after(arguments, dice.uniform(0.0, 1.0))
-        now = finished(output)
+        now = finished()
         assert {name: now.get(name) for name in before} == before  # nothing finished is done twice
         before = now
     assert kills >= 2
@@ -700,10 +757,10 @@ def test_a_find_killed_at_random_moments_equals_an_unkilled_one(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    now = finished(output)
+    now = finished()
     assert {name: now[name] for name in before} == before
-    assert now.keys() == finished(unkilled).keys()
-    assert not list(output.rglob("*.partial"))
+    assert now.keys() == open_store(unkilled.with_name("store")).addresses()
+    assert not list(open_store().left())
 
     for name in ("ticket/ticket.safetensors", "ladder/ladder.safetensors"):
         assert (output / name).read_bytes() == (unkilled / name).read_bytes(), name

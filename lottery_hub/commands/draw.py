@@ -27,6 +27,7 @@ def draw(
     settings: Settings | None = None,
     batch_size: int | Literal["auto"] = "auto",
     output: str | os.PathLike[str] | None = None,
+    store: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
@@ -42,8 +43,8 @@ def draw(
         source: the source task of `imp`: a dataset, as of `load_dataset`, or one itself.
         method: `imp` trains between prunings; `omp` and `random` need no images.
         rounds: levels to draw, each of 80 % of the weights of the one before; None takes the preset's.
-        preset, settings, batch_size, output, overwrite, device, precision, progress: as of `find`. The run directory
-            is `runs/ARCH-KIND-METHOD` unless given.
+        preset, settings, batch_size, output, store, overwrite, device, precision, progress: as of `find`. The run
+            directory is `runs/ARCH-KIND-METHOD` unless given.
 
     Returns:
         The ladder and its folder.
@@ -58,6 +59,7 @@ def draw(
     from lottery_hub.reporting.keeping import kept_ladder
     from lottery_hub.reporting.screen import Progress
     from lottery_hub.running.runs import open_run
+    from lottery_hub.running.store import open_store
     from lottery_hub.settings.environment import choose_device
     from lottery_hub.settings.paths import path_of
     from lottery_hub.storage.folder import save_ladder
@@ -70,6 +72,7 @@ def draw(
     named = plan.changed(data=plan.data.changed(dataset=data.name)) if data and plan.data else plan
     run_settings = {
         "task": "draw",
+        "format": 2,
         "plan": named.record(),
         "backbone": backbone.fingerprint(),
         "data": data.fingerprint if data else None,
@@ -77,9 +80,10 @@ def draw(
     directory = planned.directory() if output is None else path_of(output)
     folder = directory / "ladder"
     drawn = kept_ladder(folder, overwrite)
-    with open_run(directory, run_settings) as run, Progress(progress) as told:
+    units = open_store(store)
+    with open_run(directory, run_settings), Progress(progress) as told:
         told.notes([*layout_notes(backbone.provenance), *(data.notes if data else ())])
-        ladder = drawn or draw_by(backbone, plan, data=data, run=run, device=chosen, report=told.report)
+        ladder = drawn or draw_by(backbone, plan, data=data, store=units, device=chosen, report=told.report)
         if not drawn:
             save_ladder(ladder, folder, overwrite=overwrite)
     return Drawn(folder, ladder)

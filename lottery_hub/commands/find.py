@@ -27,6 +27,8 @@ def find(
     seeds: int = 1,
     tolerance: str = "auto",
     scan: Literal["bisect", "all"] = "bisect",
+    level: int | None = None,
+    sparsity: float | None = None,
     controls: bool = False,
     checks: bool = False,
     corruptions: bool = False,
@@ -40,6 +42,7 @@ def find(
     batch_size: int | Literal["auto"] = "auto",
     jobs: int | Literal["auto"] = "auto",
     output: str | os.PathLike[str] | None = None,
+    store: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
@@ -47,8 +50,8 @@ def find(
 ) -> Found:
     """Find the sparsest double-win ticket of a backbone on a dataset, and write its ticket folder.
 
-    A killed find goes on where it was when it is called again with the same options, and a finished one writes nothing
-    again. `lottery-hub find` is this function.
+    What any run has finished is not trained again, see `store`: a killed find goes on where it was, a finished one
+    grows by what other options ask for, and given again it writes nothing. `lottery-hub find` is this function.
 
     Args:
         pretrain: `std`, `fast-adv` or `adv`, a checkpoint, a folder or a repository, as of `load_backbone`; or a
@@ -60,6 +63,7 @@ def find(
         seeds: transfers of each regime, with seeds 0 to seeds - 1.
         tolerance: the rule of the verdict: `auto`, `std`, `points:X` or `noninferiority:X`, X in percentage points.
         scan: `bisect` the levels, or run `all`.
+        level, sparsity: judge one level alone, by its number or as the one nearest to a sparsity, in 0..1.
         controls: also transfer OMP and random masks.
         checks, corruptions, unseen: closer looks at the networks behind the verdict.
         ladder: a ladder's folder or repository; `auto` is the packaged one or a new one, `draw` a new one.
@@ -71,6 +75,7 @@ def find(
         batch_size: images a step of transfers; `auto` is the preset's.
         jobs: transfers at a time; `auto` is two a seed as cores allow, on a GPU one.
         output: the run directory; None takes `tickets/ARCH-KIND-DATASET`.
+        store: the folder of finished units; None is `LOTTERY_HUB_STORE`, or one beside the Hub's cache.
         overwrite: where something of others' is in the way there, move it aside.
         device: `auto`, `cpu` or `cuda`.
         precision: of convolutions in training; `auto` is bfloat16 where the chip is fast in it.
@@ -105,6 +110,7 @@ def find(
             jobs=likely_jobs(planned.plan.seeds, chosen) if jobs == "auto" else jobs,
             report=told.report,
             overwrite=overwrite,
+            store=store,
         )
     return Found.of(summary, backbone, data)
 

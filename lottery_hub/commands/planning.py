@@ -71,6 +71,8 @@ def plan_find(
     seeds: int,
     tolerance: str,
     scan: str,
+    level: int | None,
+    sparsity: float | None,
     controls: bool,
     ladder: Place,
     method: Method | None,
@@ -102,6 +104,8 @@ def plan_find(
         seeds=seeds,
         tolerance=tolerance,
         scan=scan,
+        level=level,
+        sparsity=sparsity,
         controls=controls,
     )
     if isinstance(dataset, Dataset):

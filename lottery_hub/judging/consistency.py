@@ -37,6 +37,7 @@ from lottery_hub.settings.config import (
 from lottery_hub.settings.plans import FindPlan
 
 ROUNDING = 1e-9
+_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, LotteryHubError)
 
 
 def contradictions(ticket: Ticket) -> list[str]:
@@ -49,8 +50,21 @@ def contradictions(ticket: Ticket) -> list[str]:
         if "transfer" in ticket.records:
             return _of_transfer(ticket.records["transfer"], ticket.records["data"], "transfer")
         return list(_of_verdict(ticket))
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, LotteryHubError) as problem:
+    except _UNREADABLE as problem:
         return [f"the records cannot be read: {printable(problem)}"]
+
+
+def transfer_contradictions(transfer: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
+    """Return one line for each thing in the record of a transfer that contradicts another.
+
+    Args:
+        transfer: the record.
+        data: how many images the splits have, as `Dataset.describe` says.
+    """
+    try:
+        return _of_transfer(transfer, data, "transfer")
+    except _UNREADABLE as problem:
+        return [f"the record cannot be read: {printable(problem)}"]
 
 
 def _of_verdict(ticket: Ticket) -> Iterable[str]:

@@ -9,7 +9,11 @@ from lottery_hub.judging.verdict import pick, undecided
 
 
 def judge_levels(
-    levels: int, scan: str, try_levels: Callable[[Sequence[int], bool], list[dict[str, Any]]], together: int = 1
+    levels: int,
+    scan: str,
+    try_levels: Callable[[Sequence[int], bool], list[dict[str, Any]]],
+    together: int = 1,
+    only: int | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Try levels and return (rows in order of level, the row that `verdict.pick` takes).
 
@@ -22,7 +26,11 @@ def judge_levels(
         scan: `all` or `bisect`.
         try_levels: given levels and whether their rows must be whole, returns the rows.
         together: how many levels are tried at a time; one fewer at first, beside dense.
+        only: the one level to try, whatever the scan.
     """
+    if only is not None:
+        rows = try_levels([only], True)
+        return rows, rows[0]
     if scan == "all":
         rows = try_levels(range(1, levels + 1), True)
         return rows, pick(rows)

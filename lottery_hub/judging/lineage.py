@@ -74,12 +74,6 @@ def trained_networks(ticket: Ticket, place: Path, ladder: Ladder | None) -> tupl
     return networks, Finding("networks", "verified", why)
 
 
-def comes_from(network: Ticket, start: Ticket, record: dict[str, Any]) -> bool:
-    """Whether a trained network bears the traces of what it was trained from, and of the head of its record's seed."""
-    told = _worst_of(_kinship(network.weights, start.weights, start.mask), _head(start, network, record))
-    return told[0] == "verified"
-
-
 def record_of(ticket: Ticket, name: str) -> dict[str, Any]:
     """Return the record of a trained network by its name, e.g. `dense-standard-seed-0`.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.updating import write_records
 from lottery_hub.storage import atomic, files, folder
+from lottery_hub.storage.ownership import first_foreign
 
 T = TypeVar("T")
 
@@ -55,17 +57,26 @@ def keep_ticket(ticket: Ticket, place: Path, trained: Mapping[str, Path], overwr
     older = kept_ticket(place, overwrite)
     if older is None:
         return folder.save_ticket(ticket, place, render_card(ticket), trained=trained, overwrite=overwrite)
-    seen = older.records.get("scrutiny", {}) | ticket.records["scrutiny"]
+    same = older.fingerprint() == ticket.fingerprint()
+    # Looks are of a level's networks; where another is picked now, they are of another ticket.
+    seen = (older.records.get("scrutiny", {}) if same else {}) | ticket.records["scrutiny"]
     records = json.loads(atomic.json_text(ticket.records | {"scrutiny": seen}))
     # Packages and threads may be others by now, but the figures are those of then.
     unchanged = older.records == records | {"environment": older.records.get("environment")}
-    same = older.fingerprint() == ticket.fingerprint()
     there = folder.trained_folders(place) if same else {}
     # Also one that was made anew: its own records are those of the verdict, to the second that it took.
     missing = {name: path for name, path in trained.items() if name not in there or not _same(path, there[name])}
     if missing or not unchanged:
         write_records(replace(ticket, records=records), place, missing)
+    _drop_others(place, trained)
     return place
+
+
+def _drop_others(place: Path, trained: Mapping[str, Path]) -> None:
+    """Remove networks of an earlier verdict that this one does not rest on, as far as they are as we wrote them."""
+    for name, path in folder.trained_folders(place).items():
+        if name not in trained and first_foreign(path) is None:
+            shutil.rmtree(path)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -244,6 +244,7 @@ class Progress:
         self.dense: dict[str, Any] | None = None
         self.levels: list[dict[str, Any]] = []
         self.controls: list[dict[str, Any]] = []
+        self.busy: set[str] = set()
         self.line = "starting"
         self.began = time.monotonic()
         live = Live(get_renderable=self._view, console=self.console, refresh_per_second=4, transient=True)
@@ -287,8 +288,11 @@ class Progress:
             self._say(f"{record['unit']}: minutes of attacks on the networks behind the verdict")
         elif kind == "unit" and record["finished"]:
             self._say(f"{record['unit']}: done before")
-        elif kind == "unit" and record.get("taken"):
-            self._say(f"{record['unit']}: taken from {printable(record['taken'])}, which has trained the same")
+        elif kind == "busy":
+            line = f"{record['unit']}: {record['who']}; waiting for it"
+            if line not in self.busy:
+                self.busy.add(line)
+                self._say(line)
         elif kind == "unit":
             self.line = f"{record['unit']}: first epoch"
         elif kind in ("epoch", "draw"):

@@ -1,4 +1,4 @@
-"""Finished work is never done twice, and independent work is done side by side.
+"""Finished work is never done twice, whoever does it: the store of units, its locks, and what runs them.
 
-May import: storage.
+May import: settings, fetching, storage.
 """

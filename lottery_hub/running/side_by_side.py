@@ -13,13 +13,16 @@ from typing import TypeVar
 
 import torch
 
-from lottery_hub.errors import StoppedError
+from lottery_hub.errors import BusyError, StoppedError
 
 Result = TypeVar("Result")
+PATIENCE = 2.0  # seconds, at most, between two looks at what others are at
 
 
 def side_by_side(works: Sequence[Callable[[], Result]], jobs: int, threads: int, stop: Event) -> list[Result]:
     """Do all pieces of work, at most `jobs` at a time, and return their results in order.
+
+    One that another process is at (BusyError) is tried again after the others, until that has finished or died.
 
     Args:
         works: independent of each other, and with no use for torch's global generator.
@@ -31,14 +34,12 @@ def side_by_side(works: Sequence[Callable[[], Result]], jobs: int, threads: int,
         BaseException: the first that a piece of work raised, when the others have ended; that it was stopped is no
             news.
     """
-    if jobs == 1:
-        return [work() for work in works]
     waiting = deque(enumerate(works))
     results: dict[int, Result] = {}
     problems: list[BaseException] = []
 
     def take() -> None:
-        torch.set_num_threads(threads)  # of this thread, where OpenMP counts
+        busy = 0  # times in a row
         while not stop.is_set():
             try:
                 place, work = waiting.popleft()
@@ -46,11 +47,24 @@ def side_by_side(works: Sequence[Callable[[], Result]], jobs: int, threads: int,
                 return
             try:
                 results[place] = work()
-            except BaseException as problem:  # raised below, in the thread that asked
-                problems.append(problem)
-                stop.set()
+                busy = 0
+            except BusyError:
+                waiting.append((place, work))
+                busy += 1
+                if busy >= len(waiting):
+                    stop.wait(min(PATIENCE, 0.05 * busy))
 
-    crew = [Thread(target=take, daemon=True) for _ in range(min(jobs, len(works)))]
+    def member() -> None:
+        torch.set_num_threads(threads)  # of this thread, where OpenMP counts
+        try:
+            take()
+        except BaseException as problem:  # raised below, in the thread that asked
+            problems.append(problem)
+            stop.set()
+
+    crew = [Thread(target=member, daemon=True) for _ in range(min(jobs, len(works)))] if jobs > 1 else []
+    if jobs == 1:
+        take()
     for thread in crew:
         thread.start()
     try:
@@ -63,4 +77,6 @@ def side_by_side(works: Sequence[Callable[[], Result]], jobs: int, threads: int,
         raise
     if problems:
         raise next((problem for problem in problems if not isinstance(problem, StoppedError)), problems[0])
+    if len(results) < len(works):
+        raise StoppedError("work was stopped; what is finished is kept")
     return [results[place] for place in range(len(works))]

@@ -10,7 +10,7 @@ import os
 import tomllib
 from typing import Any, Literal, Self, cast, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lottery_hub.errors import ConfigError, first_line, printable
 from lottery_hub.settings.config import (
@@ -52,6 +52,8 @@ class FindPlan(Frozen):
         scan: `bisect` assumes that a level below a double-win level wins too, and rejects a level once it fails; `all`
             runs every level wholly.
         controls: also transfer one-shot-magnitude and random masks at the winning sparsity.
+        level, sparsity: the one level to judge, by its number or as the one nearest to a sparsity; None looks for the
+            sparsest that wins.
     """
 
     pretrain: str
@@ -64,6 +66,14 @@ class FindPlan(Frozen):
     tolerance: str = "auto"
     scan: Literal["bisect", "all"] = "bisect"
     controls: bool = False
+    level: int | None = Field(default=None, ge=1, le=64)
+    sparsity: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_level(self) -> Self:
+        if self.level is not None and self.sparsity is not None:
+            raise ValueError("give the level to judge by its number or by its sparsity, not both")
+        return self
 
     @classmethod
     def preset(
@@ -99,7 +109,7 @@ class FindPlan(Frozen):
             source: the source task of a drawing by imp, a dataset.
             method: how to draw.
             precision: of the convolutions in training.
-            others: further fields: `ladder`, `seeds`, `tolerance`, `scan`, `controls`.
+            others: further fields: `ladder`, `seeds`, `tolerance`, `scan`, `controls`, `level`, `sparsity`.
 
         Raises:
             ConfigError: something is missing, unknown, or not allowed.

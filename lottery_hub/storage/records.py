@@ -10,7 +10,7 @@ word where a number should be. What is checked here is only the shape. That figu
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -299,6 +299,16 @@ class TransferRecords(Frozen):
     transfer: Transfer
     data: Data
     recipe: Recipe
+
+
+def check_transfer(record: dict[str, Any]) -> None:
+    """Raise TicketError unless the record of one transfer is such as this library writes."""
+    check(Transfer, record, "its record")
+
+
+def check_look(name: str, record: dict[str, Any]) -> None:
+    """Raise TicketError unless the record of a closer look is such as this library writes."""
+    check(Scrutiny, {name: record}, "its record")
 
 
 def check_ticket(ticket: Ticket) -> None:

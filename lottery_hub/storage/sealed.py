@@ -3,7 +3,6 @@
     result.json   {"given": what determines it, "record": …, "files": {name: sha256}, "sha256": of those three}
 
 A seal is canonical JSON and carries its own hash, so that one flipped bit shows, there or in any file it names.
-A folder inside may be removed as a whole where nobody needs it any more; what is left must be what it was.
 """
 
 from __future__ import annotations
@@ -50,12 +49,8 @@ def seal(folder: Path, record: Mapping[str, Any], given: Mapping[str, Any], with
     write(folder / SEAL, Sealed(dict(given), dict(record), hashes))
 
 
-def read(folder: Path, limit: int | None = None) -> Sealed:
+def read(folder: Path) -> Sealed:
     """Return what the seal of a folder says, when every file it names is what it was.
-
-    Args:
-        folder: which was sealed.
-        limit: bytes beyond which its files are refused unread; a stranger's may be of any size.
 
     Raises:
         TicketError: names the file that is missing or differs.
@@ -63,13 +58,7 @@ def read(folder: Path, limit: int | None = None) -> Sealed:
     sealed = parse(folder / SEAL)
     try:
         found = _found(folder)
-        sizes = sum(path.stat().st_size for name, path in found.items() if name in sealed.files)
-        if limit is not None and sizes > limit:
-            raise TicketError(f"{printable(folder)} holds {sizes} bytes, more than the {limit} that it may")
         for name, wanted in sealed.files.items():
-            top, inside, _ = name.partition("/")
-            if inside and not os.path.lexists(folder / top):
-                continue
             if name not in found:
                 raise TicketError(f"{printable(folder / name)} is missing")
             if files.sha256(found[name]) != wanted:
@@ -108,14 +97,17 @@ def digest(value: Mapping[str, Any]) -> str:
 
 
 def _found(folder: Path) -> dict[str, Path]:
-    """Return name → path of every file below a folder but the seal, as `a/b`; links are not followed."""
+    """Return name → path of every file below a folder but the seal, as `a/b`; where there is a link, it is refused."""
     found = {}
-    for place, _, names in os.walk(folder, onerror=_raise):
-        for name in names:
+    for place, folders, names in os.walk(folder, onerror=_raise):
+        for name in (*folders, *names):
             path = Path(place, name)
-            if path == folder / SEAL or name.startswith("."):  # hidden: what a killed write left
+            kind = path.lstat().st_mode
+            if stat.S_ISLNK(kind):
+                raise TicketError(f"{printable(path)} is a link, not a regular file")
+            if stat.S_ISDIR(kind) or path == folder / SEAL or name.startswith("."):  # hidden: what a killed write left
                 continue
-            if not stat.S_ISREG(path.lstat().st_mode):
+            if not stat.S_ISREG(kind):
                 raise TicketError(f"{printable(path)} is not a regular file")
             found[path.relative_to(folder).as_posix()] = path
     return found

@@ -1,34 +1,33 @@
-"""The bench of a find: it runs transfers of tickets, several at a time, and remembers each."""
+"""The bench of a find: it has transfers of tickets run, several at a time, and remembers each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any
 
 import torch
 
-from lottery_hub.errors import RunError, StoppedError, TicketError, printable
+from lottery_hub.errors import RunError, TicketError, printable
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.scrutiny import look
 from lottery_hub.judging.verdict import Splits, level_name, splits_of
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.running.runs import CHECKPOINT, Run
+from lottery_hub.running.engines import Engine, Local, Report
 from lottery_hub.running.side_by_side import Result, side_by_side
-from lottery_hub.settings.config import (
-    REGIMES,
-    Look,
-    Regime,
-)
+from lottery_hub.running.store import Store, Unit, address
+from lottery_hub.settings.config import REGIMES, Look, Regime
 from lottery_hub.settings.plans import FindPlan
-from lottery_hub.storage import atomic, sealed
+from lottery_hub.storage import sealed
 from lottery_hub.storage.folder import TRAINED, load_ticket, save_ticket
-from lottery_hub.training.drawing import Report
-from lottery_hub.training.lending import Wanted, borrow, take
-from lottery_hub.training.transferring import start_of, transfer
+from lottery_hub.training.inputs import Inputs
+from lottery_hub.training.transferring import start_of
+from lottery_hub.training.units import NUMERICS, fits, labelled, run_unit, transfer_unit
 
 
 def likely_jobs(seeds: int, device: torch.device) -> int:
@@ -38,135 +37,167 @@ def likely_jobs(seeds: int, device: torch.device) -> int:
 
 @dataclass
 class Bench:
-    """Transfers tickets of one backbone to one dataset, every regime and seed a unit of the run."""
+    """Transfers tickets of one backbone to one dataset, every regime and seed a unit of the store."""
 
     plan: FindPlan
     data: Dataset
-    run: Run
+    store: Store
     device: torch.device | str
+    engine: Engine
     together: int  # how many tickets are run at a time
     jobs: int  # and how many transfers of each
     threads: int  # of torch, for every transfer
     report: Report
     stop: Event = field(default_factory=Event)
-    records: dict[str, dict[str, Any]] = field(default_factory=dict)  # by unit
+    done: dict[str, tuple[Unit, dict[str, Any]]] = field(default_factory=dict)  # by name, with their records
 
     @classmethod
     def of(
-        cls, plan: FindPlan, data: Dataset, run: Run, device: torch.device | str, jobs: int, report: Report
+        cls,
+        plan: FindPlan,
+        data: Dataset,
+        store: Store,
+        device: torch.device | str,
+        jobs: int,
+        report: Report,
+        engine: Engine | None = None,
     ) -> Bench:
         """Share so many jobs out: to the seeds of a ticket first, then to several tickets."""
         together = max(1, jobs // plan.seeds)
         each = jobs // together
         threads = max(1, torch.get_num_threads() // (together * each))
-        return cls(plan, data, run, device, together, each, threads, report)
+        return cls(plan, data, store, device, engine or Local(device, threads), together, each, threads, report)
 
     def each(self, works: Sequence[Callable[[], Result]]) -> list[Result]:
         """Do pieces of work with a ticket each, as many at a time as there are jobs for."""
         return side_by_side(works, self.together, self.threads, self.stop)
 
-    def measure(self, ladder: Ladder, level: int, regimes: Iterable[Regime], jobs: int | None = None) -> Splits:
+    def measure(
+        self,
+        ladder: Ladder,
+        level: int,
+        regimes: Iterable[Regime],
+        jobs: int | None = None,
+        seeds: Iterable[int] | None = None,
+    ) -> Splits:
         """Run a level of the ladder, see `measure_ticket`."""
-        return self.measure_ticket(ladder.ticket(level), level_name(level), regimes, jobs)
+        return self.measure_ticket(ladder.ticket(level), level_name(level), regimes, jobs, seeds)
 
-    def measure_ticket(self, ticket: Ticket, name: str, regimes: Iterable[Regime], jobs: int | None = None) -> Splits:
-        """Run these regimes with every seed; return all runs of the ticket so far, on `validation` and `test`.
+    def measure_ticket(
+        self,
+        ticket: Ticket,
+        name: str,
+        regimes: Iterable[Regime],
+        jobs: int | None = None,
+        seeds: Iterable[int] | None = None,
+    ) -> Splits:
+        """Run these regimes with these seeds; return all runs of the ticket so far, on `validation` and `test`.
 
-        `name` tells its units apart.
+        Args:
+            ticket: to transfer.
+            name: tells it from others, in records too.
+            regimes: which.
+            jobs: transfers at a time, unless as many as the bench has for a ticket.
+            seeds: which; unless given, as many as the plan says.
         """
-        units = {_unit(name, regime, seed): (regime, seed) for regime in regimes for seed in range(self.plan.seeds)}
-        missing = [unit for unit in units if unit not in self.records]
-        works = [partial(self._once, ticket, unit, *units[unit]) for unit in missing]
-        for unit, record in zip(missing, side_by_side(works, jobs or self.jobs, self.threads, self.stop), strict=True):
-            self.records[unit] = {"ticket": name, "sparsity": ticket.sparsity} | record
+        wanted = [
+            (unit_name(name, regime, seed), regime, seed)
+            for regime in regimes
+            for seed in (range(self.plan.seeds) if seeds is None else seeds)
+        ]
+        begins, how = start_of(ticket), self.plan.transfer
+        units = [
+            transfer_unit(called, ticket, self.data, how.recipe(regime), how.test_attack, seed, self.device, begins)
+            for called, regime, seed in wanted
+            if called not in self.done
+        ]
+        held = {unit.inputs["start"]: ticket for unit in units} | {unit.inputs["data"]: self.data for unit in units}
+        inputs = Inputs(self.store, held)
+        records = self.engine.run(run_unit, units, inputs, self.report, self.stop, jobs or self.jobs)
+        for unit, record in zip(units, records, strict=True):
+            said = {"ticket": name, "sparsity": ticket.sparsity} | labelled(record, ticket, self.data)
+            self.done[unit.name] = (unit, said)
         # A list, made at once: another ticket's records may come in meanwhile.
-        return splits_of(record for record in list(self.records.values()) if record["ticket"] == name)
+        return splits_of(record for _, record in list(self.done.values()) if record["ticket"] == name)
 
-    def _once(self, ticket: Ticket, unit: str, regime: Regime, seed: int) -> dict[str, Any]:
-        """Return the record of one transfer: of this run, of one beside it, or made now."""
-        given = start_of(ticket)
-        record = self.run.finished(unit, given)
-        wanted = Wanted(ticket, self.data, self.plan.transfer, regime, seed, self.device)
-        loan = borrow(self.run, unit, wanted) if record is None and not ticket.level else None
-        self.report("unit", {"unit": unit, "finished": record is not None, "taken": loan and loan.run})
-        if record is not None:
-            return record
-        work = partial(take, loan, wanted) if loan else partial(self._transfer, ticket, unit, regime, seed)
-        return self.run.once(unit, work, given)
+    def transfers(self) -> list[dict[str, Any]]:
+        """Return the records of all transfers, in an order that does not depend on what was run first."""
+        return sorted((record for _, record in self.done.values()), key=_place)
 
-    def trained(self, names: Mapping[str, str]) -> dict[str, Path]:
-        """Return the folders of trained networks, e.g. `ticket-adversarial-seed-0`, for {"ticket": its unit name}.
+    @contextmanager
+    def networks(self, tickets: Mapping[str, Ticket]) -> Iterator[dict[str, Path]]:
+        """Yield folders of the networks that levels became, e.g. `ticket-adversarial-seed-0`; some end with the block.
+
+        Args:
+            tickets: levels of the ladder, by what they are called there.
 
         Raises:
             RunError: one of them is no longer there, or not what it was.
         """
-        units = {
-            f"{shown}-{regime}-seed-{seed}": self.run.folder(_unit(name, regime, seed))
-            for shown, name in names.items()
-            for regime in REGIMES
-            for seed in range(self.plan.seeds)
-        }
-        for unit in units.values():
-            # Hours may have passed since it was read; and what no verdict needed then was removed.
-            try:
-                sealed.read(unit)
-                why = f"{printable(unit / TRAINED)} is missing" if not (unit / TRAINED).is_dir() else ""
-            except TicketError as problem:
-                why = str(problem)
-            if why:
-                atomic.set_aside(unit, why)
-                raise RunError(f"the trained network of {unit.name} is gone; give the same command again to train it")
-        return {shown: unit / TRAINED for shown, unit in units.items()}
+        with TemporaryDirectory() as place:
+            yield {
+                f"{shown}-{regime}-seed-{seed}": self._network(ticket, regime, seed, Path(place))
+                for shown, ticket in tickets.items()
+                for regime in REGIMES
+                for seed in range(self.plan.seeds)
+            }
 
-    def transfers(self) -> list[dict[str, Any]]:
-        """Return the records of all transfers, in an order that does not depend on what was run first."""
-        return sorted(self.records.values(), key=_place)
+    def _network(self, start: Ticket, regime: Regime, seed: int, place: Path) -> Path:
+        """Return a folder with a trained network, named as it is here: the unit's own, unless that names it otherwise.
 
-    def look(self, wanted: Look, trained: Mapping[str, Path]) -> dict[str, Any]:
+        Its maker may have found the same mask another way, or the same images elsewhere.
+        """
+        name = unit_name(level_name(start.level), regime, seed)
+        unit, known = self.done[name]
+        folder = self.store.folder(unit)
+        record = {key: value for key, value in known.items() if key not in ("ticket", "sparsity")}
+        try:
+            sealed.read(folder)  # hours may have passed since it was read
+            found = load_ticket(folder / TRAINED)
+            if found.fingerprint() != record["trained"]:
+                raise TicketError(f"{printable(folder)} holds another network than its record names")
+        except TicketError as problem:
+            raise RunError(
+                f"the trained network of {name} is gone ({problem}); give the same command again to train it"
+            ) from problem
+        recipe = self.plan.transfer.recipe(regime).record()
+        records = {"transfer": record, "data": self.data.describe(), "recipe": recipe}
+        ours = replace(start, weights=found.weights, records=records)
+        return folder / TRAINED if _labels(ours) == _labels(found) else save_ticket(ours, place / name)
+
+    def look(self, wanted: Look, networks: Mapping[str, Path]) -> dict[str, Any]:
         """Return the record of a closer look at the networks in these folders, once for all."""
-        given = {"networks": {name: self.records[path.parent.name]["trained"] for name, path in trained.items()}}
-        record = self.run.finished(wanted, given)
-        self.report("look", {"unit": wanted, "finished": record is not None})
+        attack = self.plan.transfer.test_attack
+        loaded = {name: load_ticket(path) for name, path in networks.items()}
+        about = {
+            "unit": "look",
+            "numerics": NUMERICS,
+            "device": torch.device(self.device).type,
+            "look": wanted,
+            "networks": {name: network.fingerprint() for name, network in loaded.items()},
+            "data": self.data.fingerprint,
+            "attack": attack.record(),
+        }
+        unit = Unit(wanted, about)
+        found = self.store.finished(unit, fits)
+        self.report("look", {"unit": wanted, "finished": found is not None})
+        if found is not None:
+            return found.record
+        work = partial(self.store.once, unit, lambda _: look(wanted, loaded, self.data, attack, self.device), fits)
+        return side_by_side([work], 1, self.threads, self.stop)[0].record
 
-        def work(folder: Path) -> dict[str, Any]:
-            networks = {name: load_ticket(path) for name, path in trained.items()}
-            return look(wanted, networks, self.data, self.plan.transfer.test_attack, self.device)
 
-        return record or self.run.once(wanted, work, given)
+def unit_name(name: str, regime: Regime, seed: int) -> str:
+    """Return what a transfer is called, e.g. `transfer-level-03-adversarial-seed-0`."""
+    return f"transfer-{name}-{regime}-seed-{seed}"
 
-    def forget_others(self, wanted: Mapping[str, Path]) -> None:
-        """Remove the trained networks that the ticket folder does not hold: with many levels they take much room."""
-        for folder in self.run.directory.glob(f"units/*/{TRAINED}"):
-            # A dot is in the names of what is not finished, or was set aside.
-            if folder not in wanted.values() and "." not in folder.parent.name:
-                self.run.forget(folder.parent.name, TRAINED)
 
-    def _transfer(self, ticket: Ticket, unit: str, regime: Regime, seed: int, folder: Path) -> dict[str, Any]:
-        recipe = self.plan.transfer.recipe(regime)
-
-        def on_epoch(epoch: dict[str, Any]) -> None:
-            if self.stop.is_set():
-                raise StoppedError(f"{unit} was stopped; what it has trained is kept")
-            self.report("epoch", {"unit": unit} | epoch)
-
-        done = transfer(
-            ticket,
-            self.data,
-            recipe,
-            test_attack=self.plan.transfer.test_attack,
-            seed=seed,
-            device=self.device,
-            checkpoint=folder / CHECKPOINT,
-            on_epoch=on_epoch,
-        )
-        save_ticket(done.ticket(ticket, self.data, recipe), folder / TRAINED, overwrite=True)
-        return done.record
+def _labels(network: Ticket) -> str:
+    """Return the hash of all that is said about a network beside its weights and mask."""
+    said = {name: getattr(network, name) for name in ("arch", "kind", "level", "method", "mean", "std", "provenance")}
+    return address(said | {"records": network.records})
 
 
 def _place(record: Mapping[str, Any]) -> tuple[str, int, int]:
     """Return where a transfer's record stands among others, whatever was run first."""
     return record["ticket"], REGIMES.index(record["regime"]), record["seed"]
-
-
-def _unit(name: str, regime: Regime, seed: int) -> str:
-    return f"transfer-{name}-{regime}-seed-{seed}"

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from lottery_hub.images.datasets import Dataset
-from lottery_hub.networks.backbones import Backbone, Normalised, Weights, fingerprint
+from lottery_hub.networks.backbones import Backbone, Weights, fingerprint
 from lottery_hub.networks.masks import Mask
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.evaluation import Accuracy, evaluate
@@ -95,20 +95,31 @@ def transfer(
     trained = train(model, data, recipe, seed=seeds, mask=mask, device=device, checkpoint=checkpoint, on_epoch=on_epoch)
     model.network.load_state_dict(trained.weights, strict=True)
     began = time.monotonic()
-    accuracies = measure(model, data, recipe, test_attack, seeds, device)
+    validation, test = (
+        evaluate(
+            model.to(device),
+            split,
+            attack=test_attack,
+            image_size=recipe.image_size,
+            seed=seeds.attack,
+            device=device,
+        )
+        for split in (data.validation, data.test)
+    )
     measuring = time.monotonic() - began
     record = {
         "regime": recipe.regime,
         "seed": seeds.order,
         "seeds": seeds.record(),
-        **figures(accuracies, test_attack, classes),
+        **_measured(test),
+        "attack": None if test_attack is None else test_attack.describe(classes),
+        "validation": _measured(validation),
         "epoch": trained.epoch,
         "history": trained.history,
         "trained": _fingerprint(trained.weights, start, mask),
         "provenance": {
             "environment": describe_environment(device),
-            "data": {key: data.describe()[key] for key in ("name", "revision", "fingerprint")},
-            "backbone": _origin(start),
+            **labels(start, data),
             "attack": None if test_attack is None else test_attack.record(),
             "batch_norm": "eval",
             "precision": recipe.precision,
@@ -116,37 +127,13 @@ def transfer(
             "seconds": round(sum(epoch["seconds"] for epoch in trained.history) + measuring, 3),
         },
     }
-    return Transferred(trained.weights, accuracies.test, record)
+    return Transferred(trained.weights, test, record)
 
 
-class Accuracies(NamedTuple):
-    """Of one network on both splits."""
-
-    validation: Accuracy
-    test: Accuracy
-
-
-def measure(
-    model: Normalised,
-    data: Dataset,
-    recipe: Recipe,
-    test_attack: Attack | None,
-    seed: int | Seeds,
-    device: torch.device | str,
-) -> Accuracies:
-    """Measure a trained network as `transfer` does."""
-    model, start = model.to(device), Seeds.of(seed).attack
-    validation, test = (
-        evaluate(model, split, attack=test_attack, image_size=recipe.image_size, seed=start, device=device)
-        for split in (data.validation, data.test)
-    )
-    return Accuracies(validation, test)
-
-
-def figures(accuracies: Accuracies, test_attack: Attack | None, classes: int) -> dict[str, Any]:
-    """Return what a record says of them: figures on the test split, and those of `validation` inside."""
-    attack = None if test_attack is None else test_attack.describe(classes)
-    return _measured(accuracies.test) | {"attack": attack, "validation": _measured(accuracies.validation)}
+def labels(start: Backbone | Ticket, data: Dataset) -> dict[str, Any]:
+    """Return what a record's provenance calls its images and θ_pre: the same ones may go by several names."""
+    about = data.describe()
+    return {"data": {key: about[key] for key in ("name", "revision", "fingerprint")}, "backbone": _origin(start)}
 
 
 def start_of(start: Ticket) -> dict[str, Any]:

@@ -25,13 +25,20 @@ class Trial:
     dense: Splits
 
     @classmethod
-    def begin(cls, bench: Bench, ladder: Ladder, tolerance: Tolerance) -> Trial:
+    def begin(cls, bench: Bench, ladder: Ladder, tolerance: Tolerance, only: int | None = None) -> Trial:
         """Transfer dense, and beside it what will be asked first.
 
         Those levels are run wholly, since nothing can be rejected before dense is known.
+
+        Args:
+            bench: that runs them.
+            ladder: with the levels.
+            tolerance: the rule.
+            only: the one level that will be asked for; None where any may be.
         """
         beside, scan = bench.together - 1, bench.plan.scan
-        first = range(1, beside + 1) if scan == "all" else spread(0, ladder.levels, beside)
+        levels = range(1, ladder.levels + 1) if only is None else [only]
+        first = levels[:beside] if scan == "all" or only is not None else spread(0, ladder.levels, beside)
         dense = bench.each([partial(bench.measure, ladder, level, REGIMES) for level in (0, *first)])[0]
         bench.report("dense", {"level": 0, "sparsity": 0.0, **summarise(dense["test"])})
         return cls(bench, ladder, tolerance, dense)

@@ -235,6 +235,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str]
     root = tmp_path_factory.mktemp("chain")
     digits = ["--dataset", "digits"]
     small_data = ["data.image_size=16", "data.fraction=0.1"]
+    store = ["--store", str(root / "store")]  # of all tests
     steps = {
         "pretrain": [
             *("pretrain", *digits, "--recipe", "std", "--epochs", "1", "--batch-size", "100"),
@@ -242,12 +243,12 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str]
         ],
         "draw": [
             *("draw", "--pretrain", str(root / "pretrain"), "--source", "digits"),
-            *("--method", "imp", "--rounds", "2", "--batch-size", "50"),
+            *("--method", "imp", "--rounds", "2", "--batch-size", "50", *store),
             *assignments(*small_data, "recipe.epochs=1", "recipe.image_size=16"),
         ],
         "find": [
             *("find", "--pretrain", str(root / "draw"), "--ladder", str(root / "draw"), *digits),
-            *("--fraction", "0.1", "--tolerance", "points:50", "--batch-size", "32"),
+            *("--fraction", "0.1", "--tolerance", "points:50", "--batch-size", "32", *store),
             *assignments("data.image_size=16", *(f"transfer.{pair}" for pair in [*TRANSFERS, *ATTACKS])),
         ],
         "finetune": [
@@ -365,9 +366,9 @@ def test_a_fraction_that_is_none_is_refused_before_any_is_tried(call: Any, tmp_p
 
 def test_find_with_other_settings_is_one_line(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
     arguments, _ = chain["find"]
-    done = call(*arguments, "--seeds", "2")
+    done = call(*arguments, "--set", "transfer.standard.lr=0.5")
     assert (done.code, done.out) == (1, "")
-    assert "belongs to a run with other settings (plan.seeds: 1 → 2)" in done.err
+    assert "belongs to a run with other settings (transfer.standard.lr: 0.02 → 0.5)" in done.err
     assert done.err.count("\n") == 1
 
 

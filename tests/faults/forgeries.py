@@ -77,7 +77,7 @@ def honest(cache: Path, looks: Any = ("unseen", "corruptions")) -> Path:
         seeds=2,
         scan="all",
     )
-    find(plan, cache / "run", data=images(), looks=looks)
+    find(plan, cache / "run", data=images(), looks=looks, store=cache / "store")
     return cache / "run"
 
 

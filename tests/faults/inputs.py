@@ -118,9 +118,11 @@ def flipped_runs(count: int, rng: random.Random, place: Path) -> Iterator[Case]:
     os.chdir(place)
     try:
         for _ in range(count):
-            shutil.rmtree("run", ignore_errors=True)
-            shutil.copytree(material().place / "run", "run")
-            files = sorted(path for path in Path("run").rglob("*") if path.is_file() and path.stat().st_size)
+            for name in ("run", "store"):
+                shutil.rmtree(name, ignore_errors=True)
+                shutil.copytree(material().place / name, name)
+            there = [*Path("run").rglob("*"), *Path("store").rglob("*")]
+            files = sorted(path for path in there if path.is_file() and path.stat().st_size)
             victim = rng.choice(files)
             content = bytearray(victim.read_bytes())
             content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
@@ -133,7 +135,7 @@ def flipped_runs(count: int, rng: random.Random, place: Path) -> Iterator[Case]:
 def _again() -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DamageWarning)
-        return found_in(find(plan_of(), Path("run")))
+        return found_in(find(plan_of(), Path("run"), store="store"))
 
 
 def terminals(count: int, rng: random.Random) -> Iterator[Case]:

@@ -39,7 +39,8 @@ class Material(NamedTuple):
     """Folders that nobody changes: each case gets copies.
 
     Attributes:
-        place: that holds `data`, `net` (a backbone), `run` (of a find) and `half` (the same, killed in its last level).
+        place: that holds `data`, `net` (a backbone), `run` and `store` (of a find), and `half` and `half-store` (the
+            same, killed in its last level).
         found: what the find found.
     """
 
@@ -76,9 +77,10 @@ def material() -> Material:
     os.chdir(place)
     try:
         with suppress(_Killed):
-            find(plan_of(), Path("run"), report=_kill_in_the_last_level)
-        shutil.copytree("run", "half")
-        found = found_in(find(plan_of(), Path("run")))
+            find(plan_of(), Path("run"), store="store", report=_kill_in_the_last_level)
+        for name in ("run", "store"):
+            shutil.copytree(name, {"run": "half", "store": "half-store"}[name])
+        found = found_in(find(plan_of(), Path("run"), store="store"))
     finally:
         os.chdir(here)
     return Material(place, found)

@@ -1,4 +1,4 @@
-"""Run directories: damaged where they stopped, finished and given again, and strangers' beside them."""
+"""Run directories and stores: damaged where they stopped, finished and given again, and strangers' own."""
 
 from __future__ import annotations
 
@@ -19,12 +19,21 @@ from strange_records import edited
 from victims import Scene
 
 from lottery_hub.finding import find
+from lottery_hub.storage import atomic, sealed
 
 _FAULTY = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError)
 
 
-def _find(directory: Path) -> Any:
-    return find(plan_of(), directory)
+def _find(scene: Scene) -> Any:
+    return find(plan_of(), scene.work / "run", store=scene.work / "store")
+
+
+def _half(scene: Scene) -> list[Path]:
+    """Give the scene a run that was killed in its last level, and its store; return both."""
+    places = [scene.work / "run", scene.work / "store"]
+    for name, place in zip(("half", "half-store"), places, strict=True):
+        shutil.copytree(material().place / name, place)
+    return places
 
 
 def _as_found(summary: dict[str, Any]) -> str:
@@ -57,26 +66,23 @@ def _flip(path: Path, rng: random.Random) -> None:
 @stranger("runs", often=30)
 def a_half_finished_run_is_damaged(scene: Scene, rng: random.Random) -> Case:
     give(scene, "net", "data")
-    run = scene.work / "run"
-    shutil.copytree(material().place / "half", run)
-    scene.asked = [run]
-    files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name != ".lock"]
+    scene.asked = _half(scene)
+    there = [path for place in scene.asked for path in sorted(place.rglob("*"))]
+    files = [path for path in there if path.is_file() and path.name != ".lock"]
     weights = [path for path in files if path.suffix in (".pt", ".safetensors")]
     for path in rng.sample(rng.choice([files, weights]), 1):
         if rng.random() < 0.15:
             replace_by_something(path, scene, rng)
         else:
             _flip(path, rng)
-    return Case(lambda: _find(run), _as_found)
+    return Case(lambda: _find(scene), _as_found)
 
 
 @stranger("runs", often=12)
 def a_checkpoint_of_a_run_was_made_by_somebody(scene: Scene, rng: random.Random) -> Case:
     give(scene, "net", "data")
-    run = scene.work / "run"
-    shutil.copytree(material().place / "half", run)
-    scene.asked = [run]
-    (path,) = run.rglob("checkpoint.pt")
+    scene.asked = _half(scene)
+    (path,) = scene.asked[1].rglob("checkpoint.pt")
     hashed, data = _parted(path.read_bytes())
     saved = torch.load(io.BytesIO(data), weights_only=True)
     inside, key = saved, rng.choice(sorted(saved))
@@ -96,7 +102,7 @@ def a_checkpoint_of_a_run_was_made_by_somebody(scene: Scene, rng: random.Random)
     except _FAULTY as problem:
         raise InapplicableError from problem
     # Whoever writes a hash that fits can write what figures they like; it must still be read without harm.
-    return Case(lambda: _find(run), anything if hashed else _as_found)
+    return Case(lambda: _find(scene), anything if hashed else _as_found)
 
 
 def _parted(data: bytes) -> tuple[bool, bytes]:
@@ -109,48 +115,49 @@ def _parted(data: bytes) -> tuple[bool, bytes]:
 def a_finished_run_is_given_again(scene: Scene, rng: random.Random) -> Case:
     """What the user has added to its ticket or changed there stays; what is damaged is made again or refused."""
     give(scene, "net", "data")
-    (run,) = give(scene, "run")
+    run, store = scene.asked = give(scene, "run", "store")
     ticket = run / "ticket"
-    scene.asked = [run]
     for name in rng.sample(["photo.png", "notes.md", ".git/HEAD", "figure.png", "README.md"], 2):
         (ticket / name).parent.mkdir(exist_ok=True)
         (ticket / name).write_text("the user's own\n", encoding="utf-8")
         scene.kept.append(ticket / name)
     if rng.random() < 0.5:
-        files = [path for path in sorted(run.rglob("*")) if path.is_file() and path not in scene.kept]
+        there = [*sorted(run.rglob("*")), *sorted(store.rglob("*"))]
+        files = [path for path in there if path.is_file() and path not in scene.kept]
         _flip(rng.choice([path for path in files if path.name != ".lock"]), rng)
-    return Case(lambda: _find(run), _as_found)
+    return Case(lambda: _find(scene), _as_found)
 
 
 @stranger("runs", often=25)
-def a_stranger_is_next_door(scene: Scene, rng: random.Random) -> Case:
-    """A run beside this one may be damaged or lie: it changes no figure and fails nothing."""
+def a_stranger_has_been_in_the_store(scene: Scene, rng: random.Random) -> Case:
+    """Its units may be damaged, or lie under seals that fit: what contradicts itself changes no figure."""
     give(scene, "net", "data")
-    door = scene.work / rng.choice(["a-neighbour", "zz", "x" * 200, "\u202edoor"])
-    shutil.copytree(material().place / "run", door)
-    for unit in sorted((door / "units").glob("transfer-level-00-*")):
+    (store,) = give(scene, "store")
+    scene.asked = [scene.work / "run", store]
+    for record in sorted(store.glob("units/*/*/result.json")):
         if rng.random() < 0.3:
             continue
-        record = unit / "result.json"
         if rng.random() < 0.5:
             said = json.loads(record.read_text(encoding="utf-8"))
-            said |= {"SA": 0.0, "RA": 0.0} if rng.random() < 0.5 else {}
+            said["record"] |= {"SA": 0.0, "RA": 0.0} if rng.random() < 0.5 else {}
             try:
-                record.write_text(json.dumps(_lies(said, scene, rng)), encoding="utf-8")
+                said["record"] = _lies(said["record"], scene, rng)
+                about = {key: said[key] for key in ("given", "record", "files")}
+                if rng.random() < 0.5:
+                    said["sha256"] = sealed.digest(about)
+                record.write_text(atomic.json_text(said), encoding="utf-8")
             except _FAULTY as problem:
                 raise InapplicableError from problem
         else:
-            files = [path for path in sorted(unit.rglob("*")) if path.is_file()]
+            files = [path for path in sorted(record.parent.rglob("*")) if path.is_file()]
             one = rng.choice(files)
             if rng.random() < 0.3:
                 replace_by_something(one, scene, rng)
             else:
                 _flip(one, rng)
     if rng.random() < 0.2:
-        _flip(door / "run.json", rng)
-    run = scene.work / "run"
-    scene.asked = [run]
-    return Case(lambda: _find(run), _as_found)
+        _flip(store / "store.json", rng)
+    return Case(lambda: _find(scene), _as_found)
 
 
 def _lies(record: dict[str, Any], scene: Scene, rng: random.Random) -> Any:
@@ -172,7 +179,7 @@ def _lies(record: dict[str, Any], scene: Scene, rng: random.Random) -> Any:
 @stranger("runs", often=8)
 def a_run_directory_holds_something_else(scene: Scene, rng: random.Random) -> Case:
     give(scene, "net", "data")
-    run = scene.work / "run"
+    run, store = scene.asked = [scene.work / "run", scene.work / "store"]
     way = rng.randrange(6)
     if way == 0:
         mine = shutil.copytree(scene.victim, scene.work / "mine", symlinks=True)
@@ -180,32 +187,31 @@ def a_run_directory_holds_something_else(scene: Scene, rng: random.Random) -> Ca
     elif way == 1:
         shutil.copytree(scene.victim, run, symlinks=True)
     elif way == 2:
-        shutil.copytree(material().place / "half", run)
-        replace_by_something(run / rng.choice(["units", "ladder", "run.json", "ticket", ".lock"]), scene, rng)
-        scene.asked = [run]
+        _half(scene)
+        inside = [*(run / name for name in ("ladder", "run.json", "ticket", ".lock")), store / "units", store]
+        replace_by_something(rng.choice(inside), scene, rng)
     elif way == 3:
         shutil.copytree(material().place / "run", run)
         shutil.rmtree(run / "ticket")
         (run / "ticket").symlink_to(scene.victim)
-        scene.asked, scene.kept = [run], [run / "ticket"]
+        scene.kept = [run / "ticket"]
     elif way == 4:
         run.mkdir()
         (run / "run.json").write_bytes(rng.choice([b"{}", b"[]", b"null", b"\xff", b"{" * 10**5, b""]))
-        scene.asked = [run]  # damaged, it is set aside, and the run begins anew
+        # Damaged, it is set aside, and the run begins anew.
     else:
-        shutil.copytree(material().place / "half", run)
-        shutil.rmtree(run / "units")
-        (run / "units").symlink_to(scene.victim)
-        scene.asked, scene.kept = [run], [run / "units"]
-    return Case(lambda: _find(run), _as_found)
+        _half(scene)
+        shutil.rmtree(store / "units")
+        (store / "units").symlink_to(scene.victim)
+        scene.kept = [store / "units"]
+    return Case(lambda: _find(scene), _as_found)
 
 
 @stranger("runs", often=6)
 def the_ladder_of_a_find_tells_an_odd_story(scene: Scene, rng: random.Random) -> Case:
     """What would fail at the end of a find fails before its first transfer."""
     _, _, ladder = give(scene, "net", "data", "run/ladder")
-    run = scene.work / "run"
-    scene.asked = [run]
+    run, store = scene.asked = [scene.work / "run", scene.work / "store"]
     way = rng.random()
 
     def change(results: dict[str, Any]) -> Any:
@@ -226,7 +232,7 @@ def the_ladder_of_a_find_tells_an_odd_story(scene: Scene, rng: random.Random) ->
                 transfers.append(record["unit"])
 
         try:
-            return find(plan_of().changed(ladder="ladder"), run, report=report)
+            return find(plan_of().changed(ladder="ladder"), run, store=store, report=report)
         except Exception:
             if transfers:
                 raise RuntimeError(f"it fails only after {len(transfers)} transfers") from None

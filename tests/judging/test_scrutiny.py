@@ -72,7 +72,7 @@ def plan(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> FindPl
 def judged(plan: FindPlan, data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of a find without a closer look."""
     directory = tmp_path_factory.mktemp("judged") / "run"
-    find(plan, directory, data=data)
+    find(plan, directory, data=data, store=directory.with_name("store"))
     return directory
 
 
@@ -112,9 +112,9 @@ def test_the_checks_stand_beside_autoattack_on_the_same_images(checks: dict[str,
 def test_a_find_that_is_asked_to_look_records_it_once_and_continues_without(
     plan: FindPlan, data: Dataset, judged: Path, tmp_path: Path, known: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = shutil.copytree(judged, tmp_path / "run")
+    directory, store = shutil.copytree(judged, tmp_path / "run"), judged.with_name("store")
     before = json.loads((directory / "ticket" / "results.json").read_text(encoding="utf-8"))
-    summary = find(plan, directory, data=data, looks=["checks"])
+    summary = find(plan, directory, data=data, looks=["checks"], store=store)
     records = load_ticket(directory).records
     assert summary["scrutiny"] == records["scrutiny"]
     # A look changes no figure of the verdict.
@@ -124,7 +124,7 @@ def test_a_find_that_is_asked_to_look_records_it_once_and_continues_without(
     assert records["scrutiny"]["checks"].items() >= known.items()
     assert "## A closer look" in (directory / "ticket" / "README.md").read_text(encoding="utf-8")
     monkeypatch.setattr(scrutiny, "_checks", None)  # what is finished is not done again
-    assert find(plan, directory, data=data, looks=["checks"]) == summary
+    assert find(plan, directory, data=data, looks=["checks"], store=store) == summary
 
 
 def test_a_failed_check_marks_record_and_card(data: Dataset, place: Path, known: dict[str, Any]) -> None:

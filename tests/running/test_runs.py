@@ -197,23 +197,6 @@ def test_a_run_killed_after_its_damaged_settings_were_set_aside_is_still_one(tmp
         assert run.finished("a") == {"SA": 0.1 + 0.2}
 
 
-def test_what_is_forgotten_is_gone_in_one_step_and_the_unit_stays_finished(tmp_path: Path) -> None:
-    def work(folder: Path) -> dict[str, Any]:
-        (folder / "trained").mkdir()
-        (folder / "trained" / "weights").write_text("trained", encoding="utf-8")
-        return {"n": 1}
-
-    with open_run(tmp_path, SETTINGS) as run:
-        run.once("a", work)
-        # A kill in the middle of it.
-        (run.folder("a") / "trained").rename(run.folder("a") / ".trained")
-        assert run.finished("a") == {"n": 1}
-        run.once("b", work)
-        run.forget("b", "trained")
-        assert [path.name for path in run.folder("b").iterdir()] == ["result.json"]
-        assert run.finished("b") == {"n": 1}
-
-
 # The disk
 
 
@@ -257,30 +240,6 @@ def test_a_disk_that_takes_nothing_is_one_line_and_with_room_the_same_goes_on(
         assert line.startswith(("cannot write ", "cannot work in "))
         assert reason in line
         assert line.isprintable()
-
-
-# Runs beside this one
-
-
-def test_sound_units_of_runs_beside_this_one_are_found_and_whatever_else_is_there_is_passed_over(
-    tmp_path: Path,
-) -> None:
-    for name in ("good", "damaged", "strange", "mixed", "unfinished"):
-        with open_run(tmp_path / name, SETTINGS) as run:
-            if name != "unfinished":
-                run.once("a", Unit({"from": name}))
-    (tmp_path / "damaged" / "units" / "a" / "weights").write_text("trainee", encoding="utf-8")
-    (tmp_path / "strange" / "run.json").write_text("[" * 10_000, encoding="utf-8")
-    sealed.write(tmp_path / "mixed" / "run.json", sealed.Sealed({}, {"task": "find", "plan": "another"}, {}))
-    (tmp_path / "pipe").mkdir()
-    os.mkfifo(tmp_path / "pipe" / "run.json")
-    (tmp_path / "folder" / "run.json").mkdir(parents=True)
-    (tmp_path / "link").symlink_to("nowhere")
-    with open_run(tmp_path / "mine", SETTINGS) as run:
-        found = list(run.elsewhere("a", lambda settings: "plan" in settings, 2**20))
-        assert [(folder.parent.parent.name, unit.record) for folder, unit in found] == [("good", {"from": "good"})]
-        assert list(run.elsewhere("a", lambda settings: settings["nothing"], 2**20)) == []
-        assert list(run.elsewhere("a", lambda settings: True, 3)) == []
 
 
 # Settings

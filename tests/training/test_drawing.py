@@ -16,9 +16,9 @@ from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.backbones import Backbone, fingerprint, fresh_weights
 from lottery_hub.networks.masks import Mask, is_nested, kept_and_total
 from lottery_hub.networks.tickets import Ladder
-from lottery_hub.running.runs import open_run
+from lottery_hub.running.store import open_store
 from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, Recipe
-from lottery_hub.training import drawing
+from lottery_hub.training import units
 from lottery_hub.training.drawing import draw
 
 RECIPE = Recipe(epochs=1, batch_size=12, lr=0.05, schedule="constant", augment="none", image_size=8, select="last")
@@ -130,20 +130,20 @@ def test_every_round_trains_from_theta_pre_under_its_mask(
     backbone: Backbone, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts = []
-    real = drawing.train
+    real = units.train
 
     def watched(model: Any, *args: Any, **kwargs: Any) -> Any:
         starts.append((fingerprint(model.network.state_dict()), kwargs["mask"], kwargs["seed"]))
         return real(model, *args, **kwargs)
 
-    monkeypatch.setattr(drawing, "train", watched)
+    monkeypatch.setattr(units, "train", watched)
     ladder = draw(backbone, IMP.changed(seed=40), data=tiny_data)
     # Three classes for a five-class backbone: the head is fresh, and the same in every round.
     assert [start for start, _, _ in starts] == [
         fingerprint(backbone.model(3, 40, ladder.mask(level)).network.state_dict()) for level in (1, 2)
     ]
     assert all(same(mask, ladder.mask(level)) for level, (_, mask, _) in enumerate(starts, start=1))
-    assert [seed for _, _, seed in starts] == [41, 42]
+    assert [(seed.order, seed.attack) for _, _, seed in starts] == [(41, 41), (42, 42)]
 
 
 def test_imp_with_the_pre_training_classes_keeps_the_pre_trained_head(
@@ -151,13 +151,13 @@ def test_imp_with_the_pre_training_classes_keeps_the_pre_trained_head(
 ) -> None:
     backbone = Backbone("resnet18-slim", "std", fresh_weights("resnet18-slim", 3, 1))
     heads = []
-    real = drawing.train
+    real = units.train
 
     def watched(model: Any, *args: Any, **kwargs: Any) -> Any:
         heads.append(model.network.state_dict()["fc.weight"].clone())
         return real(model, *args, **kwargs)
 
-    monkeypatch.setattr(drawing, "train", watched)
+    monkeypatch.setattr(units, "train", watched)
     draw(backbone, IMP.changed(rounds=2), data=tiny_data)
     assert len(heads) == 1
     assert torch.equal(heads[0], backbone.weights["fc.weight"])
@@ -223,25 +223,25 @@ def test_a_killed_draw_goes_on_and_equals_an_unkilled_one(
         if record["level"] == 3:
             raise KillError
 
-    with pytest.raises(KillError), open_run(tmp_path / "run", {}) as run:
-        draw(backbone, plan, data=tiny_data, run=run, report=until_round_3)
+    store = open_store(tmp_path / "store")
+    with pytest.raises(KillError):
+        draw(backbone, plan, data=tiny_data, store=store, report=until_round_3)
     assert events == [(1, 1), (2, 1), (3, 1)]
-    units = tmp_path / "run" / "units"
-    assert sorted(unit.name for unit in units.iterdir()) == ["draw-level-01", "draw-level-02", "draw-level-03.partial"]
-    finished = {unit: unit.stat().st_mtime_ns for unit in units.iterdir() if unit.suffix != ".partial"}
+    finished = store.addresses()
+    assert (len(finished), [path.suffix for path in store.left()]) == (2, [".partial"])
 
     again: list[tuple[int, int]] = []
-    with open_run(tmp_path / "run", {}) as run:
-        ladder = draw(
-            backbone,
-            plan,
-            data=tiny_data,
-            run=run,
-            report=lambda kind, record: again.append((record["level"], record["epoch"])),
-        )
+    ladder = draw(
+        backbone,
+        plan,
+        data=tiny_data,
+        store=store,
+        report=lambda kind, record: again.append((record["level"], record["epoch"])),
+    )
     # The killed round's only epoch was already in its checkpoint, so nothing at all is trained again.
     assert again == []
-    assert {unit: unit.stat().st_mtime_ns for unit in finished} == finished
+    assert store.addresses() > finished
+    assert list(store.left()) == []
     for level in range(5):
         assert same(ladder.mask(level), unkilled.mask(level)), level
     assert ladder.sparsities == unkilled.sparsities
@@ -251,13 +251,13 @@ def test_a_draw_killed_between_rounds_trains_each_round_once(
     backbone: Backbone, tiny_data: Dataset, tmp_path: Path
 ) -> None:
     trained: Counter[int] = Counter()
+    store = open_store(tmp_path / "store")
     unkilled = draw(backbone, IMP.changed(rounds=4), data=tiny_data)
 
     def count(kind: str, record: dict[str, Any]) -> None:
         trained[record["level"]] += 1
 
     for rounds in (2, 3, 4):  # a draw of fewer rounds leaves what a kill between two rounds leaves
-        with open_run(tmp_path / "run", {}) as run:
-            ladder = draw(backbone, IMP.changed(rounds=rounds), data=tiny_data, run=run, report=count)
+        ladder = draw(backbone, IMP.changed(rounds=rounds), data=tiny_data, store=store, report=count)
     assert trained == {1: 1, 2: 1, 3: 1}
     assert same(ladder.mask(4), unkilled.mask(4))
