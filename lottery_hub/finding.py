@@ -14,8 +14,9 @@ from lottery_hub.errors import ConfigError, RunError, printable
 from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.images.opening import dataset_name
 from lottery_hub.judging.levels import judge_levels
+from lottery_hub.judging.rules import Tolerance
 from lottery_hub.judging.scrutiny import check_possible
-from lottery_hub.judging.verdict import Tolerance, caveats, summarise
+from lottery_hub.judging.verdict import caveats, summarise
 from lottery_hub.networks.backbones import Backbone, fingerprint
 from lottery_hub.networks.tickets import Ladder, ticket_of
 from lottery_hub.reporting.cards import render_card

@@ -28,7 +28,9 @@ from torch.utils.data import DataLoader
 
 from lottery_hub.finding import find
 from lottery_hub.images.datasets import Dataset, Split, load_planned
-from lottery_hub.judging.verdict import Splits, Tolerance, compare, is_whole, pick, splits_of
+from lottery_hub.judging.choosing import is_whole, pick
+from lottery_hub.judging.rules import Tolerance
+from lottery_hub.judging.verdict import Splits, compare, splits_of
 from lottery_hub.networks.backbones import Normalised
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.evaluation import evaluate

@@ -43,6 +43,7 @@ DOORS = {
     "jinja2": {"reporting/rendering.py"},
     "datasets": {"images/parquet.py"},
     "pyarrow": {"images/parquet.py"},
+    "scipy": {"judging/frontier.py", "judging/intervals.py", "judging/margins.py"},
     "sklearn": {"images/opening.py"},
     "yaml": {"reporting/rendering.py"},
     "pydantic": {

@@ -20,8 +20,10 @@ from lottery_hub import verifying
 from lottery_hub.errors import DataError
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging import lineage, remeasuring, scrutiny, workload
+from lottery_hub.judging.choosing import pick
 from lottery_hub.judging.consistency import contradictions
-from lottery_hub.judging.verdict import Tolerance, compare, level_name, pick, splits_of, summarise
+from lottery_hub.judging.rules import Tolerance
+from lottery_hub.judging.verdict import compare, level_name, splits_of, summarise
 from lottery_hub.networks.compacting import cost
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.cards import render_card

@@ -10,20 +10,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lottery_hub.errors import LotteryHubError, TicketError, printable
+from lottery_hub.judging.choosing import is_rejected, is_whole, pick, unsettled
+from lottery_hub.judging.rules import Tolerance
 from lottery_hub.judging.scrutiny import CHECKED, COMPARED, SAMPLES, SEED, attacks_of_checks
 from lottery_hub.judging.verdict import (
     Splits,
-    Tolerance,
     caveats,
     compare,
     control_name,
-    is_rejected,
-    is_whole,
     level_name,
-    pick,
     splits_of,
     summarise,
-    undecided,
 )
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.corruptions import CORRUPTIONS, SEVERITIES
@@ -130,7 +127,7 @@ def _of_verdict(ticket: Ticket) -> Iterable[str]:
     yield from _compared({key: records[key] for key in computed}, computed, "")
     picked = {"level": chosen["level"], "sparsity": chosen["sparsity"], "fraction": records["data"]["fraction"]}
     yield from _compared({key: records[key] for key in picked}, picked, "by its own rule")
-    if undecided(rows) is not None:
+    if unsettled(rows) is not None:
         yield "a level that was rejected might have been picked"
     for row in [{"level": 0}, *rows]:
         name = level_name(row["level"])

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lottery_hub.judging.verdict import pick, undecided
+from lottery_hub.judging.choosing import near, pick, unsettled, wins
+
+Rows = list[dict[str, Any]]
 
 
 def judge_levels(
     levels: int,
     scan: str,
-    try_levels: Callable[[Sequence[int], bool], list[dict[str, Any]]],
+    try_levels: Callable[[Sequence[int], bool], Rows],
     together: int = 1,
     only: int | None = None,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Try levels and return (rows in order of level, the row that `verdict.pick` takes).
+    weigh: Callable[[Rows], None] = lambda rows: None,
+) -> tuple[Rows, dict[str, Any]]:
+    """Try levels and return (rows in order of level, the row that `choosing.pick` takes).
 
-    `all` tries each, under both regimes. `bisect` does what the answer needs: it assumes that below a level that wins
-    on validation every level does, and divides the range of candidates by the levels it tries; and it rejects a
-    level that fails under standard transfer without its adversarial one, unless it might be picked all the same.
+    `all` tries each, under both regimes. `bisect` asks where the frontier is: between the sparsest level that is inside
+    by all that was measured so far and the next that was tried, and divides what is between them by the levels it
+    tries. It rejects a level that fails under standard transfer without its adversarial one, unless it might be picked
+    all the same.
 
     Args:
         levels: how many there are.
@@ -27,26 +31,48 @@ def judge_levels(
         try_levels: given levels and whether their rows must be whole, returns the rows.
         together: how many levels are tried at a time; one fewer at first, beside dense.
         only: the one level to try, whatever the scan.
+        weigh: told all rows so far, writes into each what all of them tell of it; see `choosing.weigh`.
     """
     if only is not None:
         rows = try_levels([only], True)
+        weigh(rows)
         return rows, rows[0]
     if scan == "all":
         rows = try_levels(range(1, levels + 1), True)
+        weigh(rows)
         return rows, pick(rows)
     tried: dict[int, dict[str, Any]] = {}
-    low, high = 0, levels
+
+    def add(asked: Sequence[int], whole: bool) -> Rows:
+        tried.update(zip(asked, try_levels(asked, whole), strict=True))
+        rows = [tried[level] for level in sorted(tried)]
+        weigh(rows)
+        return rows
+
+    rows: Rows = []
     width = max(1, together - 1)
-    while low < high:
-        probes = spread(low, high, width)
-        tried |= zip(probes, try_levels(probes, False), strict=True)
-        low = max((level for level in probes if tried[level]["validation"]["double_win"]), default=low)
-        high = min((level for level in probes if level > low), default=high + 1) - 1
-        width = together
-    rows = [tried[level] for level in sorted(tried)]
-    while (row := undecided(rows)) is not None:
-        rows[rows.index(row)] = try_levels([row["level"]], True)[0]
-    return rows, pick(rows)
+    while True:
+        if (gap := _between(tried, levels)) is not None:
+            rows = add(spread(*gap, width), False)
+            width = together
+        elif (row := unsettled(rows)) is not None:
+            rows = add([row["level"]], True)
+        else:
+            return rows, pick(rows)
+
+
+def _between(tried: dict[int, dict[str, Any]], levels: int) -> tuple[int, int] | None:
+    """Return (low, high): the last level inside is `low`, or one of those above it up to `high`, which were not tried.
+
+    Inside by what is most likely, and where nothing is left between those, inside surely enough to be picked. None
+    where nothing lies between either.
+    """
+    for inside in (near, wins):
+        low = max((level for level, row in tried.items() if inside(row)), default=0)
+        high = min((level for level in tried if level > low), default=levels + 1) - 1
+        if low < high:
+            return low, high
+    return None
 
 
 def spread(low: int, high: int, count: int) -> list[int]:

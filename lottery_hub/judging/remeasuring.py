@@ -19,10 +19,12 @@ import torch
 
 from lottery_hub.errors import ConfigError
 from lottery_hub.images.datasets import Dataset, Split, sample, sampled_rows
+from lottery_hub.judging.choosing import pick
 from lottery_hub.judging.findings import Answer, Finding, Report, worst
 from lottery_hub.judging.lineage import record_of
+from lottery_hub.judging.rules import Tolerance
 from lottery_hub.judging.scrutiny import COMPARED, SAMPLES, SEED, attacks_of_checks
-from lottery_hub.judging.verdict import FIGURES, Measured, Splits, Tolerance, compare, level_name, pick, splits_of
+from lottery_hub.judging.verdict import FIGURES, Measured, Splits, compare, level_name, splits_of
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.attacks import margin
 from lottery_hub.robustness.corruptions import CORRUPTIONS

@@ -1,76 +1,34 @@
 """The double-win decision: four figures of a ticket against four of the dense backbone. No torch here.
 
-A ticket is matching on a figure if its mean over seeds is no worse than the dense mean minus the tolerance; or, by
-the rule of non-inferiority, if the whole 95 % interval of the paired difference lies above minus the tolerance.
-It is a double win if it matches on SA and RA, under standard and under adversarial transfer.
+By the rule of the margin a figure is matching if the interval of the paired difference lies above minus the margin,
+worse if it lies below, and undecided else. A ticket is a double win if it matches on SA and RA, under standard and
+under adversarial transfer; it is none if it is worse on any; and else it is undecided. A figure on which dense itself
+only guesses is uninformative, and does not count. The older rules (`rules.Tolerance`) have two answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Literal
 
 from lottery_hub.errors import ConfigError
-from lottery_hub.robustness.outcomes import Bits, Outcomes, interval
+from lottery_hub.judging.intervals import Difference, difference
+from lottery_hub.judging.margins import Margin, chosen, deciding
+from lottery_hub.judging.rules import Rule, Tolerance, parse_rule
+from lottery_hub.robustness.outcomes import LEVEL, Bits, Outcomes, interval
 from lottery_hub.settings.config import REGIMES, Regime
 
+Answer = Literal["double win", "no double win", "undecided"]
+DOUBLE_WIN: Answer = "double win"
+NO_DOUBLE_WIN: Answer = "no double win"
+UNDECIDED: Answer = "undecided"
+MATCHING, WORSE, UNINFORMATIVE = "matching", "worse", "uninformative"  # of one figure; or undecided
+
 FIGURES = ("SA", "RA")
-ONE_POINT = 0.01
 # Accuracies are ratios of counts: without slack, 0.75 - 0.01 would lose to 0.74 in binary arithmetic.
 _ROUNDING = 1e-9
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How much worse than dense still matches.
-
-    Attributes:
-        points: a fixed share of 1, or None for one sample standard deviation of the dense runs, figure by figure.
-        noninferiority: whether the interval of the difference is held against it, instead of the difference.
-    """
-
-    points: float | None
-    noninferiority: bool = False
-
-    @classmethod
-    def parse(cls, text: str, seeds: int) -> Tolerance:
-        """Read `auto`, `std`, `points:X` or `noninferiority:X` (X in percentage points).
-
-        `auto` is `std` with two seeds or more, else one point.
-
-        Raises:
-            ConfigError: another word, or `std` with a single seed.
-        """
-        if text == "auto":
-            return cls(None if seeds > 1 else ONE_POINT)
-        if text == "std":
-            if seeds < 2:
-                raise ConfigError("--tolerance std needs at least two seeds to have a deviation; add --seeds 2")
-            return cls(None)
-        kind, _, number = text.partition(":")
-        try:
-            points = float(number) / 100
-        except ValueError:
-            points = -1.0
-        if kind not in ("points", "noninferiority") or not 0 <= points < 1:
-            raise ConfigError(
-                f"unknown tolerance {text!r}; choose auto, std, points:X or noninferiority:X, X in percentage points"
-            )
-        return cls(points, noninferiority=kind == "noninferiority")
-
-    def of(self, dense: Sequence[float]) -> float:
-        """Return the tolerance for one figure, given its dense values over seeds."""
-        return stdev(dense) if self.points is None else self.points
-
-    def describe(self) -> str:
-        """Return the rule in words."""
-        if self.points is None:
-            return "one standard deviation of the dense runs"
-        points = f"{self.points * 100:g}"
-        words = f"{points} percentage point{'' if points == '1' else 's'}"
-        return f"{words}, by the lower 95 % bound of the paired difference" if self.noninferiority else words
 
 
 @dataclass(frozen=True)
@@ -175,22 +133,130 @@ def caveats(dense: Runs, classes: int) -> list[str]:
     return lines
 
 
-def judge(dense: Runs, ticket: Runs, tolerance: Tolerance) -> dict[str, Any]:
+def rule_of(text: str, seeds: int, dense: Runs, classes: int, *, looks: int = 1) -> Rule:
+    """Return the rule that a plan names; a margin is chosen by what the dense runs tell, unless it is given.
+
+    Args:
+        text: as plans write it, see `rules`.
+        seeds: how many runs the verdict will rest on.
+        dense: on test images, under both regimes.
+        classes: of the dataset.
+        looks: how often the verdict may be looked at; the intervals allow for it (Bonferroni).
+
+    Raises:
+        ConfigError: there is no such rule, or it needs more seeds, or the outcome of every image.
+    """
+    rule = parse_rule(text, seeds)
+    if isinstance(rule, Tolerance):
+        return rule
+    level, guessing = 1 - (1 - LEVEL) / looks, 1 / classes
+    if rule is not None:
+        return replace(rule, level=level, guessing=guessing)
+    telling = [
+        _bits(dense[regime], figure)
+        for regime in REGIMES
+        for figure in FIGURES
+        if _mean(dense[regime], figure) > guessing
+    ]
+    return chosen(telling, seeds, level, guessing)
+
+
+def judge(dense: Runs, ticket: Runs, rule: Rule) -> dict[str, Any]:
     """Decide whether a ticket is a double win on the split on which both were measured.
 
     Args:
-        dense: every run, under both regimes.
+        dense: every run, under both regimes; of other seeds too.
         ticket: every run; of one regime where the figures of that settled the matter.
-        tolerance: the rule.
+        rule: by which.
 
     Returns:
-        `double_win`, false unless both regimes were run; `margin`, the smallest slack over the figures (negative where
-        one does not match); and `figures`, one row each with dense and ticket means, their difference with its
-        interval (null where single images were not kept), tolerance and `matching`.
+        `double_win`, false unless both regimes were run, and `figures`, one row each with dense and ticket means, their
+        difference with its interval, `tolerance` (how much worse was allowed), `slack` and `matching`. By a margin
+        also `answer`, of the whole and of each figure, and `slack`, the smallest of a figure that counts (negative
+        where one is not seen to match). By a tolerance `margin` is that smallest slack, and an interval is over
+        images alone, null where single images were not kept.
 
     Raises:
-        ConfigError: the rule is non-inferiority, and single images were not kept.
+        ConfigError: the rule needs the outcome of every image, and single images were not kept.
     """
+    return _by_margin(dense, ticket, rule) if isinstance(rule, Margin) else _by_tolerance(dense, ticket, rule)
+
+
+def differences(dense: Runs, ticket: Runs) -> Iterator[tuple[Regime, str, Difference]]:
+    """Yield the paired difference of each figure that was measured.
+
+    Raises:
+        ConfigError: single images were not kept, or dense was not run with a seed of the ticket's.
+    """
+    for regime in _run(ticket):
+        beside = alike(dense[regime], ticket[regime])
+        for figure in FIGURES:
+            yield regime, figure, difference(_bits(ticket[regime], figure), _bits(beside, figure))
+
+
+def alike(dense: Sequence[Measured], ticket: Sequence[Measured]) -> list[Measured]:
+    """Return the dense runs with the seeds of a ticket's, in their order."""
+    of_seed = {run.seed: run for run in dense}
+    lacking = [run.seed for run in ticket if run.seed not in of_seed]
+    if lacking:
+        raise ConfigError(f"dense was not run with seed {lacking[0]}, so there is nothing to pair the ticket's with")
+    return [of_seed[run.seed] for run in ticket]
+
+
+def _bits(runs: Sequence[Measured], figure: str) -> list[Bits]:
+    known = [bits for run in runs if (bits := run.bits(figure)) is not None]
+    if len(known) < len(runs):
+        raise ConfigError("the margin needs the outcome of every image; use --tolerance std or points:X")
+    return known
+
+
+def _by_margin(dense: Runs, ticket: Runs, rule: Margin) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    for regime, figure, seen in differences(dense, ticket):
+        beside = _mean(alike(dense[regime], ticket[regime]), figure)
+        low, high = seen.interval(rule.level)
+        # An interval must lie above the bound, or below it: one that touches it is neither.
+        sides = {MATCHING: low + rule.points > _ROUNDING, WORSE: high + rule.points < -_ROUNDING}
+        answer = next((side for side, lies in sides.items() if lies), UNDECIDED)
+        rows.append(
+            {
+                "regime": regime,
+                "figure": figure,
+                "dense": beside,
+                "ticket": _mean(ticket[regime], figure),
+                "difference": seen.mean,
+                "interval": [low, high],
+                "tolerance": rule.points,
+                "slack": low + rule.points,
+                "matching": answer == MATCHING,
+                "answer": answer if informative(dense, regime, figure, rule) else UNINFORMATIVE,
+            }
+        )
+    counted = [row for row in rows if row["answer"] != UNINFORMATIVE]
+    answers = {row["answer"] for row in counted}
+    whole = len(rows) == len(REGIMES) * len(FIGURES)
+    answer = NO_DOUBLE_WIN if WORSE in answers else DOUBLE_WIN if whole and answers == {MATCHING} else UNDECIDED
+    return {
+        "double_win": answer == DOUBLE_WIN,
+        "answer": answer,
+        "slack": min((row["slack"] for row in counted), default=-1.0),
+        "figures": rows,
+    }
+
+
+def informative(dense: Runs, regime: Regime, figure: str, rule: Margin) -> bool:
+    """Whether dense does better than guessing, so that matching it means something."""
+    return _mean(dense[regime], figure) > rule.guessing
+
+
+def would_decide(dense: Runs, ticket: Runs, rule: Margin) -> str:
+    """Return in words what would decide the figures that are undecided; nothing where there is none."""
+    answers = {(row["regime"], row["figure"]): row["answer"] for row in judge(dense, ticket, rule)["figures"]}
+    open_ = [seen for regime, figure, seen in differences(dense, ticket) if answers[regime, figure] == UNDECIDED]
+    return deciding(open_, rule) if open_ else ""
+
+
+def _by_tolerance(dense: Runs, ticket: Runs, tolerance: Tolerance) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for regime in _run(ticket):
         for figure in FIGURES:
@@ -224,50 +290,10 @@ def judge(dense: Runs, ticket: Runs, tolerance: Tolerance) -> dict[str, Any]:
     }
 
 
-def compare(dense: Splits, ticket: Splits, tolerance: Tolerance) -> dict[str, Any]:
+def compare(dense: Splits, ticket: Splits, rule: Rule) -> dict[str, Any]:
     """Return the row of a ticket: summary and decision on the test split, and on `validation` inside it."""
-    held_out = summarise(ticket["validation"]) | judge(dense["validation"], ticket["validation"], tolerance)
-    return summarise(ticket["test"]) | judge(dense["test"], ticket["test"], tolerance) | {"validation": held_out}
-
-
-def pick(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the row of the level that is reported, by the validation split alone.
-
-    It is the sparsest that is a double win there, else the one with the smallest shortfall. What its test figures say
-    is then said of one level, not of the best of many.
-
-    Args:
-        rows: of the levels tried, in order. Those that were rejected are not picked.
-    """
-    winners = [row for row in rows if row["validation"]["double_win"]]
-    return winners[-1] if winners else max(filter(is_whole, rows), key=_margin)
-
-
-def is_whole(row: Mapping[str, Any]) -> bool:
-    """Whether a level was run under both regimes; else it was rejected after the first."""
-    return all(regime in row for regime in REGIMES)
-
-
-def is_rejected(row: Mapping[str, Any]) -> bool:
-    """Whether the regimes run so far settle that a level is no double win on the validation split."""
-    return not all(figure["matching"] for figure in row["validation"]["figures"])
-
-
-def undecided(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the rejected level that must be run under both regimes before one can be picked, or None.
-
-    More figures can only lower a margin. So where no level wins, a rejected one can be the one with the smallest
-    shortfall only if its margin so far is no smaller than that of every level which was run wholly.
-    """
-    if any(row["validation"]["double_win"] for row in rows):
-        return None
-    best = max(map(_margin, filter(is_whole, rows)), default=-1.0)
-    return max((row for row in rows if not is_whole(row) and _margin(row) >= best), key=_margin, default=None)
-
-
-def _margin(row: Mapping[str, Any]) -> float:
-    margin: float = row["validation"]["margin"]
-    return margin
+    held_out = summarise(ticket["validation"]) | judge(dense["validation"], ticket["validation"], rule)
+    return summarise(ticket["test"]) | judge(dense["test"], ticket["test"], rule) | {"validation": held_out}
 
 
 def level_name(level: int) -> str:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from lottery_hub.judging.choosing import is_rejected
 from lottery_hub.judging.levels import spread
-from lottery_hub.judging.verdict import Splits, Tolerance, compare, control_name, is_rejected, summarise
+from lottery_hub.judging.rules import Tolerance
+from lottery_hub.judging.verdict import Splits, compare, control_name, summarise
 from lottery_hub.networks.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.networks.tickets import Ladder, ticket_of
 from lottery_hub.settings.config import REGIMES, Method

@@ -18,16 +18,9 @@ import numpy as np
 import torch
 
 from lottery_hub.images.datasets import Dataset
-from lottery_hub.judging.verdict import (
-    Tolerance,
-    caveats,
-    compare,
-    control_name,
-    level_name,
-    pick,
-    splits_of,
-    summarise,
-)
+from lottery_hub.judging.choosing import pick
+from lottery_hub.judging.rules import Tolerance
+from lottery_hub.judging.verdict import caveats, compare, control_name, level_name, splits_of, summarise
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.outcomes import Outcomes

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lottery_hub.judging.choosing import unsettled
 from lottery_hub.judging.levels import judge_levels
-from lottery_hub.judging.verdict import undecided
 
 
 def row_of(level: int, slack: dict[str, float], test: bool = False) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def test_rejecting_a_level_early_changes_neither_verdict_nor_shortfall(slacks: l
     assert picked["validation"]["margin"] == expected["validation"]["margin"]
     assert picked.keys() == expected.keys(), "a level that is reported was run under both regimes"
     assert len(set(runs)) <= wholly
-    assert undecided(rows) is None
+    assert unsettled(rows) is None
 
 
 def test_a_level_that_fails_under_standard_transfer_needs_no_adversarial_one() -> None:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from lottery_hub.errors import ConfigError
-from lottery_hub.judging.verdict import Measured, Tolerance, caveats, judge, summarise
+from lottery_hub.judging.margins import Margin
+from lottery_hub.judging.rules import Tolerance
+from lottery_hub.judging.verdict import Measured, caveats, judge, rule_of, summarise, would_decide
 from lottery_hub.robustness.outcomes import Outcomes
 
 ONE_POINT = Tolerance(0.01)
@@ -162,3 +164,73 @@ def test_a_dense_figure_at_chance_is_named_as_a_caveat():
     assert "RA under standard transfer is 0.00 %" in lines[0]
     assert "(10.00 %)" in lines[0]
     assert caveats(DENSE, classes=10) == []
+
+
+def paired(lost: int, seeds: int = 1, of: int = 10_000, right: int = 8_000):
+    """Dense, and a ticket that loses so many images in every run and every figure."""
+    bits = np.arange(of) < right
+    lacking = bits & (np.arange(of) >= lost)
+
+    def runs_of(each):
+        several = [Measured(seed, each.mean(), each.mean(), Outcomes(each, each)) for seed in range(seeds)]
+        return {"standard": several, "adversarial": several}
+
+    return runs_of(bits), runs_of(lacking)
+
+
+@pytest.mark.parametrize(
+    ("lost", "answer", "of_figures"),
+    [(0, "double win", "matching"), (100, "undecided", "undecided"), (150, "no double win", "worse")],
+)
+def test_by_a_margin_there_are_three_answers(lost, answer, of_figures):
+    verdict = judge(*paired(lost), Margin(0.01))
+    assert verdict["answer"] == answer
+    assert verdict["double_win"] == (answer == "double win")
+    assert {row["answer"] for row in verdict["figures"]} == {of_figures}
+    low, high = verdict["figures"][0]["interval"]
+    assert verdict["slack"] == pytest.approx(low + 0.01)
+    # Of one run, 1.96 standard errors over images.
+    assert (high - low) / 2 == pytest.approx(1.96 * ((lost + 2) ** 0.5) / 10_000, rel=0.02)
+
+
+def test_one_figure_that_is_worse_settles_it_before_the_other_regime_is_run():
+    dense, ticket = paired(150)
+    verdict = judge(dense, ticket | {"adversarial": []}, Margin(0.01))
+    assert verdict["answer"] == "no double win"
+    dense, ticket = paired(0)
+    assert judge(dense, ticket | {"adversarial": []}, Margin(0.01))["answer"] == "undecided"
+
+
+def test_a_figure_on_which_dense_only_guesses_does_not_count():
+    dense, ticket = paired(0)
+    nothing = np.zeros(10_000, bool)
+    for side in (dense, ticket):
+        side["standard"] = [Measured(0, run.SA, 0.0, Outcomes(run.outcomes.SA, nothing)) for run in side["standard"]]
+    verdict = judge(dense, ticket, Margin(0.01, guessing=0.1))
+    assert [row["answer"] for row in verdict["figures"]] == ["matching", "uninformative", "matching", "matching"]
+    assert verdict["answer"] == "double win"
+    assert judge(dense, ticket, Margin(0.01, guessing=0.9))["answer"] == "undecided"
+
+
+def test_dense_and_ticket_are_paired_by_seed():
+    dense, ticket = paired(0, seeds=3)
+    fewer = {regime: list(reversed(several))[:2] for regime, several in ticket.items()}
+    assert judge(dense, fewer, Margin(0.05))["figures"][0]["difference"] == 0.0
+    with pytest.raises(ConfigError, match="dense was not run with seed 2"):
+        judge({regime: several[:2] for regime, several in dense.items()}, ticket, Margin(0.05))
+
+
+def test_what_would_decide_is_told_of_what_is_undecided():
+    assert would_decide(*paired(90), Margin(0.01)) == "about 36,000 test images"
+    assert would_decide(*paired(0), Margin(0.01)) == ""
+
+
+def test_a_rule_is_read_from_a_plan_and_a_margin_from_the_dense_runs():
+    dense, _ = paired(0)
+    assert rule_of("points:1", 1, dense, 10) == Tolerance(0.01)
+    assert rule_of("margin:2", 1, dense, 10) == Margin(0.02, guessing=0.1)
+    auto = rule_of("margin", 1, dense, 10)
+    assert auto.describe() == "margin of 1 point: what 10,000 test images can tell"
+    assert rule_of("margin:1", 3, dense, 10, looks=5).level == pytest.approx(0.99)
+    with pytest.raises(ConfigError, match="needs the outcome of every image"):
+        rule_of("margin", 1, DENSE, 10)

@@ -12,7 +12,8 @@ import yaml
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from lottery_hub.errors import TicketError
-from lottery_hub.judging.verdict import Measured, Runs, Tolerance, judge, summarise
+from lottery_hub.judging.rules import Tolerance
+from lottery_hub.judging.verdict import Measured, Runs, judge, summarise
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.corruptions import CORRUPTIONS
