@@ -4,14 +4,15 @@
     python scripts/bench_training.py --dataset FOLDER --ablation      also the gain of each part of ours
     python scripts/bench_training.py --dataset FOLDER --accuracy 300  also SA and RA after so many PGD-10 steps
     python scripts/bench_training.py --dataset FOLDER --compile       also ours under torch.compile
-    python scripts/bench_training.py --dataset FOLDER --device cuda   on a GPU, timed by its events
+    python scripts/bench_training.py --dataset FOLDER --device cuda   on a GPU
 
-The usual way: torch.nn.utils.prune, whose masks are applied in every forward pass; PGD as advertorch does it, by
-backward() on the loss, which computes every weight's gradient too, with BatchNorm in training mode; float32, channels
-first; torchvision transforms image by image in two DataLoader workers. Ours is the `Loop` of
+The usual way: torch.nn.utils.prune, whose masks are applied in every forward pass; PGD of torchattacks (Kim 2020),
+which computes gradients of images only, with BatchNorm in eval mode; float32, channels first; torchvision transforms
+image by image in DataLoader workers. The careful way is the same with images and weights in channels-last, more
+workers and pinned memory; on a GPU there is also one under autocast to bfloat16. Ours is the `Loop` of
 `lottery_hub.training.loop` as it is.
 
-Both take their steps in turn, a few at a time, in one process; what is printed is the median over turns, and the
+All take their steps in turn, a few at a time, in one process; what is printed is the median over turns, and the
 ratio of each turn's pair with its smallest and largest. Networks are as initialised, pruned by magnitude; which
 weights they have does not matter to the time of a step.
 """
@@ -26,8 +27,10 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,21 +46,22 @@ from lottery_hub.images.views import train_batches
 from lottery_hub.networks.backbones import Backbone, Normalised, Weights, fresh_weights
 from lottery_hub.networks.masks import Mask
 from lottery_hub.networks.small_maps import seen_taps
-from lottery_hub.robustness.attacks import perturb
 from lottery_hub.robustness.evaluation import evaluate
+from lottery_hub.settings.ambient import computing
 from lottery_hub.settings.config import Attack, DrawPlan, Recipe
 from lottery_hub.settings.environment import choose_device, describe_environment, fast_precision
 from lottery_hub.settings.presets import pgd
-from lottery_hub.settings.speed import TRICKS
+from lottery_hub.settings.speed import OFF, TRICKS, on
 from lottery_hub.storage.folder import load_ladder, packaged_folder
 from lottery_hub.training.drawing import draw
 from lottery_hub.training.loop import Loop
 
 BATCH = 128
+WORKERS = (2, max(2, min(12, (os.cpu_count() or 2) - 2)))  # of the usual and the careful way
 PGD_10 = pgd(10, 8 / 255)
 TEST = pgd(20, 8 / 255)
 WARM = 300  # standard steps before a network is pruned whose accuracy is compared
-PARTS = ("masks in place", "PGD on images only", "resident images")  # of ours, which the usual way can take over
+PARTS = ("masks in place", "resident images")  # of ours, which the usual way can take over
 Steps = Iterator[Normalised]
 Batches = Iterator[tuple[Tensor, Tensor]]
 
@@ -72,7 +76,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--ablation", action="store_true")
-    parser.add_argument("--compile", action="store_true", help="on a GPU with CUDA graphs")
+    parser.add_argument("--compile", action="store_true", help="write kernels by torch.compile too")
     parser.add_argument("--accuracy", type=int, default=0, metavar="STEPS")
     options = parser.parse_args()
 
@@ -83,20 +87,14 @@ def main() -> None:
     peaks = {name: matmul_peak(device, dtype) for name, dtype in PRECISIONS.items()}
     print("matmul peak:", ", ".join(f"{name} {peak / 1e9:,.0f} GFLOP/s" for name, peak in peaks.items()))
     for arch in options.arch if options.turns else ():
-        start, mask = pruned(arch, options.level)
-        forward = forward_flops(start)
         for regime, attack in (("standard", None), ("PGD-10", PGD_10)):
-            ways = compared(start, mask, data, attack, device, options)
-            seconds = in_turns(ways, options.turns, options.steps, device)
-            passes = 3 + (2 * attack.steps if attack else 0)
+            case = Case(*pruned(arch, options.level), data, attack, device)
+            ways = case.ways(options.ablation, options.compile)
             print(f"\n{arch}, {regime} steps, batch {BATCH}, {options.turns} turns of {options.steps} steps")
-            for name, times in seconds.items():
-                ratios = [usual / own for usual, own in zip(seconds["usual"], times, strict=True)]
-                rate = BATCH / statistics.median(times)
-                share = rate * passes * forward / peaks["bfloat16"]
+            for row in case.rows(in_turns(ways, options.turns, options.steps, device), peaks["bfloat16"]):
                 print(
-                    f"  {name:26} {rate:8.1f} images/s   {statistics.median(ratios):5.2f}x "
-                    f"({min(ratios):.2f} to {max(ratios):.2f})   {share:6.1%} of the bfloat16 peak"
+                    f"  {row['way']:26} {row['images_per_second']:8.1f} images/s   {row['ratio']:5.2f}x "
+                    f"({row['least']:.2f} to {row['most']:.2f})   {row['share_of_peak']:6.1%} of the bfloat16 peak"
                 )
     for arch in options.arch if options.accuracy else ():
         compare_accuracy(arch, options.level, data, options.accuracy, device)
@@ -105,121 +103,176 @@ def main() -> None:
 # What is measured
 
 
-def compared(
-    start: Normalised,
-    mask: Mask,
-    data: Dataset,
-    attack: Attack | None,
-    device: torch.device,
-    options: argparse.Namespace,
-) -> dict[str, Callable[[], Steps]]:
-    """Return the ways of taking steps that the options ask for, by the name that is printed."""
-    usual = partial(usual_steps, start, mask, data, attack, device)
-    ours = partial(our_steps, start, mask, data, attack, device)
-    float32 = partial(ours, fast=False)
-    ways: dict[str, Callable[[], Steps]] = {"usual": usual}
-    if options.ablation:
-        parts = [part for part in PARTS if attack or part != "PGD on images only"]
-        ways |= {f"  with {part}": partial(usual, part=part) for part in parts}
-    ways["ours"] = ours
-    if options.ablation:
-        ways |= {f"  without {trick}": without(trick, ours) for trick in TRICKS}
-        ways |= {"  in float32": float32, "  in float32, without any": without(",".join(TRICKS), float32)}
-    if options.compile:
-        ways["  with torch.compile"] = partial(ours, compiled=True)
-    return ways
+@dataclass(frozen=True)
+class Case:
+    """A network and its mask, the images it is trained on, how they are attacked, and where."""
+
+    start: Normalised
+    mask: Mask
+    data: Dataset
+    attack: Attack | None
+    device: torch.device
+    side: int = 32
+    batch: int = BATCH
+
+    def ways(self, ablation: bool, compiled: bool) -> dict[str, Callable[[], Steps]]:
+        """Return the ways of taking steps that are asked for, by the name that is printed."""
+        ours = partial(our_steps, self)
+        float32 = partial(ours, fast=False)
+        ways: dict[str, Callable[[], Steps]] = {"usual": partial(usual_steps, self)}
+        if ablation:
+            ways |= {f"  with {part}": partial(usual_steps, self, part=part) for part in PARTS}
+        ways["careful"] = partial(usual_steps, self, careful=True)
+        if self.device.type == "cuda":
+            ways["careful, bfloat16"] = partial(usual_steps, self, careful=True, fast=True)
+        ways["ours"] = ours
+        tricks = [trick for trick in TRICKS if on(trick, self.device)]
+        if self.device.type != "cuda":
+            tricks.remove("graphs")
+        if ablation:
+            ways |= {f"  without {trick}": switched(ours, without=trick) for trick in tricks}
+            ways |= {"  in float32": float32, "  in float32, without any": switched(float32, without=",".join(TRICKS))}
+            ways |= {f"  with {trick}": switched(ours, use=trick) for trick in OFF.get(self.device.type, ())}
+        if compiled:
+            ways["  with torch.compile"] = switched(ours, use="compile")
+        return ways
+
+    def rows(self, seconds: dict[str, list[float]], peak: float) -> Iterator[dict[str, Any]]:
+        """Yield what was measured of each way, beside the usual one and the peak of products of matrices."""
+        passes = 3 + (2 * self.attack.steps if self.attack else 0)
+        operations = passes * forward_flops(self.start, self.side)
+        for way, times in seconds.items():
+            ratios = [usual / own for usual, own in zip(seconds["usual"], times, strict=True)]
+            rate = self.batch / statistics.median(times)
+            yield {
+                "way": way,
+                "images_per_second": rate,
+                "ratio": statistics.median(ratios),
+                "least": min(ratios),
+                "most": max(ratios),
+                "share_of_peak": rate * operations / peak,
+            }
+
+    def recipe(self, fast: bool = True) -> Recipe:
+        """Return the recipe of our steps."""
+        return Recipe(
+            epochs=10_000,
+            batch_size=self.batch,
+            lr=0.01,
+            schedule="constant",
+            attack=self.attack,
+            precision=fast_precision(self.device) if fast else "float32",
+            image_size=self.side,
+            augment="crop-flip" if self.side == self.data.train.images.shape[-1] else "random-resized-crop",
+        )
 
 
-def our_steps(
-    start: Normalised,
-    mask: Mask,
-    data: Dataset,
-    attack: Attack | None,
-    device: torch.device,
-    fast: bool = True,
-    compiled: bool = False,
-) -> Steps:
+def our_steps(case: Case, fast: bool = True) -> Steps:
     """Take our steps."""
-    precision = fast_precision(device) if fast else "float32"
-    recipe = Recipe(epochs=100, batch_size=BATCH, lr=0.01, schedule="constant", attack=attack, precision=precision)
-    loop = Loop.over(copy.deepcopy(start), data, recipe, seed=0, mask=mask, device=device)
-    if compiled:
-        for view in {loop.learning, loop.attacked}:
-            view.compile(mode="reduce-overhead" if device.type == "cuda" else "default")
-    for epoch in itertools.count():
-        for _, images in loop.steps(epoch):
-            if images == BATCH:
-                yield loop.model
+    # In a stream that stays the same from step to step, and is not the one in which others take theirs.
+    stream = torch.cuda.Stream(case.device) if case.device.type == "cuda" else None
+    with torch.cuda.stream(stream), computing(case.device):
+        loop = Loop.over(
+            copy.deepcopy(case.start), case.data, case.recipe(fast), seed=0, mask=case.mask, device=case.device
+        )
+    steps = (step for epoch in itertools.count() for step in loop.steps(epoch))
+    while True:
+        with torch.cuda.stream(stream), computing(case.device):
+            _, images = next(steps)
+        if images == case.batch:
+            yield loop.model
 
 
-def usual_steps(
-    start: Normalised, mask: Mask, data: Dataset, attack: Attack | None, device: torch.device, part: str = ""
-) -> Steps:
+def usual_steps(case: Case, part: str = "", careful: bool = False, fast: bool = False) -> Steps:
     """Take steps as they are usually written, one of `PARTS` excepted."""
-    model = copy.deepcopy(start).to(device)
+    device, layout = case.device, torch.channels_last if careful else torch.contiguous_format
+    model = copy.deepcopy(case.start).to(device, memory_format=layout)  # type: ignore[call-overload]
     convolutions = {f"{name}.weight": module for name, module in model.network.named_modules()}
-    pruned = [(convolutions[name], kept.to(device)) for name, kept in mask.items()]
+    masked = [(convolutions[name], kept.to(device)) for name, kept in case.mask.items()]
     if part != "masks in place":
-        for convolution, kept in pruned:
+        for convolution, kept in masked:
             prune.custom_from_mask(convolution, "weight", kept)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    batches = resident(data, device) if part == "resident images" else loaded(data, device)
-    craft = partial(perturb, generator=torch.Generator(device)) if part == "PGD on images only" else usual_pgd
+    batches = resident(case) if part == "resident images" else loaded(case, careful)
+    craft = None if case.attack is None else usual_attack(model, case.attack)
     model.train()
     for images, labels in batches:
-        shown = images if attack is None else craft(model, images, labels, attack)
-        loss = F.cross_entropy(model(shown), labels)
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            given = images.contiguous(memory_format=layout)
+            shown = given if craft is None else craft(given, labels)
+            loss = F.cross_entropy(model(shown), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if part == "masks in place":
             with torch.no_grad():
-                for convolution, kept in pruned:
+                for convolution, kept in masked:
                     convolution.weight.masked_fill_(~kept, 0)
         yield model
 
 
-def loaded(data: Dataset, device: torch.device) -> Batches:
+def loaded(case: Case, careful: bool) -> Batches:
     """Yield batches as DataLoader workers make them."""
-    loader = DataLoader(Images(data), BATCH, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True)
+    loader = DataLoader(
+        Images(case.data, case.side),
+        case.batch,
+        shuffle=True,
+        num_workers=WORKERS[careful],
+        drop_last=True,
+        persistent_workers=True,
+        pin_memory=careful and case.device.type == "cuda",
+    )
     while True:
         for images, labels in loader:
-            yield images.to(device), labels.to(device)
+            yield images.to(case.device, non_blocking=careful), labels.to(case.device, non_blocking=careful)
 
 
-def resident(data: Dataset, device: torch.device) -> Batches:
+def resident(case: Case) -> Batches:
     """Yield batches as we make them."""
     views = torch.Generator()
+    recipe = case.recipe()
     while True:
-        for images, labels in train_batches(data.train, BATCH, "crop-flip", 32, views, device):
-            if len(labels) == BATCH:
+        given = (case.data.train, case.batch, recipe.augment, case.side, views, case.device)
+        for images, labels in train_batches(*given):
+            if len(labels) == case.batch:
                 yield images, labels
 
 
+def usual_attack(model: nn.Module, attack: Attack) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the PGD of torchattacks; without it, the same in its words."""
+    try:
+        import torchattacks
+    except ImportError:
+        return partial(usual_pgd, model, attack=attack)
+    return torchattacks.PGD(model, eps=attack.eps, alpha=attack.step_size, steps=attack.steps, random_start=True)
+
+
 def usual_pgd(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack) -> Tensor:
-    """Return attacked images; gradients of weights are computed along the way and thrown away."""
-    delta = torch.empty_like(images).uniform_(-attack.eps, attack.eps)
-    delta.data = (images + delta).clamp(0, 1) - images
-    delta.requires_grad_()
+    """Return attacked images, as torchattacks 3.5.1 makes them; gradients are of images only."""
+    model.eval()
+    moved = images.clone().detach()
+    moved = (moved + torch.empty_like(moved).uniform_(-attack.eps, attack.eps)).clamp(0, 1).detach()
     for _ in range(attack.steps):
-        loss = F.cross_entropy(model(images + delta), labels)
-        loss.backward()
-        assert delta.grad is not None
-        moved = (delta.data + attack.step_size * delta.grad.sign()).clamp(-attack.eps, attack.eps)
-        delta.data = (images + moved).clamp(0, 1) - images
-        delta.grad.zero_()
-    model.zero_grad()
-    return (images + delta).detach()
+        moved.requires_grad = True
+        cost = F.cross_entropy(model(moved), labels)
+        gradient = torch.autograd.grad(cost, moved, retain_graph=False, create_graph=False)[0]
+        moved = moved.detach() + attack.step_size * gradient.sign()
+        delta = torch.clamp(moved - images, min=-attack.eps, max=attack.eps)
+        moved = torch.clamp(images + delta, min=0, max=1).detach()
+    model.train()
+    return moved
 
 
 class Images(TorchDataset[tuple[Tensor, int]]):
     """Training images one by one, each through its transforms."""
 
-    def __init__(self, data: Dataset, flip: bool = True) -> None:
+    def __init__(self, data: Dataset, side: int = 32, flip: bool = True) -> None:
         self.images = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in data.train.images]
         self.labels = data.train.labels.tolist()
+        stored = data.train.images.shape[-1]
+        crop = transforms.RandomCrop(stored, 4) if side == stored else transforms.RandomResizedCrop(side)
         mirror = [transforms.RandomHorizontalFlip()] if flip else []
-        self.transform = transforms.Compose([transforms.RandomCrop(32, padding=4), *mirror, transforms.ToTensor()])
+        self.transform = transforms.Compose([crop, *mirror, transforms.ToTensor()])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -237,7 +290,7 @@ def pruned(arch: str, level: int, weights: Weights | None = None) -> tuple[Norma
     return backbone.model(), draw(backbone, DrawPlan(method="omp", rounds=level)).ticket(level).mask
 
 
-def forward_flops(model: Normalised) -> float:
+def forward_flops(model: Normalised, side: int = 32) -> float:
     """Return the operations of one image's forward pass, a multiplication and an addition being two.
 
     Taps that lie on padding are left out: nobody needs to compute them, and some do.
@@ -255,31 +308,39 @@ def forward_flops(model: Normalised) -> float:
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(count)
     with torch.no_grad():
-        network(torch.zeros(1, 3, 32, 32))
+        network(torch.zeros(1, 3, side, side))
     return 2.0 * sum(products)
 
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def matmul_peak(device: torch.device, dtype: torch.dtype, side: int = 2048) -> float:
-    """Return operations a second of a large product, the best of many."""
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return 2.0 * side**3 / min(timed(lambda: a @ b, device) for _ in range(20))
+def matmul_peak(device: torch.device, dtype: torch.dtype, sides: Sequence[int] = ()) -> float:
+    """Return operations a second of large products, the best of many of several sizes."""
+    return max(matmul_rates(device, dtype, sides).values())
+
+
+def matmul_rates(device: torch.device, dtype: torch.dtype, sides: Sequence[int] = ()) -> dict[int, float]:
+    """Return operations a second of products of matrices by their side, each the best of several."""
+    many, sides = (20, sides or SIDES[device.type]) if device.type == "cuda" else (5, sides or SIDES["cpu"])
+    rates = {}
+    for side in sides:
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        rates[side] = 2.0 * side**3 / min(timed(lambda a=a, b=b: a @ b, device) for _ in range(many))
+    return rates
+
+
+SIDES = {"cpu": (1024, 2048, 4096), "cuda": (2048, 4096, 8192, 16384)}
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds of a piece of work: by the clock, or by the GPU's events."""
-    if device.type != "cuda":
-        began = time.perf_counter()
-        work()
-        return time.perf_counter() - began
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
+    """Return the seconds of a piece of work, from nothing being computed to that again."""
+    wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    wait()
+    began = time.perf_counter()
     work()
-    end.record()
-    torch.cuda.synchronize()
-    return begin.elapsed_time(end) / 1e3
+    wait()
+    return time.perf_counter() - began
 
 
 def in_turns(
@@ -296,13 +357,13 @@ def in_turns(
     return seconds
 
 
-def without(trick: str, way: Callable[[], Steps]) -> Callable[[], Steps]:
-    """Return a way of taking steps with one trick switched off."""
+def switched(way: Callable[[], Steps], without: str = "", use: str = "") -> Callable[[], Steps]:
+    """Return a way of taking steps with some tricks switched off, others on."""
 
     def steps() -> Steps:
         run = way()
         while True:
-            with switched_off(trick):
+            with switches(without, use):
                 done = next(run)
             yield done
 
@@ -310,12 +371,12 @@ def without(trick: str, way: Callable[[], Steps]) -> Callable[[], Steps]:
 
 
 @contextlib.contextmanager
-def switched_off(trick: str) -> Iterator[None]:
-    os.environ["LOTTERY_HUB_WITHOUT"] = trick
+def switches(without: str = "", use: str = "") -> Iterator[None]:
+    os.environ["LOTTERY_HUB_WITHOUT"], os.environ["LOTTERY_HUB_WITH"] = without, use
     try:
         yield
     finally:
-        del os.environ["LOTTERY_HUB_WITHOUT"]
+        del os.environ["LOTTERY_HUB_WITHOUT"], os.environ["LOTTERY_HUB_WITH"]
 
 
 def compare_accuracy(arch: str, level: int, data: Dataset, steps: int, device: torch.device) -> None:
@@ -325,7 +386,8 @@ def compare_accuracy(arch: str, level: int, data: Dataset, steps: int, device: t
         ticket = load_ladder(f"{arch}-adv").ticket(level)
         start, mask, origin = ticket.to_normalised(10, "fresh"), ticket.mask, "from the packaged robust backbone"
     else:
-        *_, warm = itertools.islice(our_steps(pruned(arch, level)[0], {}, data, None, device), WARM)
+        cold = Case(pruned(arch, level)[0], {}, data, None, device)
+        *_, warm = itertools.islice(our_steps(cold), WARM)
         start, mask = pruned(arch, level, dict(warm.cpu().network.state_dict()))
         origin = f"pruned after {WARM} standard steps"
     tricks = ",".join(TRICKS)

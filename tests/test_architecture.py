@@ -25,6 +25,7 @@ FLOORS = [
     {"finding", "verifying"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 ]
 WINGS = sorted(path.name for path in PACKAGE.iterdir() if any(path.glob("[!_]*.py")))
 DOORS = {
@@ -95,7 +96,8 @@ def inside(path):
     for imported in imports(path):
         package, _, rest = imported.partition(".")
         if package == "lottery_hub":
-            yield next((name for name in (rest, rest.rpartition(".")[0]) if name in KNOWN), "__init__")
+            parent = rest.rpartition(".")[0]
+            yield next((name for name in (rest, parent, f"{parent}.__init__") if name in KNOWN), "__init__")
 
 
 def wing(module):

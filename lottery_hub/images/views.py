@@ -5,7 +5,7 @@ Images stay uint8 on the device; every operation works on a whole batch at once,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +28,13 @@ def train_batches(
     ones. A last batch of a single image is dropped: BatchNorm cannot normalise it.
     """
     order = torch.randperm(len(split), generator=generator)
-    for chosen in torch.split(order, batch_size):
-        if len(chosen) == 1 and len(split) > 1:
-            continue
-        images = split.images[chosen].to(device, non_blocking=True)
-        labels = split.labels[chosen].to(device, non_blocking=True)
-        yield _laid_out(augmented(images, augment, image_size, generator)), labels
+    batches = [rows for rows in torch.split(order, batch_size) if len(rows) > 1 or len(split) == 1]
+    views = [draw_views(augment, len(rows), image_size, generator) for rows in batches]
+    # Sent at once: a copy in every step would have the GPU wait for it.
+    sent = [_sent(parts, device) for parts in zip(*views, strict=True)]
+    for batch, rows in enumerate(_sent(batches, split.images.device)):
+        images, labels = (_picked(tensor, rows, device) for tensor in (split.images, split.labels))
+        yield _laid_out(seen(images, augment, image_size, tuple(parts[batch] for parts in sent))), labels
 
 
 def plain_batches(
@@ -44,6 +45,31 @@ def plain_batches(
         images = split.images[start : start + batch_size].to(device, non_blocking=True)
         labels = split.labels[start : start + batch_size].to(device, non_blocking=True)
         yield _laid_out(centred(images, image_size)), labels
+
+
+def chosen_batch(split: Split, rows: Tensor, image_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return (images, labels) of these rows of the split, int64 [n] on the CPU; unaugmented, as in `plain_batches`."""
+    there = rows.to(split.images.device)
+    images, labels = (_picked(tensor, there, device) for tensor in (split.images, split.labels))
+    return _laid_out(centred(images, image_size)), labels
+
+
+def _picked(stored: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    """Return rows of what is stored, on the device; from pinned memory, so that the copy runs beside the computing."""
+    picked = stored.index_select(0, rows)
+    return _pinned(picked, device).to(device, non_blocking=True)
+
+
+def _sent(parts: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
+    """Return these tensors, which differ in their first dimension alone, on the device, in one copy."""
+    if device.type == "cpu":
+        return parts
+    sizes = [len(part) for part in parts]
+    return torch.split(_pinned(torch.cat(list(parts)), device).to(device, non_blocking=True), sizes)
+
+
+def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
 
 
 def centred(images: Tensor, image_size: int) -> Tensor:
@@ -57,36 +83,62 @@ def centred(images: Tensor, image_size: int) -> Tensor:
     return pixels[..., edge : edge + image_size, edge : edge + image_size].clamp(0, 1)
 
 
+Views = tuple[Tensor, ...]  # what was drawn for every image of a batch, by its first dimension
+
+
 def augmented(images: Tensor, augment: Augment, image_size: int, generator: torch.Generator) -> Tensor:
     """Return random views of uint8 [n, 3, h, w] as float [0,1] [n, 3, image_size, image_size]."""
+    return seen(images, augment, image_size, draw_views(augment, len(images), image_size, generator))
+
+
+def draw_views(augment: Augment, count: int, image_size: int, generator: torch.Generator) -> Views:
+    """Draw what decides the views of `count` images: the boxes or offsets of crops, and whether they are mirrored."""
+    if augment == "none":
+        return ()
     if augment == "random-resized-crop":
-        return _flipped(_random_resized_crop(images, image_size, generator), generator)
+        return _boxes(count, generator), _flips(count, generator)
+    rows, columns = torch.randint(0, 2 * _padding(image_size) + 1, (2, count, 1), generator=generator)
+    return (rows, columns, _flips(count, generator)) if augment == "crop-flip" else (rows, columns)
+
+
+def seen(images: Tensor, augment: Augment, image_size: int, views: Views) -> Tensor:
+    """Return the views that were drawn of images, as `augmented` does; they and the images are on one device."""
+    on_images = [view.to(images.device) for view in views]
+    if augment == "random-resized-crop":
+        boxes, flips = on_images
+        return _flipped(_cropped(images, image_size, boxes), flips)
     pixels = centred(images, image_size)
-    if augment in ("crop", "crop-flip"):
-        pixels = _shifted(pixels, generator)
-    return _flipped(pixels, generator) if augment == "crop-flip" else pixels
+    if augment == "none":
+        return pixels
+    rows, columns, *flips_there = on_images
+    pixels = _shifted(pixels, rows, columns)
+    return _flipped(pixels, *flips_there) if flips_there else pixels
 
 
-def _shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Pad with black and crop back at a random offset per image."""
+def _padding(side: int) -> int:
+    return max(1, round(side * CROP_PADDING))
+
+
+def _shifted(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Pad with black and crop back at an offset per image: int64 [n, 1] each, of rows and columns."""
     count, _, side, _ = pixels.shape
-    padding = max(1, round(side * CROP_PADDING))
-    padded = F.pad(pixels, (padding,) * 4)
-    offsets = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator)
-    rows, columns = (offsets + torch.arange(side)).to(pixels.device)
+    padded = F.pad(pixels, (_padding(side),) * 4)
+    along = torch.arange(side, device=pixels.device)
     batch = torch.arange(count, device=pixels.device)[:, None, None]
     # Advanced indices split by the channel slice come out in front: [n, side, side, 3], which is channels-last.
-    return padded[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return padded[batch, :, (rows + along)[:, :, None], (columns + along)[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _flipped(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    flip = torch.rand(len(pixels), generator=generator, dtype=torch.float32) < 0.5
-    return torch.where(flip.to(pixels.device)[:, None, None, None], pixels.flip(-1), pixels)
+def _flips(count: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=generator, dtype=torch.float32) < 0.5
 
 
-def _random_resized_crop(images: Tensor, image_size: int, generator: torch.Generator) -> Tensor:
-    """Sample one box per image: area 8 % to 100 %, aspect 3/4 to 4/3 (Szegedy et al. 2015), resampled bilinearly."""
-    count = len(images)
+def _flipped(pixels: Tensor, flips: Tensor) -> Tensor:
+    return torch.where(flips[:, None, None, None], pixels.flip(-1), pixels)
+
+
+def _boxes(count: int, generator: torch.Generator) -> Tensor:
+    """Draw one box per image, as affine maps [n, 2, 3]: area 8 % to 100 %, aspect 3/4 to 4/3 (Szegedy et al. 2015)."""
     area = torch.empty(count, dtype=torch.float32).uniform_(0.08, 1, generator=generator)
     aspect = torch.empty(count, dtype=torch.float32).uniform_(-0.2877, 0.2877, generator=generator).exp()
     width = (area * aspect).sqrt().clamp(max=1)
@@ -95,7 +147,12 @@ def _random_resized_crop(images: Tensor, image_size: int, generator: torch.Gener
     boxes = torch.zeros(count, 2, 3, dtype=torch.float32)
     boxes[:, 0, 0], boxes[:, 0, 2] = width, shift[0] * (1 - width)
     boxes[:, 1, 1], boxes[:, 1, 2] = height, shift[1] * (1 - height)
-    grid = F.affine_grid(boxes.to(images.device), [count, 3, image_size, image_size], align_corners=False)
+    return boxes
+
+
+def _cropped(images: Tensor, image_size: int, boxes: Tensor) -> Tensor:
+    """Return boxes of images, resampled bilinearly."""
+    grid = F.affine_grid(boxes, [len(images), 3, image_size, image_size], align_corners=False)
     pixels = images.float().div_(255)
     return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp(0, 1)
 

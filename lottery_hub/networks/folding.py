@@ -63,7 +63,7 @@ class Folded(nn.Module):
                 if before is None:
                     raise TypeError(f"the BatchNorm {name} follows no convolution")
                 place, conv = before
-                folded = (_Stem if on("stem") and _Stem.fits(conv) else _Conv)(conv)
+                folded = (_Stem if on("stem", conv.weight.device) and _Stem.fits(conv) else _Conv)(conv)
                 target.set_submodule(place, folded)
                 target.set_submodule(name, nn.Identity())
                 self._folded.append((folded, conv, module))
@@ -114,7 +114,7 @@ class _Conv(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map [n, in, h, w] to [n, out, h', w']."""
         height, width = images.shape[2:]
-        ungrouped = self.groups == 1 and self.dilation == 1 and on("small-maps")
+        ungrouped = self.groups == 1 and self.dilation == 1 and on("small-maps", images.device)
         if not ungrouped or not small_maps.fits(self.weight.shape[2], height, width, self.stride, self.padding):
             return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         matrix = self._matrices.get(images.shape[2:])

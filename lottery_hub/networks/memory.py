@@ -15,12 +15,22 @@ _GROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-_CPU_SAYS = ("can't allocate memory", "not enough memory")
+# How libraries say it that do not raise torch's own error; cuDNN, by finding no way to compute what it is asked for.
+_SAYS = (
+    "can't allocate memory",
+    "not enough memory",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
+    "MPS backend out of memory",
+)
 
 
 def is_out_of_memory(problem: RuntimeError) -> bool:
     """Whether an error says that there is no memory left, on a GPU or on the CPU."""
-    return isinstance(problem, torch.OutOfMemoryError) or any(words in str(problem) for words in _CPU_SAYS)
+    return isinstance(problem, torch.OutOfMemoryError) or any(words in str(problem) for words in _SAYS)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -79,7 +79,8 @@ class _Conv2d(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map [n, in, h, w] to [n, out, h', w']."""
         height, width = images.shape[2:]
-        if not (on("small-maps") and fits(self.weight.shape[2], height, width, self.stride, self.padding)):
+        few = fits(self.weight.shape[2], height, width, self.stride, self.padding)
+        if not (few and on("small-maps", images.device)):
             return F.conv2d(images, self.weight, self.bias, self.stride, self.padding)
         device = images.device.type
         # As autocast does with a convolution's weight, but before the matrix is made of it, which is larger.

@@ -7,7 +7,7 @@ statistics (unless the attack asks for the reference code's behaviour).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -75,29 +75,61 @@ def perturb(
         if attack.method in STRONG:
             seed = int(torch.randint(2**31, (), generator=generator, device=images.device))
             return perturb_strongly(model, images, labels, attack, seed)
-        worst = _once(model, images, labels, attack, generator, loss)
-        if attack.restarts > 1:
-            worst_loss = _losses(model, worst, labels, loss)
-            for _ in range(attack.restarts - 1):
-                found = _once(model, images, labels, attack, generator, loss)
-                found_loss = _losses(model, found, labels, loss)
-                higher = found_loss > worst_loss
-                worst = torch.where(higher[:, None, None, None], found, worst)
-                worst_loss = torch.where(higher, found_loss, worst_loss)
+        return _worst(model, images, labels, attack, draw_starts(images, attack, generator), loss)
+
+
+@gradients()
+def perturb_from(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: Attack,
+    starts: Sequence[Tensor],
+    loss: Loss = cross_entropy,
+) -> Tensor:
+    """Return what `perturb` does from starts that were drawn: nothing is drawn here, and no number read back."""
+    if attack.eps == 0:
+        return images.clone()
+    with _frozen(model, keep_training=attack.batch_norm == "train"):
+        return _worst(model, images, labels, attack, starts or [None], loss)
+
+
+def draw_starts(images: Tensor, attack: Attack, generator: torch.Generator) -> Iterator[Tensor | None]:
+    """Draw, for every restart, by what images are moved before the first step; None where an attack begins at them."""
+    for _ in range(attack.restarts):
+        if attack.eps == 0 or attack.method == "fgsm" or (attack.method == "pgd" and not attack.random_start):
+            yield None
+        elif attack.method == "n-fgsm":
+            yield attack.noise * attack.eps * _uniform(images, generator)
+        else:
+            yield _random_in_ball(images, attack, generator)
+
+
+def _worst(
+    model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, starts: Iterable[Tensor | None], loss: Loss
+) -> Tensor:
+    """Return the image of highest loss among those that the starts lead to."""
+    others = iter(starts)  # which may be drawn only now, one after the other
+    worst = _once(model, images, labels, attack, next(others), loss)
+    worst_loss = _losses(model, worst, labels, loss) if attack.restarts > 1 else None
+    for start in others:
+        found = _once(model, images, labels, attack, start, loss)
+        found_loss = _losses(model, found, labels, loss)
+        assert worst_loss is not None
+        higher = found_loss > worst_loss
+        worst = torch.where(higher[:, None, None, None], found, worst)
+        worst_loss = torch.where(higher, found_loss, worst_loss)
     return worst
 
 
-def _once(
-    model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator, loss: Loss
-) -> Tensor:
+def _once(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, start: Tensor | None, loss: Loss) -> Tensor:
     if attack.method == "fgsm":
         return _step(images, _gradient(model, images, labels, loss), attack.norm, attack.eps)
+    moved = images if start is None else images + start
     if attack.method == "n-fgsm":
-        start = images + attack.noise * attack.eps * _uniform(images, generator)
-        return _step(start, _gradient(model, start, labels, loss), "linf", attack.eps)
-    moved = images
-    if attack.random_start:
-        moved = (images + _random_in_ball(images, attack, generator)).clamp(0, 1)
+        return _step(moved, _gradient(model, moved, labels, loss), "linf", attack.eps)
+    if start is not None:
+        moved = moved.clamp(0, 1)
     for _ in range(attack.steps):
         stepped = _step(moved, _gradient(model, moved, labels, loss), attack.norm, attack.step_size, clamp=False)
         moved = (images + _project(stepped - images, attack)).clamp(0, 1)

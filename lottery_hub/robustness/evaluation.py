@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,13 +11,14 @@ from torch import Tensor, nn
 
 from lottery_hub.errors import ConfigError
 from lottery_hub.images.datasets import Split
-from lottery_hub.images.views import centred, plain_batches
+from lottery_hub.images.views import centred, chosen_batch, plain_batches
 from lottery_hub.networks.folding import Folded, folded
 from lottery_hub.networks.memory import free_memory, images_that_fit, is_out_of_memory
-from lottery_hub.robustness.attacks import Loss, cross_entropy, perturb
+from lottery_hub.networks.replaying import Replay
+from lottery_hub.robustness.attacks import Loss, cross_entropy, draw_starts, perturb, perturb_from
 from lottery_hub.robustness.outcomes import Outcomes
-from lottery_hub.settings.ambient import gradients
-from lottery_hub.settings.config import Attack, Precision
+from lottery_hub.settings.ambient import computing, gradients
+from lottery_hub.settings.config import STRONG, Attack, Precision
 from lottery_hub.values import page_table, percent
 
 
@@ -89,7 +91,8 @@ def evaluate(
     check_takes_pixels(model)
     size = split.images.shape[-1] if image_size is None else image_size
     try:
-        return _evaluate(model, split, attack, size, seed, batch_size, precision, torch.device(device), loss)
+        with computing(device):
+            return _evaluate(model, split, attack, size, seed, batch_size, precision, torch.device(device), loss)
     except RuntimeError as problem:
         if not is_out_of_memory(problem) or batch_size == 1:
             raise
@@ -120,8 +123,6 @@ def _evaluate(
     loss: Loss,
 ) -> Accuracy:
     generator = torch.Generator(device).manual_seed(seed)
-    correct: list[Tensor] = []
-    robust: list[Tensor] = []
     training = [module for module in model.modules() if module.training]
     model.eval()
     if attack is None or attack.batch_norm == "eval":
@@ -131,20 +132,80 @@ def _evaluate(
             with autocast(device, precision):
                 fit = images_that_fit(model, centred(split.images[:4].to(device), image_size))
             batch_size = min(batch_size, fit or batch_size)
-        for images, labels in plain_batches(split, batch_size, image_size, device):
-            with autocast(device, precision):
-                right = is_right(model, images, labels)
-                correct.append(right)
-                if attack is not None and bool(right.any()):
-                    attacked = perturb(model, images[right], labels[right], attack, generator, loss)
-                    right = right.masked_scatter(right, is_right(model, attacked, labels[right]))
-                robust.append(right)
+        shown = _Shown(model, split, attack, image_size, generator, batch_size, precision, device, loss)
+        clean, withstood = shown.in_whole_batches() if device.type == "cuda" else shown.batch_by_batch()
     finally:
         for module in training:
             module.training = True
-    clean, withstood = (torch.cat(parts).cpu().numpy() for parts in (correct, robust))
-    outcomes = Outcomes(clean, None if attack is None else withstood)
-    return Accuracy(len(split), int(clean.sum()), None if attack is None else int(withstood.sum()), outcomes)
+    outcomes = Outcomes(clean.numpy(), None if attack is None else withstood.numpy())
+    robust = None if attack is None else int(withstood.sum())
+    return Accuracy(len(split), int(clean.sum()), robust, outcomes)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A split as it is shown to a model, clean and attacked; see `evaluate`. Results are bool [n] on the CPU."""
+
+    model: nn.Module
+    split: Split
+    attack: Attack | None
+    image_size: int
+    generator: torch.Generator
+    batch_size: int
+    precision: Precision
+    device: torch.device
+    loss: Loss
+
+    def batch_by_batch(self) -> tuple[Tensor, Tensor]:
+        """Attack of each batch what is right, at once: batches become smaller, and nothing is computed in vain."""
+        correct: list[Tensor] = []
+        robust: list[Tensor] = []
+        for images, labels in self._batches():
+            with autocast(self.device, self.precision):
+                right = is_right(self.model, images, labels)
+                correct.append(right)
+                if self.attack is not None and bool(right.any()):
+                    attacked = perturb(self.model, images[right], labels[right], self.attack, self.generator, self.loss)
+                    right = right.masked_scatter(right, is_right(self.model, attacked, labels[right]))
+                robust.append(right)
+        return torch.cat(correct).cpu(), torch.cat(robust).cpu()
+
+    def in_whole_batches(self) -> tuple[Tensor, Tensor]:
+        """Attack what is right of the whole split, in batches of one size, the last one filled up with some again.
+
+        Nothing is waited for within a pass, and batches of one size can be recorded.
+        """
+        with autocast(self.device, self.precision):
+            correct = [is_right(self.model, images, labels) for images, labels in self._batches()]
+        clean = torch.cat(correct).cpu()
+        attack, rows = self.attack, clean.nonzero().squeeze(1)
+        if attack is None or not len(rows):
+            return clean, clean
+        size = min(self.batch_size, len(self.split))
+        calls = -(-len(rows) // size)
+        strong = attack.method in STRONG
+        replay = Replay(self._withstands, self.device, size, 0 if strong else calls)
+        whole = rows.repeat(-(-calls * size // len(rows)))[: calls * size]
+        found: list[Tensor] = []
+        for chosen in torch.split(rows if strong else whole, size):
+            images, labels = chosen_batch(self.split, chosen, self.image_size, self.device)
+            if strong:
+                with autocast(self.device, self.precision):
+                    attacked = perturb(self.model, images, labels, attack, self.generator, self.loss)
+                    found.append(is_right(self.model, attacked, labels))
+            else:
+                starts = draw_starts(images, attack, self.generator)
+                found.append(replay(images, labels, *(start for start in starts if start is not None)))
+        return clean, clean.masked_scatter(clean, torch.cat(found).cpu()[: len(rows)])
+
+    def _withstands(self, images: Tensor, labels: Tensor, *starts: Tensor) -> Tensor:
+        assert self.attack is not None
+        with autocast(self.device, self.precision):
+            attacked = perturb_from(self.model, images, labels, self.attack, starts, self.loss)
+            return is_right(self.model, attacked, labels)
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return plain_batches(self.split, self.batch_size, self.image_size, self.device)
 
 
 def check_takes_pixels(model: nn.Module) -> None:

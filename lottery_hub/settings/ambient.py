@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -27,3 +28,55 @@ def float32() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+@contextmanager
+def computing(device: torch.device | str) -> Iterator[None]:
+    """On a GPU, compute in a stream of our own, where float32 is float32.
+
+    Several threads then have the GPU side by side, and a stream of its own is what can be recorded. What was asked for
+    before is waited for, and what is asked for afterwards waits.
+    """
+    device = torch.device(device)
+    if device.type != "cuda":
+        yield
+        return
+    outer = torch.cuda.current_stream(device)
+    inside = outer != torch.cuda.default_stream(device)
+    own = outer if inside else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    with _without_tf32, nullcontext() if inside else torch.cuda.stream(own):
+        if not inside:
+            own.wait_stream(outer)
+        try:
+            yield
+        finally:
+            if not inside:
+                outer.wait_stream(own)
+
+
+class _WithoutTF32:
+    """While anybody computes here, no product of float32 rounds its factors to 10 bits.
+
+    The switches are the process's: the first to come in turns them, and the last to leave turns them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = (False, False)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+                torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self._before
+
+
+_without_tf32 = _WithoutTF32()

@@ -18,36 +18,47 @@ _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "
 def describe_environment(device: torch.device | str) -> dict[str, Any]:
     """Return versions of the library and what it computes with, and the kind of machine; JSON-able."""
     device = torch.device(device)
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return {
         "lottery_hub": __version__,
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
         "device": device.type,
-        "hardware": hardware,
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "threads": torch.get_num_threads(),
-        # Whether a GPU rounded the factors of float32 products to 10 bits.
-        **({} if device.type != "cuda" else tf32()),
+        **(_cuda() if device.type == "cuda" else {}),
     }
 
 
-def tf32() -> dict[str, bool]:
-    """Return whether TF32 stands in for float32 on a GPU, in matrix products and in convolutions."""
-    return {"tf32_matmul": torch.backends.cuda.matmul.allow_tf32, "tf32_cudnn": torch.backends.cudnn.allow_tf32}
+def _cuda() -> dict[str, Any]:
+    """Return what else decides the last digits of a GPU's figures."""
+    return {
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        # It rounds the factors of float32 products to 10 bits, and is off where we compute; see `ambient.computing`.
+        "tf32": False,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device for `auto`, `cpu` or `cuda`.
+    """Return the device for `auto`, `cpu`, `cuda`, a certain GPU such as `cuda:1`, or `mps`, the GPU of a Mac.
 
     Raises:
         ConfigError: the device is not there.
     """
+    kind, colon, number = name.partition(":")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise ConfigError(f"unknown device {name!r}; choose auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
+    if kind not in ("cpu", "cuda", "mps") or (
+        colon and not (kind == "cuda" and number.isdecimal() and number.isascii())
+    ):
+        raise ConfigError(f"unknown device {printable(repr(name))}; choose auto, cpu, cuda, cuda:1 or mps")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError("no CUDA GPU is available; use --device cpu")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("no GPU of a Mac is available; use --device cpu")
+    if colon and int(number) >= torch.cuda.device_count():
+        raise ConfigError(f"there are {torch.cuda.device_count()} GPUs, counted from cuda:0, and no {name}")
     return torch.device(name)
 
 

@@ -1,4 +1,4 @@
-"""Which tricks are on. All are, unless the environment says otherwise: LOTTERY_HUB_WITHOUT=folding,channels-last.
+"""Which tricks are on: LOTTERY_HUB_WITHOUT=folding,channels-last switches some off, LOTTERY_HUB_WITH=compile others on.
 
 They change how numbers are computed and not which; docs/performance.md says what each gains. Precision is no trick
 but a setting of recipes, since it does change numbers.
@@ -15,13 +15,21 @@ TRICKS = {
     "stem": "the first convolution runs on blocks of 2x2 pixels (with folding)",
     "small-maps": "convolutions over a few pixels become products of matrices",
     "channels-last": "images and weights lie in memory pixel by pixel",
+    "graphs": "a GPU is told a whole step at once, as it was recorded, and not kernel by kernel",
+    "compile": "torch.compile writes kernels of its own; that takes a minute at the beginning",
 }
+# What is off unless it is asked for: on any device, and by the kind of device where it was measured to lose there.
+OFF = {"": {"compile"}, "cuda": {"small-maps"}}
 
 
-def on(trick: str) -> bool:
-    """Whether a trick is used."""
+def on(trick: str, device: torch.device | str = "cpu") -> bool:
+    """Whether a trick is used, on such a device."""
     assert trick in TRICKS
-    return trick not in os.environ.get("LOTTERY_HUB_WITHOUT", "").split(",")
+    if trick in os.environ.get("LOTTERY_HUB_WITHOUT", "").split(","):
+        return False
+    if trick in os.environ.get("LOTTERY_HUB_WITH", "").split(","):
+        return True
+    return trick not in OFF[""] | OFF.get(torch.device(device).type, set())
 
 
 def memory_format() -> torch.memory_format:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,21 +19,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lottery_hub.errors import ConfigError, LotteryHubError, TicketError, first_line, printable
-from lottery_hub.images.datasets import Dataset
+from lottery_hub.errors import ConfigError, LotteryHubError
+from lottery_hub.images.datasets import Dataset, Split
 from lottery_hub.images.views import centred, train_batches
 from lottery_hub.networks.backbones import Normalised, Weights, fingerprint
 from lottery_hub.networks.folding import Folded, folded
 from lottery_hub.networks.masks import Mask, apply_, bits_of
-from lottery_hub.networks.memory import free_memory, images_that_fit, is_out_of_memory, peak_memory
+from lottery_hub.networks.memory import (
+    available_memory,
+    free_memory,
+    images_that_fit,
+    is_out_of_memory,
+    peak_memory,
+)
+from lottery_hub.networks.replaying import Replay
 from lottery_hub.networks.small_maps import arranged
-from lottery_hub.robustness.attacks import perturb
+from lottery_hub.robustness.attacks import draw_starts, perturb_from
 from lottery_hub.robustness.evaluation import autocast, evaluate
-from lottery_hub.settings.ambient import gradients
+from lottery_hub.settings.ambient import computing, gradients
 from lottery_hub.settings.config import Recipe, Seeds
 from lottery_hub.settings.paths import path_of
-from lottery_hub.settings.speed import memory_format
-from lottery_hub.storage import atomic, checkpoints, sealed
+from lottery_hub.settings.speed import memory_format, on
+from lottery_hub.storage import sealed
+from lottery_hub.training.saved import Saved
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
@@ -88,8 +95,13 @@ def train(
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise ConfigError("the model was made in inference mode, and cannot be trained: build it outside")
     checkpoint = None if checkpoint is None else path_of(checkpoint)
-    saved = None if checkpoint is None else _Saved(checkpoint, _training_of(model, data, recipe, Seeds.of(seed), mask))
-    loop = Loop.over(model, data, recipe, seed=seed, mask=mask, device=device)
+    saved = None if checkpoint is None else Saved(checkpoint, _training_of(model, data, recipe, Seeds.of(seed), mask))
+    with computing(device):
+        return _train(Loop.over(model, data, recipe, seed=seed, mask=mask, device=device), data, saved, on_epoch)
+
+
+def _train(loop: Loop, data: Dataset, saved: Saved | None, on_epoch: OnEpoch | None) -> Trained:
+    model, recipe = loop.model, loop.recipe
     optimizer, averaged = loop.optimizer, loop.averaged
     judged = model if averaged is None else cast(Normalised, averaged.module)
     start, history, best = saved.resume(model, averaged, optimizer) if saved else (0, [], None)
@@ -110,6 +122,8 @@ def train(
             elif best is None or recipe.select == "last" or score > best["score"]:
                 best = {"score": score, "epoch": epoch + 1, "weights": _snapshot(judged, epoch + 1)}
         record |= {"parts": loop.parts, "peak_memory": peak_memory(loop.device)}
+        if loop.device.type == "cuda":
+            record["replayed"] = loop.replay.described()
         record["seconds"] = round(time.monotonic() - began, 3)
         history.append(record)
         if saved:
@@ -139,12 +153,15 @@ class Loop:
     A batch that memory is unlikely to hold is taken in parts from the beginning. Where a step runs out of memory all
     the same, it is taken again in twice as many, and so are those after it. Gradients add up to those of the whole
     batch, but for BatchNorm, which sees the images of one part at a time.
+
+    On a GPU nothing in a step waits for it: images are there already, random numbers of an epoch are sent in one copy,
+    the learning rate is a tensor, and whole steps are recorded and played back.
     """
 
     model: Normalised
     learning: nn.Module  # the same model, as the passes see it in which it learns
     attacked: nn.Module  # and as those of the attack do
-    data: Dataset
+    images: Split  # to train on, on the device where there is room
     recipe: Recipe
     seeds: Seeds
     device: torch.device
@@ -152,6 +169,12 @@ class Loop:
     averaged: AveragedModel | None
     pruned: list[tuple[Tensor, Tensor]]
     parts: int = 1
+    replay: Replay = field(init=False)
+
+    def __post_init__(self) -> None:
+        steps = self.recipe.epochs * (len(self.images) // self.recipe.batch_size)
+        self.replay = Replay(self._step, self.device, self.recipe.batch_size, steps)
+        self._statistics = [torch.empty_like(buffer) for buffer in self.model.network.buffers()]
 
     @classmethod
     def over(
@@ -167,15 +190,18 @@ class Loop:
         """Bring the model to the device, prune it, and make what goes with it."""
         device = torch.device(device)
         model.to(device=device, memory_format=memory_format())  # type: ignore[call-overload]
-        optimizer = torch.optim.SGD(
-            model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-        )
         pruned = _pruned_entries(model, mask)
         learning, averaged = arranged(model), _averaged(model, recipe)
         frozen = recipe.attack is not None and recipe.attack.batch_norm == "eval"
         attacked = folded(model, recipe.precision) if frozen else learning
+        if on("compile", device):
+            for view in {learning, attacked}:
+                view.compile(dynamic=False)
         parts = _parts(learning, data, recipe, device)
-        return cls(model, learning, attacked, data, recipe, Seeds.of(seed), device, optimizer, averaged, pruned, parts)
+        images, optimizer = _resident(data.train, device), _optimizer(model, recipe, device)
+        return cls(
+            model, learning, attacked, images, recipe, Seeds.of(seed), device, optimizer, averaged, pruned, parts
+        )
 
     def epoch(self, epoch: int) -> tuple[float, int]:
         """Run one epoch, counted from 0; return (mean loss, images seen)."""
@@ -189,52 +215,78 @@ class Loop:
 
     def steps(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
         """Take the steps of an epoch one at a time, and yield the loss of each and how many images it saw."""
-        model, recipe, optimizer, train = self.model, self.recipe, self.optimizer, self.data.train
+        recipe, train = self.recipe, self.images
         views = torch.Generator().manual_seed(_epoch_seed(self.seeds.order, epoch))
-        starts = torch.Generator(self.device).manual_seed(_epoch_seed(self.seeds.attack, epoch) + 1)
+        generator = torch.Generator(self.device).manual_seed(_epoch_seed(self.seeds.attack, epoch) + 1)
         count = math.ceil(len(train) / recipe.batch_size)
         self.learning.train()
         batches = train_batches(train, recipe.batch_size, recipe.augment, recipe.image_size, views, self.device)
         for step, (images, labels) in enumerate(batches):
             progress = epoch + (step + 0.5) / count if recipe.schedule != "steps" else epoch
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, progress)
-            if isinstance(self.attacked, Folded):
-                self.attacked.refresh()
-            loss = self._gradients(images, labels, starts)
-            optimizer.step()
-            with torch.no_grad():
-                for weight, kept in self.pruned:
-                    weight.view(kept.dtype).bitwise_and_(kept)
+            self._set_rate(learning_rate(recipe, progress))
+            starts = () if recipe.attack is None else draw_starts(images, recipe.attack, generator)
+            loss = self.replay(images, labels, *(start for start in starts if start is not None))
             if self.averaged is not None:
-                self.averaged.update_parameters(model)
+                self.averaged.n_averaged += 1
             yield loss, len(labels)
 
-    def _gradients(self, images: Tensor, labels: Tensor, starts: torch.Generator) -> Tensor:
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def _step(self, images: Tensor, labels: Tensor, *starts: Tensor) -> Tensor:
+        """Take a step, in which nothing is drawn and nothing read back; return its mean loss."""
+        if isinstance(self.attacked, Folded):
+            self.attacked.refresh()
+        # What is recorded has run before, and takes what memory it needs when it is recorded.
+        gradients_of = self._gradients if self.replay.recording else self._gradients_that_fit
+        loss = gradients_of(images, labels, starts)
+        for parameter in self.model.parameters():
+            if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+                # They differ in sides of a single element at most, over which the fused optimizer stumbles.
+                parameter.grad = parameter.grad.as_strided(parameter.shape, parameter.stride())
+        self.optimizer.step()
+        with torch.no_grad():
+            if self.pruned:
+                weights, kept = zip(*self.pruned, strict=True)
+                torch._foreach_mul_(weights, kept)
+            if self.averaged is not None:
+                first = not self.replay.recording and int(self.averaged.n_averaged) == 0
+                _move(self.averaged, self.model, first)
+        return loss
+
+    def _gradients_that_fit(self, images: Tensor, labels: Tensor, starts: Sequence[Tensor]) -> Tensor:
         """Compute the gradients of a batch, in as many parts as memory asks for; return its mean loss."""
-        before = starts.get_state()
-        statistics = [buffer.clone() for buffer in self.model.network.buffers()]
+        buffers = list(self.model.network.buffers())
+        torch._foreach_copy_(self._statistics, buffers)
         while True:
-            self.optimizer.zero_grad(set_to_none=True)
             try:
-                pieces = zip(images.tensor_split(self.parts), labels.tensor_split(self.parts), strict=True)
-                losses = [self._part(*piece, starts, len(labels)) for piece in pieces]
-                return torch.stack(losses).sum()
+                return self._gradients(images, labels, starts)
             except RuntimeError as problem:
                 if not is_out_of_memory(problem) or len(labels) < 4 * self.parts:
                     raise
             # Outside of the handler: there, the error still holds the tensors of the failed pass.
             self.parts *= 2
-            starts.set_state(before)
-            for buffer, value in zip(self.model.network.buffers(), statistics, strict=True):
-                buffer.copy_(value)
+            torch._foreach_copy_(buffers, self._statistics)
             free_memory(self.device)
 
-    def _part(self, images: Tensor, labels: Tensor, starts: torch.Generator, of: int) -> Tensor:
+    def _gradients(self, images: Tensor, labels: Tensor, starts: Sequence[Tensor]) -> Tensor:
+        """Compute the gradients of a batch in the parts that it is taken in; return its mean loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        pieces = zip(*(tensor.tensor_split(self.parts) for tensor in (images, labels, *starts)), strict=True)
+        losses = [self._part(seen, of_seen, begin, len(labels)) for seen, of_seen, *begin in pieces]
+        return torch.stack(losses).sum()
+
+    def _part(self, images: Tensor, labels: Tensor, starts: Sequence[Tensor], of: int) -> Tensor:
         """Add the gradients of a part of a batch of `of` images; return its share of the mean loss."""
         recipe = self.recipe
         with autocast(self.device, recipe.precision):
-            shown = images if recipe.attack is None else perturb(self.attacked, images, labels, recipe.attack, starts)
+            shown = images
+            if recipe.attack is not None:
+                shown = perturb_from(self.attacked, images, labels, recipe.attack, starts)
             logits = self.learning(shown.contiguous(memory_format=memory_format()))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
         share = loss if len(labels) == of else loss * (len(labels) / of)
@@ -255,12 +307,53 @@ def _validate(model: Normalised, data: Dataset, recipe: Recipe, seed: int, devic
     return {"validation_SA": measured.SA, "validation_RA": measured.RA}
 
 
+def _optimizer(model: Normalised, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
+    rate: float | Tensor = recipe.lr
+    # As a tensor, its value may change between steps that are recorded. On a CPU the fused kernel copies gradients.
+    fused = True if device.type == "cuda" else None
+    if fused:
+        rate = torch.tensor(recipe.lr, device=device)
+    return torch.optim.SGD(
+        model.parameters(), lr=rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=fused
+    )
+
+
+def _resident(split: Split, device: torch.device) -> Split:
+    """Return the images on a GPU, where they take no more than a quarter of what is free there; else as they are."""
+    if device.type != "cuda" or split.images.nbytes > (available_memory(device) or 0) / 4:
+        return split
+    return replace(split, images=split.images.to(device), labels=split.labels.to(device))
+
+
 def _averaged(model: Normalised, recipe: Recipe) -> AveragedModel | None:
     """Return the model that holds the moving average of weights and BatchNorm statistics, or None."""
     if not recipe.average:
         return None
     decayed = get_ema_multi_avg_fn(recipe.average)  # type: ignore[no-untyped-call]
-    return AveragedModel(model, multi_avg_fn=decayed, use_buffers=True)
+    averaged = AveragedModel(model, multi_avg_fn=decayed, use_buffers=True)
+    averaged.n_averaged = averaged.n_averaged.cpu()  # which is looked at in every step
+    return averaged
+
+
+def _move(averaged: AveragedModel, model: Normalised, first: bool) -> None:
+    """Move the average toward a step's weights and statistics; those of the first are taken as they are.
+
+    As `update_parameters` does, which reads its counter on the device and so can not be recorded.
+    """
+    kinds: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for ours, theirs in zip(_state(averaged.module), _state(model), strict=True):
+        lists = kinds.setdefault(ours.dtype, ([], []))
+        lists[0].append(ours)
+        lists[1].append(theirs)
+    for means, now in kinds.values():
+        if first:
+            torch._foreach_copy_(means, now)
+        else:
+            averaged.multi_avg_fn(means, now, averaged.n_averaged)  # type: ignore[misc]
+
+
+def _state(model: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
 
 
 def _parts(model: nn.Module, data: Dataset, recipe: Recipe, device: torch.device) -> int:
@@ -280,7 +373,16 @@ def _pruned_entries(model: Normalised, mask: Mask | None) -> list[tuple[Tensor, 
         return []
     apply_(model.network, mask)
     parameters = dict(model.network.named_parameters())
-    return [(parameters[name], bits_of(kept, parameters[name])) for name, kept in mask.items() if not kept.all()]
+    return [_as_integers(parameters[name], kept) for name, kept in mask.items() if not kept.all()]
+
+
+def _as_integers(weight: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a weight's bits as integers, and 1 where it is kept and 0 where not, laid out in memory like the weight.
+
+    The product of both is what taking the bits of both is (see `bits_of`), and can be made of all weights at once.
+    """
+    bits = bits_of(kept, weight)
+    return weight.detach().view(bits.dtype), bits.neg_()
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
@@ -318,82 +420,3 @@ def _training_of(model: Normalised, data: Dataset, recipe: Recipe, seeds: Seeds,
             **normalisation,
         }
     )
-
-
-@dataclass(frozen=True)
-class _Saved:
-    """The file that a training goes on from: its place, and of what training it must be."""
-
-    path: Path
-    training: str
-
-    def update(
-        self,
-        model: Normalised,
-        averaged: AveragedModel | None,
-        optimizer: torch.optim.Optimizer,
-        epoch: int,
-        history: list[dict[str, Any]],
-        best: dict[str, Any] | None,
-    ) -> None:
-        state = {
-            "training": self.training,
-            "epoch": epoch,
-            "model": model.network.state_dict(),
-            "averaged": None if averaged is None else averaged.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "history": history,
-            "best": best,
-        }
-        checkpoints.save(self.path, state)
-
-    def resume(
-        self, model: Normalised, averaged: AveragedModel | None, optimizer: torch.optim.Optimizer
-    ) -> tuple[int, list[dict[str, Any]], dict[str, Any] | None]:
-        """Bring everything to where the file left it; return (epochs done, history, the best epoch)."""
-        if not self.path.exists():
-            return 0, [], None
-        weights = sum(tensor.nbytes for tensor in model.network.state_dict().values())
-        try:
-            # Weights, their average, momentum and the best epoch are four times the network.
-            state = checkpoints.load(self.path, 2**26 + 8 * weights, next(model.parameters()).device)
-        except TicketError as problem:
-            atomic.set_aside(self.path, str(problem))
-            return 0, [], None
-        if state.get("training") != self.training:
-            atomic.set_aside(self.path, f"{printable(self.path)} is of another training")
-            return 0, [], None
-        holders: dict[str, Any] = {"model": model.network, "optimizer": optimizer}
-        holders |= {} if averaged is None else {"averaged": averaged}
-        before = {name: deepcopy(holder.state_dict()) for name, holder in holders.items()}
-        try:
-            for name, holder in holders.items():
-                holder.load_state_dict(state[name])
-            return _progress(state, model.network.state_dict())
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
-            # Its hash fits, so somebody made it so.
-            for name, holder in holders.items():
-                holder.load_state_dict(before[name])
-            why = f"{printable(self.path)} is no checkpoint of this training ({first_line(problem)})"
-            atomic.set_aside(self.path, why)
-            return 0, [], None
-
-
-def _progress(
-    state: dict[str, Any], network: Mapping[str, Tensor]
-) -> tuple[int, list[dict[str, Any]], dict[str, Any] | None]:
-    """Return the epochs done, their records and the best of them, whose weights are those of such a network.
-
-    Raises:
-        ValueError, LookupError: that is not what is there.
-    """
-    epoch, history, best = state["epoch"], state["history"], state["best"]
-    whole = type(epoch) is int and isinstance(history, list) and all(isinstance(row, dict) for row in history)
-    if not whole or not 0 < epoch == len(history):
-        raise ValueError(f"epoch {epoch!r} is not that of its history")
-    if best is not None:
-        shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in best["weights"].items()}
-        fits = shapes == {name: (tensor.shape, tensor.dtype) for name, tensor in network.items()}
-        if not (fits and type(best["epoch"]) is int and len(best["score"]) == 2):
-            raise ValueError("its best epoch is none")
-    return epoch, history, best

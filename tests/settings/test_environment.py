@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 from importlib.metadata import version
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -46,15 +45,13 @@ def test_the_record_is_of_the_machine_and_not_of_its_user():
     assert "/home" not in text
 
 
-@pytest.mark.parametrize("allowed", [True, False])
-def test_the_record_of_a_gpu_says_whether_tf32_stood_in_for_float32(monkeypatch, allowed):
+def test_the_record_of_a_gpu_says_what_decides_its_last_digits(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
-    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=not allowed))
-    monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace(allow_tf32=allowed))
     record = describe_environment("cuda")
-    assert (record["tf32_matmul"], record["tf32_cudnn"]) == (not allowed, allowed)
+    assert record["tf32"] is False
+    assert {"cuda", "cudnn", "deterministic"} <= set(record)
     assert Environment.parse(record)
-    assert "tf32_cudnn" not in describe_environment("cpu")
+    assert "tf32" not in describe_environment("cpu")
 
 
 def test_a_package_that_is_not_there_is_recorded_as_absent(monkeypatch):
@@ -77,10 +74,27 @@ def test_a_gpu_that_is_not_there_is_an_error_with_a_way_out(no_gpu):
         choose_device("cuda")
 
 
-@pytest.mark.parametrize("name", ["gpu", "", "CPU", "cuda:x", "meta"])
+@pytest.mark.parametrize("name", ["gpu", "", "CPU", "cuda:x", "cuda:", "cpu:0", "meta"])
 def test_another_device_is_refused_with_the_choices(name):
-    with pytest.raises(ConfigError, match="choose auto, cpu or cuda"):
+    with pytest.raises(ConfigError, match="choose auto, cpu, cuda, cuda:1 or mps"):
         choose_device(name)
+
+
+def test_a_certain_gpu_is_taken_where_it_is_there(a_gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ConfigError, match="there are 2 GPUs, counted from cuda:0, and no cuda:2"):
+        choose_device("cuda:2")
+
+
+def test_the_gpu_of_a_mac_is_taken_where_it_is_there(monkeypatch):
+    for there in (True, False):
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda there=there: there)
+        if there:
+            assert choose_device("mps") == torch.device("mps")
+        else:
+            with pytest.raises(ConfigError, match="no GPU of a Mac is available; use --device cpu"):
+                choose_device("mps")
 
 
 @pytest.mark.parametrize(

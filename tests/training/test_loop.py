@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.nn.utils import prune
+from torch.utils._pytree import tree_leaves
 
 from lottery_hub.errors import DamageWarning, LotteryHubError
 from lottery_hub.images.views import train_batches
@@ -15,6 +16,7 @@ from lottery_hub.settings.speed import TRICKS
 from lottery_hub.storage import checkpoints
 from lottery_hub.training import loop as training
 from lottery_hub.training.loop import learning_rate, train
+from tests.taped import tapes
 
 QUICK = Recipe(epochs=3, batch_size=16, lr=0.05, augment="crop", image_size=8, weight_decay=5e-3)
 
@@ -125,12 +127,12 @@ def test_every_seed_and_epoch_has_its_own_views_and_attack_starts(backbone, tiny
         streams.append(generator.initial_seed())
         return real(split, batch_size, augment, image_size, generator, device)
 
-    def starts(model, images, labels, attack, generator):
+    def starts(images, attack, generator):
         streams.append(generator.initial_seed())
-        return images
+        return ()
 
     monkeypatch.setattr(training, "train_batches", batches)
-    monkeypatch.setattr(training, "perturb", starts)
+    monkeypatch.setattr(training, "draw_starts", starts)
     recipe = QUICK.changed(batch_size=24, attack=Attack(method="fgsm", eps=0.05))
     for seed in (0, 1, 2**32 - 1):
         train(backbone.model(3), tiny_data, recipe, seed=seed)
@@ -430,7 +432,7 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(backbone, tiny_data):
         loop = training.Loop.over(model, tiny_data, QUICK.changed(label_smoothing=0.1), seed=0)
         loop.learning.eval()  # with batch statistics parts would differ from the whole
         out_of_memory_above(loop.learning, limit)
-        loss = loop._gradients(images, labels, torch.Generator())
+        loss = loop._gradients_that_fit(images, labels, ())
         found.append((loss, [parameter.grad for parameter in model.parameters()]))
     (loss, whole), (same_loss, parts) = found
     assert torch.allclose(loss, same_loss)
@@ -487,7 +489,36 @@ def test_a_network_learns_what_can_be_learned(backbone, tiny_data):
 def test_a_pruned_weight_is_exactly_zero_whatever_it_was(dtype):
     values = torch.tensor([[-1.5, float("nan")], [float("-inf"), 2.0]], dtype=dtype).view(2, 2, 1, 1)
     weight = values.to(memory_format=torch.channels_last)
-    bits = training._bits(torch.tensor([[False, False], [False, True]]).view(2, 2, 1, 1), weight)
-    weight.view(bits.dtype).bitwise_and_(bits)
+    bits, kept = training._as_integers(weight, torch.tensor([[False, False], [False, True]]).view(2, 2, 1, 1))
+    bits.mul_(kept)
     assert weight.flatten().tolist() == [0, 0, 0, 2]
     assert not weight.signbit().any(), "-0 would be other bytes"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"average": 0.9, "attack": Attack(eps=0.05, step_size=0.03, steps=2)},
+        {"attack": Attack(eps=0.05, step_size=0.03, steps=1, batch_norm="train")},
+    ],
+    ids=["standard", "adversarial, averaged", "as the paper"],
+)
+def test_a_step_can_be_recorded_and_played_back(changes, backbone, tiny_data, monkeypatch):
+    recipe, mask = QUICK.changed(epochs=6, batch_size=8, momentum=0.9, **changes), half_mask(backbone)
+    found = []
+    for recorded in (False, True):
+        loop = training.Loop.over(backbone.model(3), tiny_data, recipe, seed=0, mask=mask)
+        # As on a GPU: the rate is a tensor, and one kernel takes the step.
+        loop.optimizer.param_groups[0].update(lr=torch.tensor(recipe.lr), fused=True)
+        loop.replay.wanted = recorded
+        held = [loop.model.state_dict, loop.optimizer.state_dict, (loop.averaged or loop.model).state_dict]
+        made = tapes(monkeypatch, *held)
+        losses = [float(loss) for epoch in range(3) for loss, _ in loop.steps(epoch)]
+        assert [tape.replays for tape in made] == ([6] if recorded else [])
+        found.append((losses, [value for state in held for value in tree_leaves(state())]))
+    (losses, eager), (losses_again, replayed) = found
+    assert losses == losses_again
+    pairs = [pair for pair in zip(eager, replayed, strict=True) if isinstance(pair[0], torch.Tensor)]
+    assert len(pairs) > 200
+    assert all(torch.equal(one, other) for one, other in pairs)
