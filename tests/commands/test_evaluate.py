@@ -36,7 +36,7 @@ def test_some_images_will_do(tiny_data: Dataset) -> None:
     done = lh.evaluate(Columns(), tiny_data, attack=None, samples=5, seed=3, device="cpu")
     assert (done.accuracy.samples, done.of, done.RA, done.attack) == (5, 12, None, None)
     assert json.loads(json.dumps(done.record())) == {
-        "dataset": "stripes", "notes": [], "attack": None, "seed": 3, "of": 12,
+        "dataset": "stripes", "network": "Columns, given in Python", "notes": [], "attack": None, "seed": 3, "of": 12,
         "SA": 1.0, "RA": None, "correct": 5, "robust": None, "samples": 5,
     }  # fmt: skip
 
