@@ -1,20 +1,24 @@
 # Two commands that need only Python (3.11 or newer), make and pip:
 #   make find   finds a double-win ticket in the packaged robust backbone, on the bundled digits
 #   make test   lint, types and tests
-# And a longer one:
+# And two more:
+#   make docs   writes docs/api.md from the docstrings, and looks for links that lead nowhere
 #   make faults reads 20,000 damaged folders, pulls 500 times from a failing Hub, opens what 5,000
 #               strangers give, and counts what happens
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: find test faults lint install clean
+.PHONY: find test docs faults lint install clean
 
 find: $(VENV)/.installed
 	$(BIN)/lottery-hub find --pretrain adv --dataset digits
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python scripts/make_docs.py
 
 faults: $(VENV)/.installed-dev
 	$(BIN)/python tests/faults/campaign.py --cases 20000 --seed 1
