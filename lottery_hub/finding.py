@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def find(
     jobs: int = 1,
     report: Report | None = None,
     overwrite: bool = False,
-    store: Store | Path | str | None = None,
+    store: Store | PathLike[str] | str | None = None,
     engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Find the sparsest double-win level of a backbone's ladder on a downstream dataset, and write its ticket.

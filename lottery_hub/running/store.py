@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ class Store:
                                 yield Path(entry.path)
 
 
-def open_store(directory: Path | str | None = None) -> Store:
+def open_store(directory: PathLike[str] | str | None = None) -> Store:
     """Return the store in a folder, which is made if there is nothing.
 
     Args:
