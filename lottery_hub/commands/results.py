@@ -84,8 +84,8 @@ class Found(Made):
 
     @property
     def verdict(self) -> str:
-        """The answer in words."""
-        return str(self.summary.get("verdict", "double win" if self.double_win else "no double win"))
+        """The answer in words: `double win`, `no double win` or `undecided`."""
+        return str(self._chosen.get("answer", "double win" if self.double_win else "no double win"))
 
     @property
     def sparsity(self) -> float:
@@ -100,8 +100,12 @@ class Found(Made):
     @property
     def figures(self) -> list[dict[str, Any]]:
         """The four figures behind the verdict: dense, ticket, their difference with its interval, and the tolerance."""
+        return list(self._chosen["figures"])
+
+    @property
+    def _chosen(self) -> dict[str, Any]:
         (chosen,) = (row for row in self.levels if row["level"] == self.summary["level"])
-        return list(chosen["figures"])
+        return chosen
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a table: a row for dense and for each level that was tried, SA and RA on test images, in 0..1.

@@ -29,9 +29,16 @@ OPTIONS: dict[str, Any] = {"method": "omp", "tolerance": "points:99", "settings"
 
 
 @pytest.fixture(scope="module")
-def found(backbone: Backbone, tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Found:
+def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Where the find of this page works and keeps what it finishes: given again, it trains nothing."""
+    root = tmp_path_factory.mktemp("find")
+    return {"output": root / "run", "store": root / "store"}
+
+
+@pytest.fixture(scope="module")
+def found(backbone: Backbone, tiny_data: Dataset, place: dict[str, Path]) -> Found:
     """A find of a backbone and a dataset that are in memory only."""
-    return lh.find(backbone, dataset=tiny_data, output=str(tmp_path_factory.mktemp("find") / "run"), **OPTIONS)
+    return lh.find(backbone, dataset=tiny_data, output=str(place["output"]), store=str(place["store"]), **OPTIONS)
 
 
 def test_a_find_gives_back_the_ticket_the_networks_and_every_figure(found: Found, tiny_data: Dataset) -> None:
@@ -83,19 +90,21 @@ def test_what_was_found_is_taken_where_a_folder_is(found: Found) -> None:
 
 
 def test_the_same_find_again_trains_nothing(
-    found: Found, backbone: Backbone, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
+    found: Found, backbone: Backbone, tiny_data: Dataset, place: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lottery_hub.training.bench.transfer", lambda *_, **__: pytest.fail("trained again"))
-    again = lh.find(backbone, dataset=tiny_data, output=found.folder.parent, **OPTIONS)
+    monkeypatch.setattr("lottery_hub.training.units.transfer", lambda *_, **__: pytest.fail("trained again"))
+    again = lh.find(backbone, dataset=tiny_data, **place, **OPTIONS)
     assert again.record() == found.record()
 
 
-def test_a_plan_says_what_options_would(found: Found, backbone: Backbone, tiny_data: Dataset, tmp_path: Path) -> None:
+def test_a_plan_says_what_options_would(
+    found: Found, backbone: Backbone, tiny_data: Dataset, place: dict[str, Path], tmp_path: Path
+) -> None:
     plan = plan_of(pretrain=backbone, dataset=tiny_data, **OPTIONS)
     file = tmp_path / "plan.toml"
     file.write_text(plan.toml(), encoding="utf-8")
     for given in (plan, str(file)):
-        again = lh.find(backbone, dataset=tiny_data, plan=given, output=found.folder.parent, device="cpu")
+        again = lh.find(backbone, dataset=tiny_data, plan=given, device="cpu", **place)
         assert again.record() == found.record()
 
 
@@ -109,10 +118,10 @@ def test_what_a_plan_says_is_not_said_twice(backbone: Backbone, tiny_data: Datas
 
 
 def test_progress_is_shown_to_who_watches_or_asks(
-    found: Found, backbone: Backbone, tiny_data: Dataset, capsys: pytest.CaptureFixture[str]
+    found: Found, backbone: Backbone, tiny_data: Dataset, place: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for progress, shown in ((None, False), (False, False), (True, True)):
-        lh.find(backbone, dataset=tiny_data, output=found.folder.parent, progress=progress, **OPTIONS)
+        lh.find(backbone, dataset=tiny_data, progress=progress, **place, **OPTIONS)
         out, err = capsys.readouterr()
         assert out == ""
         assert ("level 2 (36.00 %)" in err) is shown
