@@ -318,7 +318,7 @@ def test_a_batch_size_is_that_of_the_recipes_and_recorded(chain: dict[str, tuple
 
     assert plan("pretrain")["plan"]["recipe"]["batch_size"] == 100
     assert plan("draw")["plan"]["recipe"]["batch_size"] == 50
-    transfer = plan("find")["plan"]["transfer"]
+    transfer = plan("find")["transfer"]
     assert [transfer[regime]["batch_size"] for regime in ("standard", "adversarial")] == [32, 32]
     assert plan("finetune")["recipe"]["batch_size"] == 64
 
