@@ -98,7 +98,7 @@ def find(
         "format": 2,
         "backbone": backbone.fingerprint(),
         # By contents: what a dataset is called, or where it is, is not what a figure depends on.
-        "ladder": fingerprint(known[0].survived) if known else _drawing(recorded(plan.draw), source),
+        "ladder": fingerprint(known[0].survived) if known else _drawing(recorded(plan.draw), source or drawn),
         "data": data.fingerprint,
         "fraction": data.fraction,
         "transfer": plan.transfer.record(),
@@ -151,18 +151,19 @@ def _drawn_before(place: Path, plan: FindPlan, backbone: Backbone, overwrite: bo
         wanted["data"]["dataset"] = dataset_name(plan.draw.data.dataset)
     if said != wanted and isinstance(said, dict) and ladder.drawing.get("data"):
         # The same images may go by another name; to know, they must be read.
-        source = source_data(plan.draw)
-        wanted = _drawing(wanted, source)
-        said = said | {"data": ladder.drawing["data"]["fingerprint"]}
+        wanted, said = _drawing(wanted, source_data(plan.draw)), _drawing(said, ladder)
     if said != wanted or ladder.backbone.fingerprint() != backbone.fingerprint():
         changes = differences(said, wanted) or ["another backbone"]
         raise RunError(f"{printable(place)} was drawn otherwise ({'; '.join(changes[:6])}); choose another --output")
     return ladder
 
 
-def _drawing(about: dict[str, Any], source: Dataset | None) -> dict[str, Any]:
-    """Return the record of a drawing's plan with its source task by contents."""
-    return about if about["data"] is None or source is None else about | {"data": source.fingerprint}
+def _drawing(about: dict[str, Any], source: Dataset | Ladder | None) -> dict[str, Any]:
+    """Return the record of a drawing's plan with its source task by contents, as images or ladder have them."""
+    if isinstance(source, Ladder):
+        known = source.drawing.get("data") or {}
+        return about | {"data": known.get("fingerprint")}
+    return about | {"data": source.fingerprint if source else None}
 
 
 def _only(plan: FindPlan, ladder: Ladder | None) -> int | None:

@@ -418,6 +418,32 @@ def test_a_finished_find_grows_and_only_what_is_missing_is_trained(
     assert trains(one, run, tiny_data) == (first, [])
 
 
+def test_a_find_that_drew_its_ladder_needs_the_source_task_no_more_unless_it_goes_by_another_name(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = STANDARD.changed(select="last")
+    imp = DrawPlan(method="imp", rounds=2, data=DataPlan(dataset="stripes"), recipe=recipe)
+    drawn = plan.changed(draw=imp, level=1, seeds=1, controls=False, tolerance="points:1")
+
+    def source(data: Dataset | None) -> None:
+        monkeypatch.setattr("lottery_hub.finding.source_data", lambda plan: data or pytest.fail("it was read"))
+
+    source(tiny_data)
+    assert len(trains(drawn, tmp_path / "run", tiny_data)[1]) == 4
+    source(None)
+    assert trains(drawn, tmp_path / "run", tiny_data)[1] == []
+    renamed = drawn.changed(draw=imp.changed(data=DataPlan(dataset="bars")))
+    source(replace(tiny_data, name="bars"))
+    assert trains(renamed, tmp_path / "run", tiny_data)[1] == []
+    source(replace(tiny_data, name="bars", fingerprint="sha256:bars"))
+    with pytest.raises(RunError, match=r"was drawn otherwise \(data: sha256:stripes → sha256:bars\)"):
+        trains(renamed, tmp_path / "run", tiny_data)
+    # Without the ladder it is drawn again, of the rounds that are known.
+    shutil.rmtree(tmp_path / "run" / "ladder")
+    source(tiny_data)
+    assert trains(drawn, tmp_path / "run", tiny_data)[1] == []
+
+
 @pytest.mark.parametrize(
     ("only", "words"),
     [
