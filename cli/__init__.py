@@ -15,7 +15,7 @@ import typer
 from lottery_hub.errors import DamageWarning, LotteryHubError, printable
 from lottery_hub.version import __version__
 
-from . import backbones, bring, export, find, hub, listing, make, show, store, terminal, use, verify
+from . import backbones, bring, cache, export, find, hub, listing, make, show, store, terminal, use, verify
 
 app = typer.Typer(
     help="Find, keep and share double-win lottery tickets: sparse, accurate and robust subnetworks of timm ResNets.",
@@ -39,6 +39,7 @@ app.command("search")(hub.search_command)
 app.command("list")(listing.list_command)
 app.command("backbones")(backbones.backbones_command)
 app.add_typer(store.app, name="store")
+app.add_typer(cache.app, name="cache")
 
 
 INTERRUPTED = 130

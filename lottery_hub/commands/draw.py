@@ -57,7 +57,7 @@ def draw(
     given = dict(locals())  # every option, by its name
     from lottery_hub.commands.results import Drawn
     from lottery_hub.reporting.keeping import kept_ladder
-    from lottery_hub.reporting.screen import Progress
+    from lottery_hub.reporting.screen import Decoding, Progress
     from lottery_hub.running.runs import open_run
     from lottery_hub.running.store import open_store
     from lottery_hub.settings.environment import choose_device
@@ -67,7 +67,7 @@ def draw(
 
     chosen = choose_device(device)
     planned = _planned(given)
-    plan, backbone, data = planned.plan, planned.backbone, planned.images()
+    plan, backbone, data = planned.plan, planned.backbone, planned.images(Decoding(progress))
     # By name: where a folder is, or how its path is typed, is not what a run depends on.
     named = plan.changed(data=plan.data.changed(dataset=data.name)) if data and plan.data else plan
     run_settings = {

@@ -90,13 +90,13 @@ def find(
     given = dict(locals())  # every option, by its name
     from lottery_hub.commands.results import Found
     from lottery_hub.finding import find as find_by
-    from lottery_hub.reporting.screen import Progress
+    from lottery_hub.reporting.screen import Decoding, Progress
     from lottery_hub.settings.environment import choose
     from lottery_hub.training.bench import likely_jobs
 
     chosen, _ = choose(device, precision)
     planned = _planned(given)
-    backbone, data = planned.backbone, planned.images()
+    backbone, data = planned.backbone, planned.images(Decoding(progress))
     looks: dict[Look, bool] = {"checks": checks, "corruptions": corruptions, "unseen": unseen}
     with Progress(progress) as told:
         told.notes(layout_notes(backbone.provenance))

@@ -8,8 +8,8 @@ from typing import NamedTuple, get_args
 
 from lottery_hub.commands.options import batch_sizes, one_of
 from lottery_hub.errors import ConfigError
-from lottery_hub.images.datasets import Dataset, load_dataset, load_planned
-from lottery_hub.images.opening import dataset_name
+from lottery_hub.images.caching import OnDecoded
+from lottery_hub.images.datasets import Dataset, load_planned, peek
 from lottery_hub.images.recorded import load_for, seen_size
 from lottery_hub.networks.backbones import DEFAULT_ARCH, Backbone, check_arch
 from lottery_hub.networks.tickets import Ticket
@@ -48,11 +48,11 @@ class Finding(NamedTuple):
 
     plan: FindPlan
     backbone: Backbone
-    loaded: Dataset | None
+    given: Dataset | None
 
-    def images(self) -> Dataset:
-        """Return the downstream dataset."""
-        return self.loaded or load_planned(self.plan.data)
+    def images(self, on_decoded: OnDecoded | None = None) -> Dataset:
+        """Return the downstream dataset; see `load_dataset`."""
+        return self.given or load_planned(self.plan.data, on_decoded=on_decoded)
 
     def directory(self, data: Dataset) -> Path:
         """Return where it works unless told."""
@@ -82,20 +82,19 @@ def plan_find(
     batch_size: object,
     settings: Settings | None,
 ) -> Finding:
-    """Return the plan of a find by its options, with its backbone, and with its images where they had to be loaded."""
+    """Return the plan of a find by its options, with its backbone, and with its images where they were given."""
     backbone = pretrain if isinstance(pretrain, Backbone) else load_backbone(pretrain, arch)
     draw = _drawing(backbone.kind, os.fspath(source), method or "imp", preset, precision)
     asked = _asked(dataset, fraction)
-    # The epochs of the quick preset follow the number of images; the paper's are stored at a size of their own.
-    data = dataset if isinstance(dataset, Dataset) else load_planned(asked) if preset == "quick" else None
+    name, images = _about(dataset, asked)
     plan = FindPlan.preset(
         preset,
         pretrain=_named(backbone) if isinstance(pretrain, Backbone) else os.fspath(pretrain),
         arch=backbone.arch,
         kind=backbone.kind,
         dataset=asked.dataset,
-        name=data.name if data else dataset_name(asked.dataset),
-        train_images=len(data.train) if data else None,
+        name=name,
+        train_images=images,
         fraction=asked.fraction,
         eps=eps,
         precision=precision,
@@ -111,7 +110,7 @@ def plan_find(
     if isinstance(dataset, Dataset):
         plan = plan.changed(data=asked)
     plan = plan.with_settings(batch_sizes(batch_size, *TRANSFERS)).with_settings(settings or ())
-    return Finding(plan, backbone, _still(data, dataset, plan.data, asked))
+    return Finding(plan, backbone, _given(dataset, plan.data, asked))
 
 
 def planned_find(
@@ -134,9 +133,9 @@ class Drawing(NamedTuple):
     backbone: Backbone
     given: Dataset | None
 
-    def images(self) -> Dataset | None:
-        """Return the images of the source task, where the method needs any."""
-        return self.given if self.given and self.plan.method == "imp" else source_data(self.plan)
+    def images(self, on_decoded: OnDecoded | None = None) -> Dataset | None:
+        """Return the images of the source task, where the method needs any; see `load_dataset`."""
+        return self.given if self.given and self.plan.method == "imp" else source_data(self.plan, on_decoded)
 
     def directory(self) -> Path:
         """Return where it works unless told."""
@@ -169,11 +168,11 @@ class Pretraining(NamedTuple):
     """What a pre-training goes by."""
 
     plan: PretrainPlan
-    loaded: Dataset | None
+    given: Dataset | None
 
-    def images(self) -> Dataset:
-        """Return what to train on."""
-        return self.loaded or load_planned(self.plan.data)
+    def images(self, on_decoded: OnDecoded | None = None) -> Dataset:
+        """Return what to train on; see `load_dataset`."""
+        return self.given or load_planned(self.plan.data, on_decoded=on_decoded)
 
     def directory(self) -> Path:
         """Return where it works unless told."""
@@ -191,24 +190,24 @@ def plan_pretrain(
     batch_size: object,
     settings: Settings | None,
 ) -> Pretraining:
-    """Return the plan of a pre-training by its options, with the images that it is of."""
+    """Return the plan of a pre-training by its options, with the images where they were given."""
     one_of("recipe", recipe, get_args(Kind))
     check_arch(arch or DEFAULT_ARCH)
     asked = _asked(dataset, 1.0)
-    data = dataset if isinstance(dataset, Dataset) else load_planned(asked)
+    name, _ = _about(dataset, asked)
     plan = PretrainPlan.parse(
         {
             "arch": arch or DEFAULT_ARCH,
             "kind": recipe,
             "data": asked,
-            "recipe": quick_pretrain(recipe, data.name, epochs, precision),
-            "test_attack": pgd(20, habits(data.name).eps),
+            "recipe": quick_pretrain(recipe, name, epochs, precision),
+            "test_attack": pgd(20, habits(name).eps),
             "seed": seed,
         }
     )
     plan = plan.with_settings(batch_sizes(batch_size, "recipe")).with_settings(settings or ())
     check_arch(plan.arch)  # which a setting may have changed
-    return Pretraining(plan, _still(data, dataset, plan.data, asked))
+    return Pretraining(plan, _given(dataset, plan.data, asked))
 
 
 class Finetuning(NamedTuple):
@@ -247,7 +246,11 @@ def plan_finetune(
     ref = None if isinstance(dataset, Dataset) else os.fspath(dataset)
     data = given or load_for(ticket.records, ref, fraction=fraction)
     quick = preset == "quick"
-    plan = quick_transfer(data.name, len(data.train), precision) if quick else paper_transfer(data.name, precision)
+    plan = (
+        quick_transfer(data.name, len(data.train), precision)
+        if quick
+        else paper_transfer(data.name, precision, train_images=len(data.train))
+    )
     seen = seen_size(ticket.records) if quick else None  # what was trained at 64 pixels goes on at 64
     sizes = {f"{recipe}.image_size": seen for recipe in TRANSFERS if seen}
     for more in (sizes, batch_sizes(batch_size, *TRANSFERS), settings or ()):
@@ -275,13 +278,18 @@ def _asked(dataset: Place | Dataset, fraction: float) -> DataPlan:
     return DataPlan.parse({name: value for name, value in said.items() if value is not None})
 
 
-def _still(loaded: Dataset | None, dataset: Place | Dataset, plan: DataPlan, asked: DataPlan) -> Dataset | None:
-    """Return the images that were loaded, or given, where no setting has changed which the plan asks for."""
-    if plan == asked:
-        return loaded
-    if isinstance(dataset, Dataset):
+def _about(dataset: Place | Dataset, asked: DataPlan) -> tuple[str, int]:
+    """Return the name of what is asked for and the number of images to train on, on which epochs depend."""
+    return (dataset.name, len(dataset.train)) if isinstance(dataset, Dataset) else peek(asked)
+
+
+def _given(dataset: Place | Dataset, plan: DataPlan, asked: DataPlan) -> Dataset | None:
+    """Return the images that were given, if some were."""
+    if not isinstance(dataset, Dataset):
+        return None
+    if plan != asked:
         raise ConfigError("the images are given as they are; no setting of data can change them")
-    return None
+    return dataset
 
 
 def _drawing(
@@ -290,10 +298,9 @@ def _drawing(
     """Return a preset's drawing; the name and the number of the source's images decide its recipe."""
     one_of("preset", preset, get_args(Preset))
     one_of("method", method, get_args(Method))
-    data = given
-    if not data and preset == "quick" and method == "imp" and path_of(source).is_dir():
-        data = load_dataset(source)
-    name, images = (data.name, len(data.train)) if data else (source, IMAGES)
+    name, images = (given.name, len(given.train)) if given else (source, IMAGES)
+    if not given and preset == "quick" and method == "imp" and path_of(source).is_dir():
+        name, images = peek(DataPlan(dataset=source))
     return preset_draw(preset, kind, source, name, method, images, precision)
 
 

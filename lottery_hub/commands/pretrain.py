@@ -52,7 +52,7 @@ def pretrain(
     """
     given = dict(locals())  # every option, by its name
     from lottery_hub.commands.results import Pretrained
-    from lottery_hub.reporting.screen import Progress
+    from lottery_hub.reporting.screen import Decoding, Progress
     from lottery_hub.running.runs import CHECKPOINT, open_run
     from lottery_hub.settings.environment import choose_device
     from lottery_hub.settings.paths import path_of
@@ -61,7 +61,7 @@ def pretrain(
 
     chosen = choose_device(device)
     planned = _planned(given)
-    plan, data = planned.plan, planned.images()
+    plan, data = planned.plan, planned.images(Decoding(progress))
     # By name: where a folder is, or how its path is typed, is not what a run depends on.
     named = plan.changed(data=plan.data.changed(dataset=data.name))
     run_settings = {"task": "pretrain", "plan": named.record(), "data": data.fingerprint}

@@ -18,7 +18,9 @@ import numpy as np
 import torch
 
 from lottery_hub.errors import DataError, printable
-from lottery_hub.images.decoding import Ints, Source, Tally, decode, side_of
+from lottery_hub.images import caching
+from lottery_hub.images.caching import OnDecoded
+from lottery_hub.images.decoding import Ints, Pixels, Source, Tally, decode, side_of
 from lottery_hub.images.opening import Opened, open_dataset
 from lottery_hub.images.own import open_own
 from lottery_hub.settings.config import DataPlan
@@ -203,6 +205,7 @@ def load_dataset(
     split_seed: int = 0,
     revision: str | None = None,
     local: bool = True,
+    on_decoded: OnDecoded | None = None,
 ) -> Dataset:
     """Load a dataset as uint8 RGB tensors in three stratified splits.
 
@@ -216,6 +219,8 @@ def load_dataset(
         split_seed: decides which images are held out and kept, 0 or more.
         revision: branch, tag or commit on the Hub; None means the pinned commit of a named set, else "main".
         local: whether `ref` may be a folder; what a stranger's records name is looked for on no disk.
+        on_decoded: told how many images are decoded, of how many, where they are so many that they are kept in a file;
+            see `caching`.
 
     Raises:
         DataError: the reference is unknown, or what it holds cannot be read or split as asked.
@@ -223,16 +228,54 @@ def load_dataset(
     """
     _check_settings(image_size, fraction, validation, split_seed)
     opened = open_dataset(os.fspath(ref), revision, local=local)
-    return _split(opened, image_size, fraction, validation, split_seed)
+    return _split(opened, image_size, fraction, validation, split_seed, on_decoded)
+
+
+def peek(plan: DataPlan) -> tuple[str, int]:
+    """Return the name of a plan's dataset and how many images there are to train on, of which none is decoded."""
+    opened = open_dataset(plan.dataset, plan.revision)
+    return opened.name, len(_choose(opened, plan.fraction, plan.validation, plan.split_seed).parts[0][1])
 
 
 def _split(
-    opened: Opened, image_size: int | None, fraction: float, validation: float | None, split_seed: int
+    opened: Opened,
+    image_size: int | None,
+    fraction: float,
+    validation: float | None,
+    split_seed: int,
+    on_decoded: OnDecoded | None = None,
 ) -> Dataset:
     """Decide which images are in which split, and decode those; without `image_size` all have to be of one."""
+    chosen = _choose(opened, fraction, validation, split_seed)
+    (train, held_out, test), about = _delivered(chosen, image_size, on_decoded)
+    return Dataset(
+        name=opened.name,
+        revision=opened.revision,
+        fingerprint=about["fingerprint"],
+        classes=chosen.classes,
+        fraction=float(fraction),
+        train=train,
+        validation=held_out,
+        test=test,
+        notes=(*chosen.notes, *about["notes"]),
+        validation_share=None if validation is None else float(validation),
+        split_seed=split_seed,
+    )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Which images each split takes, decided on labels alone."""
+
+    name: str
+    classes: tuple[str, ...]
+    parts: Sequence[tuple[Source, Ints]]  # of train, validation and test: where from, and which rows
+    notes: Sequence[str]
+
+
+def _choose(opened: Opened, fraction: float, validation: float | None, split_seed: int) -> _Chosen:
     classes = _class_names(opened)
     notes = list(opened.notes)
-
     rows = np.arange(len(opened.train.labels), dtype=np.int64)
     test_source = opened.test
     if test_source is None:
@@ -252,29 +295,8 @@ def _split(
         rows, rescued = _take_fraction(opened.train.labels, rows, fraction, (split_seed, 3), len(classes))
         if rescued:
             notes.append(f"fraction {fraction:g} rounds to no image in {rescued} classes: 1 image was kept in each")
-
-    tally, side = Tally(), image_size or side_of(opened.train)
-
-    def deliver(source: Source, rows: Ints) -> Split:
-        pixels = decode(source, rows, side, tally, resize=image_size is not None)
-        return Split(torch.from_numpy(pixels), torch.from_numpy(source.labels[rows]))
-
-    train = deliver(opened.train, rows)
-    held_out = deliver(held_out_source, validation_rows)
-    test = deliver(test_source, test_rows)
-    return Dataset(
-        name=opened.name,
-        revision=opened.revision,
-        fingerprint=_fingerprint((train, held_out, test)),
-        classes=classes,
-        fraction=float(fraction),
-        train=train,
-        validation=held_out,
-        test=test,
-        notes=(*notes, *tally.notes()),
-        validation_share=None if validation is None else float(validation),
-        split_seed=split_seed,
-    )
+    parts = [(opened.train, rows), (held_out_source, validation_rows), (test_source, test_rows)]
+    return _Chosen(opened.name, classes, parts, notes)
 
 
 def sample(split: Split, count: int, seed: int) -> Split:
@@ -298,10 +320,10 @@ def sampled_rows(total: int, count: int, seed: int) -> torch.Tensor:
     return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count].sort().values
 
 
-def load_planned(plan: DataPlan, *, local: bool = True) -> Dataset:
+def load_planned(plan: DataPlan, *, local: bool = True, on_decoded: OnDecoded | None = None) -> Dataset:
     """Load the dataset of a plan; see `load_dataset`."""
     settings = plan.record()
-    return load_dataset(settings.pop("dataset"), **settings, local=local)
+    return load_dataset(settings.pop("dataset"), **settings, local=local, on_decoded=on_decoded)
 
 
 def _check_settings(image_size: int, fraction: float, validation: float, split_seed: int) -> None:
@@ -369,6 +391,28 @@ def _take_fraction(labels: Ints, rows: Ints, fraction: float, seed: tuple[int, i
     counts = [round(fraction * len(order)) for order in orders]
     kept = [order[: max(1, n)] for order, n in zip(orders, counts, strict=True)]
     return np.sort(np.concatenate(kept)), counts.count(0)
+
+
+def _delivered(chosen: _Chosen, size: int | None, on_decoded: OnDecoded | None) -> tuple[list[Split], dict[str, Any]]:
+    """Return the splits, in memory or mapped from the cache, with their fingerprint and notes."""
+    parts = chosen.parts
+
+    def splits_of(pixels: Sequence[Pixels]) -> list[Split]:
+        return [
+            Split(torch.from_numpy(images), torch.from_numpy(source.labels[rows]))
+            for images, (source, rows) in zip(pixels, parts, strict=True)
+        ]
+
+    def about(pixels: Sequence[Pixels], tally: Tally) -> dict[str, Any]:
+        told = {"name": chosen.name, "notes": list(tally.notes())}
+        return told | {"fingerprint": _fingerprint(splits_of(pixels))}
+
+    if size is not None and caching.is_large(parts, size):
+        mapped, remembered = caching.decoded_once(parts, size, about, on_decoded)
+        return splits_of(mapped), remembered
+    tally, side = Tally(), size or side_of(parts[0][0])
+    pixels = [decode(source, rows, side, tally, resize=size is not None) for source, rows in parts]
+    return splits_of(pixels), about(pixels, tally)
 
 
 def _fingerprint(splits: Sequence[Split]) -> str:

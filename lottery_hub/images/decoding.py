@@ -10,7 +10,7 @@ import functools
 import io
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +57,13 @@ class Tally:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
-    def add(self, conversion: str) -> None:
-        """Count one image under `conversion`, a phrase in which `{images}` stands for the number."""
-        self._counts[conversion] += 1
+    def add(self, conversion: str, images: int = 1) -> None:
+        """Count images under `conversion`, a phrase in which `{images}` stands for the number."""
+        self._counts[conversion] += images
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of images by conversion."""
+        return dict(self._counts)
 
     def notes(self) -> tuple[str, ...]:
         """Return one phrase a kind of conversion, for example "1797 grey images repeated to RGB"."""
@@ -79,12 +83,14 @@ class Source:
         encoded: given ascending row numbers, yields for each a phrase that locates the image ("train.parquet
             row 3") and the image: file contents, a file's path, Pillow's own, or uint8: grey [h, w] or RGB [h, w, 3].
         unused: the files among them that are no images, by their paths.
+        files: every file that an image is read from; of none where they are in memory.
     """
 
     labels: Ints
     classes: tuple[str, ...] | None
     encoded: Callable[[Ints], Iterator[Encoded]]
     unused: tuple[str, ...] = ()
+    files: Sequence[Path] = ()
 
 
 def decode(source: Source, rows: Ints, size: int, tally: Tally, *, resize: bool = True) -> Pixels:
@@ -104,9 +110,14 @@ def decode(source: Source, rows: Ints, size: int, tally: Tally, *, resize: bool 
         DataError: an image is missing or corrupt; none is skipped.
     """
     pixels = np.empty((len(rows), 3, size, size), dtype=np.uint8)
-    for i, (where, encoded) in enumerate(source.encoded(rows)):
-        pixels[i] = _decode_one(encoded, size, tally, where, resize)
+    decode_into(pixels, source, rows, tally, resize=resize)
     return pixels
+
+
+def decode_into(pixels: Pixels, source: Source, rows: Ints, tally: Tally, *, resize: bool = True) -> None:
+    """Decode the images of `rows` to where they shall be: uint8 [n, 3, size, size]; see `decode`."""
+    for i, (where, encoded) in enumerate(source.encoded(rows)):
+        pixels[i] = _decode_one(encoded, pixels.shape[-1], tally, where, resize)
 
 
 def side_of(source: Source) -> int:

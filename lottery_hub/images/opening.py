@@ -297,7 +297,7 @@ def _open_class_folders(classes: Mapping[str, Path]) -> Source:
         for row in rows:
             yield printable(files[row].relative_to(roots[labels[row]])), files[row]
 
-    return Source(np.array(labels, dtype=np.int64), tuple(classes), encoded, tuple(unused))
+    return Source(np.array(labels, dtype=np.int64), tuple(classes), encoded, tuple(unused), files)
 
 
 def _images(folder: Path) -> tuple[list[Path], list[Path]]:

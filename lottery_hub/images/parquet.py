@@ -115,7 +115,7 @@ def open_parquet(files: Sequence[Path], image: str | None = None, label: str | N
             first, last = np.searchsorted(rows, (start, end))
             yield from _encoded_rows(file, image, rows[first:last] - start)
 
-    return Source(np.concatenate(parts), classes, encoded)
+    return Source(np.concatenate(parts), classes, encoded, files=files)
 
 
 def _parquet(file: Path) -> Any:
@@ -229,10 +229,10 @@ def _encoded_rows(file: Path, column: str, rows: Ints) -> Iterator[tuple[str, by
         return
     wanted = iter(rows.tolist())
     row = next(wanted)
-    start = 0
     with _parquet(file) as opened:
         _require_column(file, opened, column)
-        batches = opened.iter_batches(batch_size=_BATCH_ROWS, columns=[column])
+        groups, start = _row_groups(opened, int(rows[0]), int(rows[-1]))
+        batches = opened.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=[column])
         while True:
             try:
                 values = next(batches).column(0)
@@ -246,6 +246,13 @@ def _encoded_rows(file: Path, column: str, rows: Ints) -> Iterator[tuple[str, by
                     return
                 row = following
             start += len(values)
+
+
+def _row_groups(opened: Any, first: int, last: int) -> tuple[list[int], int]:
+    """Return the row groups that hold these rows and those between, and the row at which they begin."""
+    ends = np.cumsum([opened.metadata.row_group(group).num_rows for group in range(opened.num_row_groups)])
+    begin, end = np.searchsorted(ends, (first, last), side="right")
+    return list(range(begin, min(end + 1, len(ends)))), int(ends[begin - 1]) if begin else 0
 
 
 def _content(value: object, where: str) -> bytes:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import resource
 import sys
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from lottery_hub.settings import machine
+
 SHARE = 0.5  # of free memory that is planned with: gradients and the library's own buffers take the rest
-# (limit, in use) of the control group of a container, version 2 and version 1.
-_GROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 # How libraries say it that do not raise torch's own error; cuDNN, by finding no way to compute what it is asked for.
 _SAYS = (
     "can't allocate memory",
@@ -38,9 +34,9 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     # getrusage will do elsewhere, but on Linux it begins with what the process that started this one had taken.
-    peak = _kilobytes("/proc/self/status", "VmHWM")
+    peak = machine.told("/proc/self/status", "VmHWM")
     if peak is not None:
-        return peak * 1024
+        return peak
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
@@ -56,8 +52,7 @@ def available_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    available = _kilobytes("/proc/meminfo", "MemAvailable")
-    return None if available is None else min([available * 1024, *_left_in_container()])
+    return machine.available_memory()
 
 
 def images_that_fit(model: nn.Module, images: Tensor) -> int | None:
@@ -98,21 +93,3 @@ def kept_of(model: nn.Module, images: Tensor) -> int:
         logits = model(images.detach().requires_grad_())
     del logits  # until here it held all that was noted, so that no place in memory was noted twice
     return sum(kept.values())
-
-
-def _kilobytes(path: str, name: str) -> int | None:
-    """Return a number that Linux tells in a file of `Name:   1234 kB` lines, or None."""
-    try:
-        lines = dict(line.split(":", 1) for line in Path(path).read_text(encoding="utf-8").splitlines())
-        return int(lines[name].split()[0])
-    except (OSError, ValueError, LookupError):
-        return None
-
-
-def _left_in_container() -> list[int]:
-    for limit, used in _GROUPS:
-        try:
-            return [max(int(Path(limit).read_text(encoding="ascii")) - int(Path(used).read_text(encoding="ascii")), 0)]
-        except (OSError, ValueError):  # absent, or "max"
-            continue
-    return []

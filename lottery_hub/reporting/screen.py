@@ -30,6 +30,29 @@ HTML = '<pre style="line-height:normal;font-family:Menlo,Consolas,monospace;back
 CAPTION = "in %; std, adv: after standard, adversarial transfer"
 
 
+class Decoding:
+    """Told how many images are decoded, says so now and then on stderr, and what time is left."""
+
+    EVERY = 5.0  # seconds
+
+    def __init__(self, shown: bool | None = True) -> None:
+        """Args: shown: whether at all; None where a terminal watches."""
+        self._shown = sys.stderr.isatty() if shown is None else shown
+        self._began = self._last = time.monotonic()
+        self._before = 0
+
+    def __call__(self, ready: int, total: int) -> None:
+        now = time.monotonic()
+        if not self._before:
+            self._began, self._before = now, ready  # what a run before this one has decoded comes at once
+        if not self._shown or (now - self._last < self.EVERY and ready < total):
+            return
+        self._last = now
+        rate = (ready - self._before) / max(now - self._began, 1e-9)
+        left = f", {(total - ready) / rate / 60:.0f} minutes left" if rate and ready < total else ""
+        print(f"decoding images: {ready:,} of {total:,}{left}", file=sys.stderr, flush=True)
+
+
 def print_table(console: Console, table: Table) -> None:
     """Print a table with every figure whole: on a screen too narrow for it, rows run on where they would be cut.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lottery_hub.errors import ConfigError
 from lottery_hub.images.datasets import Split
-from lottery_hub.images.views import centred, chosen_batch, plain_batches
+from lottery_hub.images.views import centred, chosen_batches, plain_batches
 from lottery_hub.networks.folding import Folded, folded
 from lottery_hub.networks.memory import free_memory, images_that_fit, is_out_of_memory
 from lottery_hub.networks.replaying import Replay
@@ -187,8 +187,8 @@ class _Shown:
         replay = Replay(self._withstands, self.device, size, 0 if strong else calls)
         whole = rows.repeat(-(-calls * size // len(rows)))[: calls * size]
         found: list[Tensor] = []
-        for chosen in torch.split(rows if strong else whole, size):
-            images, labels = chosen_batch(self.split, chosen, self.image_size, self.device)
+        batches = torch.split(rows if strong else whole, size)
+        for images, labels in chosen_batches(self.split, batches, self.image_size, self.device):
             if strong:
                 with autocast(self.device, self.precision):
                     attacked = perturb(self.model, images, labels, attack, self.generator, self.loss)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from lottery_hub.errors import ConfigError
+from lottery_hub.images.caching import OnDecoded
 from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.networks.backbones import Backbone, Weights
 from lottery_hub.networks.masks import Mask, keep_count, keep_highest, kept_and_total, magnitudes, random_scores
@@ -117,8 +118,8 @@ def recorded(plan: DrawPlan, data: Dataset | None = None) -> dict[str, Any]:
     return plan.changed(data=named).record()
 
 
-def source_data(plan: DrawPlan) -> Dataset | None:
-    """Load the source task's images where the method needs them."""
+def source_data(plan: DrawPlan, on_decoded: OnDecoded | None = None) -> Dataset | None:
+    """Load the source task's images where the method needs them; see `load_dataset`."""
     if plan.method != "imp" or plan.data is None:
         return None
-    return load_planned(plan.data)
+    return load_planned(plan.data, on_decoded=on_decoded)

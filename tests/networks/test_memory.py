@@ -21,6 +21,7 @@ from lottery_hub.networks.memory import (
     kept_of,
     peak_memory,
 )
+from lottery_hub.settings import machine
 
 CPU = torch.device("cpu")
 
@@ -29,9 +30,12 @@ CPU = torch.device("cpu")
     ("problem", "yes"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("FIND was unable to find an engine to execute this computation"), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
     ],
-    ids=["gpu", "other"],
+    ids=["gpu", "driver", "cudnn", "cudnn without workspace", "other"],
 )
 def test_out_of_memory_is_told_from_other_errors(problem: RuntimeError, yes: bool) -> None:
     assert is_out_of_memory(problem) is yes
@@ -77,12 +81,12 @@ def test_half_of_what_is_free_is_planned_with(monkeypatch: pytest.MonkeyPatch) -
 def test_free_memory_is_what_the_system_says_and_no_more_than_the_container_may_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "_GROUPS", ())
+    monkeypatch.setattr(machine, "_GROUPS", ())
     free = available_memory(CPU)
     assert free is not None
     assert 10**8 < free < 10**14
     limit, used = tmp_path / "max", tmp_path / "current"
-    monkeypatch.setattr(memory, "_GROUPS", ((str(limit), str(used)),))
+    monkeypatch.setattr(machine, "_GROUPS", ((str(limit), str(used)),))
     limit.write_text("5000000\n")
     used.write_text("2000000\n")
     assert available_memory(CPU) == 3_000_000
