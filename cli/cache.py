@@ -34,7 +34,7 @@ def prune_command(
     unused_for: Annotated[int, typer.Option(min=0, help="Only what was not used for so many days.")] = 30,
     as_json: options.Json = False,
 ) -> None:
-    """Remove decoded images; they are decoded again when they are wanted. A training that reads them is not disturbed."""
+    """Remove decoded images; they are decoded again when they are wanted. Trainings that read them go on."""
     from lottery_hub.images.caching import kept, remove
 
     before = (datetime.now(UTC) - timedelta(days=unused_for)).timestamp()

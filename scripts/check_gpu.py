@@ -198,41 +198,73 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def graphs(check: Check) -> dict[str, Any]:
-    """Steps that are played back, beside the same kernel by kernel: what they give and how long they take."""
+    """Steps that are played back beside the same kernel by kernel, also where every kernel adds in one order."""
     found: dict[str, Any] = {}
-    arch = "resnet18-slim"
-    model = Backbone(arch, "std", fresh_weights(arch, 10, 0)).model()
+    model = Backbone("resnet18-slim", "std", fresh_weights("resnet18-slim", 10, 0)).model()
     for regime, attack in (("standard", None), ("PGD-3", pgd(3, 8 / 255))):
-        both = {}
-        for name, off in (("replayed", ""), ("by kernel", "graphs")):
-            with switches(off):
-                both[name] = trained(check, check.device, model, attack)
-        found[regime] = {
-            "weights": distance(both["by kernel"][1], both["replayed"][1]),
-            "losses": [both["by kernel"][0], both["replayed"][0]],
-            "replayed": both["replayed"][2],
-        }
+        for exact in (False, True):
+            with deterministic() if exact else contextlib.nullcontext():
+                runs = []
+                for off in ("", "graphs", "graphs"):
+                    with switches(off):
+                        runs.append(trained(check, check.device, model, attack))
+            found[f"{regime}, deterministic" if exact else regime] = {
+                "replayed": runs[0][2],
+                "replayed and by kernel": distance(runs[1][1], runs[0][1]),
+                "by kernel, twice": distance(runs[1][1], runs[2][1]),
+                "losses": [losses for losses, *_ in runs],
+            }
+    return found
+
+
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    """Have every kernel add in one order, where there is such a one."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
+
+
+def measuring(check: Check) -> dict[str, Any]:
+    """PGD-20 on 10,000 images, as a find measures its networks: in float32, on what is right."""
+    split = check.images().test
+    times = -(-(96 if check.tiny else 10_000) // len(split))
+    split = Split(split.images.repeat(times, 1, 1, 1), split.labels.repeat(times))
+    found = {}
+    for arch in ("resnet18-slim",) if check.tiny else ("resnet18-slim", "resnet18"):
+        model = Backbone(arch, "std", fresh_weights(arch, 10, 0)).model().to(check.device)
+        with torch.no_grad(), computing(check.device):
+            # As if all were right: the network is what it was initialised to.
+            chunks = (split.images[at : at + 500].to(check.device) / 255 for at in range(0, len(split), 500))
+            labels = torch.cat([model.eval()(images).argmax(1).cpu() for images in chunks])
+        began = time.monotonic()
+        measured = evaluate(model, replace(split, labels=labels), attack=pgd(20, 8 / 255), device=check.device)
+        found[arch] = measured.record() | {"seconds": round(time.monotonic() - began, 2)}
     return found
 
 
 def matmul(check: Check) -> dict[str, Any]:
     """Operations a second of products of matrices, by precision and side."""
-    sides = (256,) if check.tiny else ()
+    sides = (256,) if check.tiny else (4096, 8192, 16384)
     return {name: matmul_rates(check.device, dtype, sides) for name, dtype in PRECISIONS.items()}
 
 
-def speed(check: Check, arch: str, side: int, batch: int, attack: Any, ablation: bool = False) -> dict[str, Any]:
-    """Our steps beside those of others, with and without what makes them fast."""
-    data = check.images()
-    case = Case(*pruned(arch, 8), data, attack, check.device, side, 16 if check.tiny else batch)
-    ways = case.ways(False, False)
-    if check.device.type == "cuda":
-        ways["  without graphs"] = switched(partial(our_steps, case), without="graphs")
+def speed(check: Check, arch: str, side: int, attack: Any, ablation: bool = False) -> dict[str, Any]:
+    """Our steps beside those of others, and without each part of what makes them fast."""
+    batch, data = 16 if check.tiny else 128, check.images()
+    case = Case(*pruned(arch, 8), data, attack, check.device, side, batch)
+    ways = case.ways(ablation, False)
     if ablation:
-        ways = {"usual": ways["usual"]} | case.ways(True, False)
-    turns, steps = (1, 1) if check.tiny else (3, 5 if side > 32 else 20)
+        ways = {name: way for name, way in ways.items() if not name.startswith("  with ")}
+    elif check.device.type == "cuda":
+        ways["  without graphs"] = switched(partial(our_steps, case), without="graphs")
+    turns, steps = (1, 1) if check.tiny else (2, 3) if side > 32 else (3, 8)
     seconds = in_turns(ways, turns, steps, check.device)
-    return {"batch": case.batch, "side": side, "ways": list(case.rows(seconds, check.peak()))}
+    return {"batch": batch, "side": side, "ways": list(case.rows(seconds, check.peak()))}
 
 
 def trace(check: Check) -> dict[str, Any]:
@@ -308,19 +340,23 @@ def find(check: Check, dataset: str) -> dict[str, Any]:
         if check.tiny:
             command += ["--set", "transfer.standard.epochs=1", "--set", "transfer.adversarial.epochs=1"]
         began = time.monotonic()
-        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as run:
+            assert run.stdout is not None
+            assert run.stderr is not None
+            told = [f"{time.monotonic() - began:5.1f} s  {line.rstrip()}"[:200] for line in run.stderr]
+            answer = run.stdout.read()
         seconds = time.monotonic() - began
-        records = [json.loads(path.read_text()) for path in Path(folder).glob("run/ticket/results.json")]
-    told = {"seconds": round(seconds, 1), "exit": done.returncode, "stderr": done.stderr[-3000:]}
-    if done.returncode:
-        raise RuntimeError(json.dumps(told))
-    summary = json.loads(done.stdout)
+        if run.returncode:
+            raise RuntimeError("\n".join(told[-40:]))
+        records = json.loads((Path(folder) / "run" / "ticket" / "results.json").read_text(encoding="utf-8"))
     transfers = [
         {key: record[key] for key in ("ticket", "regime", "SA", "RA")}
         | {"seconds": record["provenance"]["seconds"], "last": record["history"][-1]}
-        for record in records[0]["transfers"]
+        for record in records["transfers"]
     ]
-    return told | {key: summary[key] for key in ("double_win", "sparsity", "level")} | {"transfers": transfers}
+    summary = json.loads(answer)
+    figures = {key: summary[key] for key in ("double_win", "sparsity", "level")}
+    return {"seconds": round(seconds, 1), **figures, "told": told, "transfers": transfers}
 
 
 def pretraining(check: Check, kind: Any, seconds: float) -> dict[str, Any]:
@@ -359,22 +395,22 @@ def suite(check: Check) -> dict[str, Any]:
 STAGES: dict[str, tuple[Callable[[Check], Any], float]] = {
     "machine": (machine, 20),
     "parity": (parity, 30),
-    "graphs": (graphs, 30),
+    "graphs": (graphs, 40),
     "matmul": (matmul, 20),
-    "resnet18 PGD-10": (partial(speed, arch="resnet18", side=32, batch=128, attack=PGD_10), 40),
+    "resnet18 PGD-10": (partial(speed, arch="resnet18", side=32, attack=PGD_10, ablation=True), 60),
     "trace": (trace, 30),
-    "slim PGD-10": (partial(speed, arch="resnet18-slim", side=32, batch=128, attack=PGD_10), 30),
     "find digits": (partial(find, dataset="digits"), 60),
+    "measuring": (measuring, 30),
+    "suite": (suite, 90),
+    "slim PGD-10": (partial(speed, arch="resnet18-slim", side=32, attack=PGD_10), 40),
+    "resnet50 PGD-10": (partial(speed, arch="resnet50", side=224, attack=PGD_10), 60),
     "jobs": (jobs, 40),
-    "suite": (suite, 60),
-    "resnet50 PGD-10": (partial(speed, arch="resnet50", side=224, batch=128, attack=PGD_10), 60),
-    "resnet18 ablation": (partial(speed, arch="resnet18", side=32, batch=128, attack=PGD_10, ablation=True), 60),
-    "resnet18 standard": (partial(speed, arch="resnet18", side=32, batch=128, attack=None), 30),
-    "slim standard": (partial(speed, arch="resnet18-slim", side=32, batch=128, attack=None), 30),
+    "resnet18 standard": (partial(speed, arch="resnet18", side=32, attack=None), 30),
+    "slim standard": (partial(speed, arch="resnet18-slim", side=32, attack=None), 30),
+    "resnet50 standard": (partial(speed, arch="resnet50", side=224, attack=None), 60),
     "find cifar": (partial(find, dataset="cifar10"), 90),
     "pretraining fast-adv": (partial(pretraining, kind="fast-adv", seconds=60), 75),
     "pretraining adv": (partial(pretraining, kind="adv", seconds=60), 75),
-    "resnet50 standard": (partial(speed, arch="resnet50", side=224, batch=128, attack=None), 60),
 }
 
 if __name__ == "__main__":

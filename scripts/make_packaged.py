@@ -7,24 +7,28 @@
 
 A run that is stopped goes on where it was when the same command is given again. On two CPU cores it takes hours,
 so it is best run once per kind side by side; with `--arch resnet18 --device cuda` it does the same for the full
-network on a GPU.
+network on a GPU, all kinds side by side.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any, get_args
 
 import torch
 
-from lottery_hub.errors import TicketError
+from lottery_hub.errors import StoppedError, TicketError
 from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.reporting.ladder_cards import render_ladder_card
 from lottery_hub.running.runs import CHECKPOINT, open_run
+from lottery_hub.running.side_by_side import side_by_side
 from lottery_hub.running.store import open_store
 from lottery_hub.settings.config import DataPlan, DrawPlan, Kind, PretrainPlan
 from lottery_hub.settings.environment import choose_device, fast_precision
@@ -51,6 +55,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="where the ladder folders go; unless given, into the package")
     parser.add_argument("--cards", type=Path, help="where their cards go; unless given, into model_cards/")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--jobs", type=int, help="kinds at a time, in a thread each; all on a GPU, else one")
     parser.add_argument("--seed", type=int, default=0)
     assignments = {"action": "append", "default": [], "metavar": "PATH=VALUE"}
     parser.add_argument("--set-pretrain", help="of the pre-training, e.g. recipe.epochs=60", **assignments)
@@ -67,16 +72,22 @@ def main() -> None:
     data = load_planned(data_plan)
     if options.smoke:
         data = replace(data, test=replace(data.test, images=data.test.images[:200], labels=data.test.labels[:200]))
-    for kind in options.kinds:
+    cards.mkdir(parents=True, exist_ok=True)
+    stop = Event()
+
+    def work(kind: Kind) -> None:
         plan = pretrain_plan(kind, options.arch, data_plan, data, device, options.seed, options.smoke)
         plan = plan.with_settings(options.set_pretrain)
         drawn = draw_plan(kind, data_plan, data, device, options.seed, options.smoke).with_settings(options.set_draw)
         name = packaged_name(options.arch, kind)
         check_places(output / name, cards / f"{name}.md")
-        folder = make(plan, drawn, data, runs / name, output / name, device)
-        cards.mkdir(parents=True, exist_ok=True)
+        folder = make(plan, drawn, data, runs / name, output / name, device, partial(report, kind, stop))
         atomic.write_text(cards / f"{name}.md", render_ladder_card(load_ladder(folder), name))
         print(f"{name}: {folder}", flush=True)
+
+    jobs = options.jobs or (len(options.kinds) if device.type == "cuda" else 1)
+    threads = max(1, torch.get_num_threads() // jobs)
+    side_by_side([partial(work, kind) for kind in options.kinds], jobs, threads, stop)
 
 
 def check_places(folder: Path, card: Path) -> None:
@@ -117,14 +128,22 @@ def draw_plan(kind: Kind, data_plan: DataPlan, data: Dataset, device: torch.devi
     )
 
 
-def make(plan: PretrainPlan, drawn: DrawPlan, data: Dataset, runs: Path, folder: Path, device: torch.device) -> Path:
-    """Pre-train a backbone, draw its ladder, and write both as one ladder folder."""
+def make(
+    plan: PretrainPlan,
+    drawn: DrawPlan,
+    data: Dataset,
+    runs: Path,
+    folder: Path,
+    device: torch.device,
+    tell: Callable[[dict[str, Any]], None],
+) -> Path:
+    """Pre-train a backbone, draw its ladder, and write both as one ladder folder; `tell` is given every epoch."""
     settings = {"task": "packaged", "pretrain": plan.record(), "draw": drawn.record(), "data": data.fingerprint}
     with open_run(runs, settings) as run:
 
         def train(place: Path) -> dict[str, Any]:
             began = time.monotonic()
-            backbone = pretrain(plan, data, device=device, checkpoint=place / CHECKPOINT, on_epoch=report)
+            backbone = pretrain(plan, data, device=device, checkpoint=place / CHECKPOINT, on_epoch=tell)
             seconds = sum(epoch["seconds"] for epoch in backbone.records["history"])
             backbone = replace(backbone, records=backbone.records | {"seconds": round(seconds, 1)})
             save_backbone(backbone, place / "backbone", overwrite=True)
@@ -134,13 +153,15 @@ def make(plan: PretrainPlan, drawn: DrawPlan, data: Dataset, runs: Path, folder:
         run.once("pretrain", train)
         backbone: Backbone = load_backbone_folder(run.folder("pretrain") / "backbone")
         rounds = open_store(runs / "store")
-        ladder = draw(backbone, drawn, data=data, store=rounds, device=device, report=lambda _, record: report(record))
+        ladder = draw(backbone, drawn, data=data, store=rounds, device=device, report=lambda _, record: tell(record))
         return save_ladder(ladder, folder)
 
 
-def report(record: dict[str, Any]) -> None:
-    """Print one line an epoch: these runs live in logs."""
-    print(record, flush=True)
+def report(kind: Kind, stop: Event, record: dict[str, Any]) -> None:
+    """Print one line an epoch: these runs live in logs. End where another kind has failed."""
+    print(kind, record, flush=True)
+    if stop.is_set():
+        raise StoppedError(f"{kind} was stopped; what it has trained is kept")
 
 
 if __name__ == "__main__":

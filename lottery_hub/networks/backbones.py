@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -67,6 +68,7 @@ MAX_CLASSES = 100_000
 # A thousandth of the pixels' range, less than half of a 255th. Far below it, dividing gives infinity.
 MIN_STD = 1e-3
 COUNTER = "num_batches_tracked"
+_one_at_a_time = threading.Lock()
 
 
 class Normalised(nn.Module):
@@ -366,7 +368,8 @@ def fresh_weights(arch: str, num_classes: int, seed: int) -> Weights:
 
     check_arch(arch)
     name, arguments = ARCHITECTURES[arch]
-    with torch.random.fork_rng(devices=[]), float32():
+    # The generator and the default type are the process's: two threads at once would draw from each other's.
+    with _one_at_a_time, torch.random.fork_rng(devices=[]), float32():
         torch.manual_seed(seed)
         network = timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments)
     return {key: tensor.detach().clone() for key, tensor in network.state_dict().items()}

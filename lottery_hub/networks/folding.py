@@ -98,7 +98,7 @@ class _Conv(nn.Module):
         self.dilation, self.groups = conv.dilation[0], conv.groups
         self.register_buffer("weight", self.arranged(conv.weight.detach()).clone())
         self.register_buffer("bias", conv.weight.new_zeros(conv.out_channels).detach())
-        self._matrices: dict[torch.Size, Tensor] = {}
+        self._matrices: dict[torch.Size, tuple[Tensor, Tensor | None]] = {}  # and biases
 
     @staticmethod
     def arranged(weight: Tensor) -> Tensor:
@@ -117,11 +117,11 @@ class _Conv(nn.Module):
         ungrouped = self.groups == 1 and self.dilation == 1 and on("small-maps", images.device)
         if not ungrouped or not small_maps.fits(self.weight.shape[2], height, width, self.stride, self.padding):
             return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
-        matrix = self._matrices.get(images.shape[2:])
-        if matrix is None:
+        found = self._matrices.get(images.shape[2:])
+        if found is None:
             matrix = small_maps.matrix(self.weight, height, width, self.stride, self.padding)
-            self._matrices[images.shape[2:]] = matrix
-        return small_maps.product(images, matrix, self.bias, self.stride)
+            found = self._matrices[images.shape[2:]] = matrix, small_maps.repeated(self.bias, matrix)
+        return small_maps.product(images, *found, self.stride)
 
 
 class _Stem(_Conv):

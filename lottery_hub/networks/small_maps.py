@@ -8,6 +8,7 @@ As a matrix, from all values of the input to all of the output, only the taps ar
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any, TypeVar, cast
 
 import torch
@@ -40,19 +41,25 @@ def matrix(weight: Tensor, height: int, width: int, stride: int, padding: int) -
     """
     if weight.shape[2] == 1:
         return weight[:, :, 0, 0]
-    return cast(Tensor, _Matrix.apply(weight, height, width, stride, padding))
+    # Tap by tap is many small copies, which a processor makes as fast as one large one, and a GPU does not.
+    laid_out = _Matrix if weight.device.type == "cpu" else _Gathered
+    return cast(Tensor, laid_out.apply(weight, height, width, stride, padding))
 
 
-def product(images: Tensor, matrix: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    """Return what the convolution makes of `images` [n, in, h, w], given its `matrix`: [n, out, h', w']."""
+def product(images: Tensor, matrix: Tensor, biases: Tensor | None, stride: int) -> Tensor:
+    """Return what the convolution makes of `images` [n, in, h, w]: [n, out, h', w']; see `matrix` and `repeated`."""
     if matrix.dim() == 2:
         seen = images[:, :, ::stride, ::stride].permute(0, 2, 3, 1)
-        return F.linear(seen.contiguous(), matrix, bias).permute(0, 3, 1, 2)
+        return F.linear(seen.contiguous(), matrix, biases).permute(0, 3, 1, 2)
     rows, columns, channels = matrix.shape[:3]
     flat = images.permute(0, 2, 3, 1).flatten(1)
-    biases = None if bias is None else bias.repeat(rows * columns)
     mapped = F.linear(flat, matrix.flatten(3).flatten(0, 2), biases)
     return mapped.view(-1, rows, columns, channels).permute(0, 3, 1, 2)
+
+
+def repeated(bias: Tensor | None, matrix: Tensor) -> Tensor | None:
+    """Return the biases [out] of a convolution for every pixel of its output."""
+    return bias if bias is None or matrix.dim() == 2 else bias.repeat(matrix.shape[0] * matrix.shape[1])
 
 
 def arranged(model: Model) -> Model:
@@ -85,7 +92,8 @@ class _Conv2d(nn.Module):
         device = images.device.type
         # As autocast does with a convolution's weight, but before the matrix is made of it, which is larger.
         weight = self.weight.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else self.weight
-        return product(images, matrix(weight, height, width, self.stride, self.padding), self.bias, self.stride)
+        laid_out = matrix(weight, height, width, self.stride, self.padding)
+        return product(images, laid_out, repeated(self.bias, laid_out), self.stride)
 
 
 class _Matrix(torch.autograd.Function):
@@ -112,6 +120,40 @@ class _Matrix(torch.autograd.Function):
             for j, b, v in ctx.columns:
                 taps[:, u, v] += gradient[i, j, :, a, b]
         return taps.permute(0, 3, 1, 2), None, None, None, None
+
+
+class _Gathered(torch.autograd.Function):
+    """The same in a few large operations."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
+        outs, ins, kernel, _ = weight.shape
+        ctx.tap, ctx.weight = tap_of(height, width, kernel, stride, padding, weight.device), weight.shape
+        taps = weight.new_zeros(kernel * kernel + 1, outs, ins)  # the last one stands for padding
+        taps[:-1].view(kernel, kernel, outs, ins).copy_(weight.permute(2, 3, 0, 1))
+        found: Tensor = taps[ctx.tap[:, :, None], torch.arange(outs, device=weight.device)[:, None, None]]
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (gradient,) = gradients
+        outs, ins, kernel, _ = ctx.weight
+        every = torch.arange(kernel * kernel, device=gradient.device)
+        enters = (ctx.tap.flatten() == every[:, None]).to(gradient.dtype)
+        taps = enters @ gradient.permute(0, 1, 3, 4, 2, 5).reshape(-1, outs * ins)
+        return taps.view(kernel, kernel, outs, ins).permute(2, 3, 0, 1), None, None, None, None
+
+
+@functools.lru_cache(maxsize=256)
+def tap_of(height: int, width: int, kernel: int, stride: int, padding: int, device: torch.device) -> Tensor:
+    """Return int64 [h', w', h, w]: with which of the taps an input enters an output; their number where with none."""
+    rows, columns = seen_taps(height, kernel, stride, padding), seen_taps(width, kernel, stride, padding)
+    sides = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
+    found = torch.full((*sides, height, width), kernel * kernel)
+    for i, a, u in rows:
+        for j, b, v in columns:
+            found[i, j, a, b] = kernel * u + v
+    return found.to(device)
 
 
 def seen_taps(side: int, kernel: int, stride: int, padding: int) -> list[tuple[int, int, int]]:

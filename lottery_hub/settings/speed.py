@@ -19,7 +19,7 @@ TRICKS = {
     "compile": "torch.compile writes kernels of its own; that takes a minute at the beginning",
 }
 # What is off unless it is asked for: on any device, and by the kind of device where it was measured to lose there.
-OFF = {"": {"compile"}, "cuda": {"small-maps"}}
+OFF: dict[str, set[str]] = {"": {"compile"}}
 
 
 def on(trick: str, device: torch.device | str = "cpu") -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lottery_hub.networks import small_maps
 from lottery_hub.networks.backbones import IMAGENET_MEAN, IMAGENET_STD, Normalised, build_network, fresh_weights
-from lottery_hub.networks.small_maps import arranged, fits, matrix, product
+from lottery_hub.networks.small_maps import arranged, fits, matrix, product, repeated
 
 
 def test_of_two_pixels_each_sees_itself_and_the_other() -> None:
@@ -62,7 +62,8 @@ def test_values_and_all_gradients_are_those_of_the_convolution(
     given = [tensor.double().requires_grad_() for tensor in (images, weight, *([bias] if biased else []))]
     images, weight, *rest = given
     expected = F.conv2d(images, weight, *(rest or [None]), stride=stride, padding=padding)
-    found = product(images, matrix(weight, height, width, stride, padding), *(rest or [None]), stride=stride)
+    laid_out = matrix(weight, height, width, stride, padding)
+    found = product(images, laid_out, repeated(rest[0] if rest else None, laid_out), stride)
     assert found.shape == expected.shape
     assert torch.allclose(found, expected, atol=1e-12)
     pull = torch.randn_like(expected)
@@ -70,6 +71,25 @@ def test_values_and_all_gradients_are_those_of_the_convolution(
         torch.autograd.grad(found, given, pull), torch.autograd.grad(expected, given, pull), strict=True
     ):
         assert torch.allclose(one, other, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "height", "width", "stride", "padding"),
+    [(3, 1, 1, 1, 1), (3, 2, 2, 1, 1), (3, 2, 2, 2, 1), (3, 2, 3, 1, 1), (7, 4, 4, 2, 3), (5, 4, 4, 1, 2)],
+)
+def test_on_a_gpu_the_matrix_is_laid_out_in_few_operations_and_the_same(
+    kernel: int, height: int, width: int, stride: int, padding: int
+) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(5, 4, kernel, kernel, dtype=torch.float64).to(memory_format=torch.channels_last)
+    both = [weight.clone().requires_grad_() for _ in range(2)]
+    ways = (small_maps._Matrix, small_maps._Gathered)
+    found = [way.apply(one, height, width, stride, padding) for way, one in zip(ways, both, strict=True)]
+    assert torch.equal(*found)
+    assert found[1].is_contiguous()
+    pull = torch.randn_like(found[0])
+    gradients = [torch.autograd.grad(one, of, pull)[0] for one, of in zip(found, both, strict=True)]
+    assert torch.allclose(*gradients, atol=1e-12)
 
 
 def step(model: nn.Module, view: nn.Module) -> dict[str, Tensor]:
