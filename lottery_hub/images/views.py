@@ -64,7 +64,8 @@ def _picked(split: Split, batches: Sequence[Tensor], device: torch.device) -> It
         # Indices in brackets would do the same at less than half the speed.
         return _pinned(split.images.index_select(0, rows), device), _pinned(split.labels.index_select(0, rows), device)
 
-    if device.type == "cpu" or split.images.device == device:
+    # By type: "cuda" is the device that is called cuda:0 too. What lies on a GPU is for this thread's stream alone.
+    if device.type == split.images.device.type:
         yield from map(pick, batches)
         return
     with ThreadPoolExecutor(1) as reader:

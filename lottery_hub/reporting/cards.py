@@ -10,7 +10,7 @@ import hashlib
 import shlex
 from typing import Any
 
-from lottery_hub.errors import printable
+from lottery_hub.errors import ConfigError, printable
 from lottery_hub.fetching import names
 from lottery_hub.images.opening import NAMED
 from lottery_hub.judging.verdict import FIGURES
@@ -30,7 +30,7 @@ from lottery_hub.reporting.rendering import (
 from lottery_hub.robustness.corruptions import CORRUPTIONS
 from lottery_hub.robustness.unseen import mean_share
 from lottery_hub.settings import presets
-from lottery_hub.settings.config import LOOKS, REGIMES, parse_number, pixel_units
+from lottery_hub.settings.config import LOOKS, REGIMES, TransferPlan, parse_number, pixel_units
 from lottery_hub.storage.atomic import json_text
 
 METHODS = {
@@ -305,13 +305,18 @@ def _preset(records: dict[str, Any]) -> dict[str, str]:
     plan, images = records["plan"], whole(records["data"]["train"])
     dataset, precision = plan["data"]["dataset"], plan["transfer"]["standard"]["precision"]
     radius = number(plan["transfer"]["test_attack"]["eps"])
+    try:
+        recorded = TransferPlan.parse(plan["transfer"])
+    except ConfigError:
+        return {}
     for eps in (None, radius):
         transfers = {
             "quick": presets.quick_transfer(dataset, images, precision, eps),
-            "paper": presets.paper_transfer(dataset, precision, eps),
+            "paper": presets.paper_transfer(dataset, precision, eps, images),
         }
         for name, transfer in transfers.items():
-            if transfer.record() == plan["transfer"]:
+            # Of an older record settings may be missing that are new since, and have their defaults.
+            if transfer == recorded:
                 return {"preset": Safe(name)} | ({"eps": _exact_text(radius)} if eps else {})
     return {}
 

@@ -306,6 +306,9 @@ class Recipe(Frozen):
         guard: stop where validation RA has lost this share of its best, and go back to that epoch; 0 never stops.
             Single-step adversarial training can lose all robustness within an epoch (catastrophic overfitting).
         validate_every: epochs between validations (the last epoch is always validated).
+        validation_images: how many validation images they look at, drawn once; 0 looks at all.
+        norm_batch: images of which BatchNorm takes the statistics while the network learns, however much memory there
+            is; 0 is the whole batch, or what of it fits into memory at a time (the record's `parts`).
         precision: of the convolutions in training and its attack; weights stay float32.
     """
 
@@ -325,6 +328,8 @@ class Recipe(Frozen):
     average: float = Field(default=0.0, ge=0, lt=1)
     guard: float = Field(default=0.0, ge=0, lt=1)
     validate_every: int = Field(default=1, ge=1, le=10_000)
+    validation_images: int = Field(default=0, ge=0, le=10_000_000)
+    norm_batch: int = Field(default=0, ge=0, le=65_536)
     precision: Precision = "float32"
 
     @model_validator(mode="after")
@@ -334,6 +339,10 @@ class Recipe(Frozen):
                 raise ValueError(f"{attack.method} is for measuring; train with pgd, n-fgsm or fgsm")
         if self.guard and self.selection_attack is None:
             raise ValueError("the guard watches validation RA; give a selection_attack")
+        if self.norm_batch and (self.norm_batch < 2 or self.batch_size % self.norm_batch):
+            raise ValueError(
+                f"norm_batch {self.norm_batch} must be 2 or more, and the batch_size {self.batch_size} a multiple of it"
+            )
         if self.schedule == "steps" and not self.milestones:
             raise ValueError("the steps schedule needs milestones, for instance (50, 75)")
         if any(not 0 < epoch <= self.epochs for epoch in self.milestones):

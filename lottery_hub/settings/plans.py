@@ -100,7 +100,8 @@ class FindPlan(Frozen):
             preset: `quick` for a laptop and 32x32 images, or `paper`.
             pretrain, arch: the backbone, see `load_backbone`.
             dataset: the downstream dataset, see `load_dataset`.
-            train_images: how many it has to train on, validation images left out. The quick preset's epochs follow it.
+            train_images: how many it has to train on, validation images left out. The quick preset's epochs follow it,
+                and the paper's chooses epochs on no more.
             kind: how the backbone was pre-trained, where `pretrain` does not begin with that.
             name: the dataset's name, which decides its habits, where `dataset` is a path.
             fraction: share of the training images; `train_images` are those of it.
@@ -119,7 +120,7 @@ class FindPlan(Frozen):
         radius = parse_number(eps) if isinstance(eps, str) else eps
         data = DataPlan.parse({"dataset": dataset, "fraction": fraction})
         if preset == "paper":
-            transfer = paper_transfer(name, precision, radius)
+            transfer = paper_transfer(name, precision, radius, train_images)
             data = data.changed(image_size=stored_size(name, transfer.standard))
         elif preset == "quick":
             if train_images is None or train_images < 1:

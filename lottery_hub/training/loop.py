@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lottery_hub.errors import ConfigError, LotteryHubError
-from lottery_hub.images.datasets import Dataset, Split
+from lottery_hub.images.datasets import Dataset, Split, sample
 from lottery_hub.images.views import centred, train_batches
 from lottery_hub.networks.backbones import Normalised, Weights, fingerprint
 from lottery_hub.networks.folding import Folded, folded
@@ -85,7 +85,8 @@ def train(
             training, is set aside with a `DamageWarning`, and training begins anew.
         on_epoch: called with each epoch's record.
 
-    Where memory runs out, a batch is taken in parts; a record says in how many, and what memory was taken at most.
+    Where memory runs out, a batch is taken in parts; a record says in how many, and what memory was taken at most. A
+    training that goes on takes as many as before.
 
     Raises:
         ConfigError: the model was made in inference mode.
@@ -105,6 +106,11 @@ def _train(loop: Loop, data: Dataset, saved: Saved | None, on_epoch: OnEpoch | N
     optimizer, averaged = loop.optimizer, loop.averaged
     judged = model if averaged is None else cast(Normalised, averaged.module)
     start, history, best = saved.resume(model, averaged, optimizer) if saved else (0, [], None)
+    if history:
+        loop.parts = history[-1]["parts"]  # whatever memory is free now: BatchNorm goes on seeing as many images
+    validation, few = data.validation, recipe.validation_images
+    if 0 < few < len(validation):
+        validation = sample(validation, few, 0)
     for epoch in range(start, recipe.epochs):
         if history and "stopped" in history[-1]:
             break
@@ -114,7 +120,7 @@ def _train(loop: Loop, data: Dataset, saved: Saved | None, on_epoch: OnEpoch | N
             raise _diverged(epoch + 1, f"loss {loss}")
         record: dict[str, Any] = {"epoch": epoch + 1, "epochs": recipe.epochs, "loss": loss, "images": seen}
         if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
-            record |= _validate(judged, data, recipe, loop.seeds.attack, loop.device)
+            record |= _validate(judged, validation, recipe, loop.seeds.attack, loop.device)
             score = (record["validation_RA"] or 0.0, record["validation_SA"])
             if best is not None and score[0] < (1 - recipe.guard) * best["score"][0] and recipe.guard:
                 record["stopped"] = f"validation RA fell below {1 - recipe.guard:g} of epoch {best['epoch']}'s"
@@ -266,6 +272,8 @@ class Loop:
             try:
                 return self._gradients(images, labels, starts)
             except RuntimeError as problem:
+                if is_out_of_memory(problem) and self.recipe.norm_batch:
+                    raise _too_large(self.recipe.norm_batch) from problem
                 if not is_out_of_memory(problem) or len(labels) < 4 * self.parts:
                     raise
             # Outside of the handler: there, the error still holds the tensors of the failed pass.
@@ -276,7 +284,9 @@ class Loop:
     def _gradients(self, images: Tensor, labels: Tensor, starts: Sequence[Tensor]) -> Tensor:
         """Compute the gradients of a batch in the parts that it is taken in; return its mean loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        pieces = zip(*(tensor.tensor_split(self.parts) for tensor in (images, labels, *starts)), strict=True)
+        norm = self.recipe.norm_batch
+        parts = math.ceil(len(labels) / norm) if norm else self.parts
+        pieces = zip(*(tensor.tensor_split(parts) for tensor in (images, labels, *starts)), strict=True)
         losses = [self._part(seen, of_seen, begin, len(labels)) for seen, of_seen, *begin in pieces]
         return torch.stack(losses).sum()
 
@@ -294,10 +304,10 @@ class Loop:
         return share.detach()
 
 
-def _validate(model: Normalised, data: Dataset, recipe: Recipe, seed: int, device: torch.device) -> dict[str, Any]:
+def _validate(model: Normalised, split: Split, recipe: Recipe, seed: int, device: torch.device) -> dict[str, Any]:
     measured = evaluate(
         model,
-        data.validation,
+        split,
         attack=recipe.selection_attack,
         image_size=recipe.image_size,
         seed=seed,
@@ -362,6 +372,10 @@ def _parts(model: nn.Module, data: Dataset, recipe: Recipe, device: torch.device
     with autocast(device, recipe.precision):
         fit = images_that_fit(model, images) if len(images) == 4 else None
     size = min(recipe.batch_size, len(data.train))
+    if recipe.norm_batch:
+        if fit is not None and min(recipe.norm_batch, size) > fit:
+            raise _too_large(recipe.norm_batch)
+        return math.ceil(size / recipe.norm_batch)
     parts = 1
     while fit is not None and size > fit * parts and size >= 4 * parts:
         parts *= 2
@@ -400,6 +414,12 @@ def _snapshot(model: Normalised, epoch: int) -> Weights:
         if not all(bool(extreme.isfinite()) for extreme in tensor.aminmax()):
             raise _diverged(epoch, f"{name} is no longer finite")
     return weights
+
+
+def _too_large(norm_batch: int) -> LotteryHubError:
+    return LotteryHubError(
+        f"BatchNorm is to see {norm_batch} images at once (recipe.norm_batch), which memory does not hold; set it lower"
+    )
 
 
 def _diverged(epoch: int, what: str) -> LotteryHubError:

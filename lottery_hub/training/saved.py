@@ -92,6 +92,8 @@ def _progress(
     whole = type(epoch) is int and isinstance(history, list) and all(isinstance(row, dict) for row in history)
     if not whole or not 0 < epoch == len(history):
         raise ValueError(f"epoch {epoch!r} is not that of its history")
+    if not (type(history[-1]["parts"]) is int and 1 <= history[-1]["parts"] <= 65_536):
+        raise ValueError(f"a batch in {history[-1]['parts']!r} parts is none")
     if best is not None:
         shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in best["weights"].items()}
         fits = shapes == {name: (tensor.shape, tensor.dtype) for name, tensor in network.items()}

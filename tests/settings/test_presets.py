@@ -130,3 +130,14 @@ def test_pgd_has_any_radius_that_its_norm_allows(norm, eps):
 def test_the_papers_views_are_cropped_from_images_stored_large_enough(dataset, stored):
     assert stored_size(dataset, paper_transfer(dataset, "float32").standard) == stored
     assert stored_size(dataset, quick_transfer(dataset, 1000, "float32").standard) == 32
+
+
+@pytest.mark.parametrize(("train", "looked_at"), [(45_000, 45_000), (4_500, 4_500), (450, 500)])
+def test_the_papers_epoch_is_chosen_on_no_more_images_than_are_trained_on(train, looked_at):
+    plan = paper_transfer("cifar10", "float32", train_images=train)
+    assert {plan.recipe(regime).validation_images for regime in ("standard", "adversarial")} == {looked_at}
+    assert (plan.standard.validate_every, plan.adversarial.validate_every) == (7, 5)
+    adversarial = plan.adversarial
+    training = train * adversarial.epochs * (2 * adversarial.attack.steps + 3)
+    choosing = 20 * min(looked_at, 5_000) * (2 * adversarial.selection_attack.steps + 2)
+    assert choosing < (choosing + training) / 3

@@ -424,6 +424,39 @@ def test_a_batch_that_memory_is_unlikely_to_hold_is_taken_in_parts_from_the_begi
     assert loop.parts == parts
 
 
+def test_batch_norm_sees_the_stated_images_whatever_memory_there_is(backbone, tiny_data, monkeypatch):
+    recipe, weights = QUICK.changed(epochs=1, batch_size=16, norm_batch=4), []
+    for fit in (None, 4, 1000):
+        monkeypatch.setattr(training, "images_that_fit", lambda *_, fit=fit: fit)
+        trained = train(backbone.model(3), tiny_data, recipe, seed=0)
+        assert trained.history[0]["parts"] == 4
+        weights.append(trained.weights)
+    assert same(weights[0], weights[1])
+    assert same(weights[0], weights[2])
+    monkeypatch.setattr(training, "images_that_fit", lambda *_: 3)
+    with pytest.raises(LotteryHubError, match=r"4 images at once \(recipe.norm_batch\), which memory does not hold"):
+        train(backbone.model(3), tiny_data, recipe, seed=0)
+
+
+def test_a_training_that_goes_on_takes_as_many_parts_as_before(backbone, tiny_data, monkeypatch, tmp_path):
+    monkeypatch.setattr(training, "images_that_fit", lambda *_: 8)
+
+    def stop(record):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(backbone.model(3), tiny_data, QUICK, seed=0, checkpoint=tmp_path / "file", on_epoch=stop)
+    monkeypatch.setattr(training, "images_that_fit", lambda *_: None)
+    gone_on = train(backbone.model(3), tiny_data, QUICK, seed=0, checkpoint=tmp_path / "file")
+    assert [record["parts"] for record in gone_on.history] == [2, 2, 2]
+
+
+def test_validation_looks_at_as_many_images_as_the_recipe_says(backbone, tiny_data):
+    recipe = QUICK.changed(epochs=1, validation_images=5)
+    (record,) = train(backbone.model(3), tiny_data, recipe, seed=0).history
+    assert record["validation_SA"] * 5 == pytest.approx(round(record["validation_SA"] * 5))
+
+
 def test_gradients_of_parts_add_up_to_those_of_the_batch(backbone, tiny_data):
     images, labels = tiny_data.train.images[:10].float() / 255, tiny_data.train.labels[:10]
     found = []
