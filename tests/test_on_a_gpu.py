@@ -10,6 +10,7 @@ import warnings
 import pytest
 import torch
 
+from lottery_hub.images import views
 from lottery_hub.networks.masks import keep_highest, kept_and_total, magnitudes
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.running.side_by_side import side_by_side
@@ -107,6 +108,30 @@ def test_a_batch_that_does_not_fit_is_taken_in_parts(backbone, tiny_data):
     assert loop.parts == 2
     assert whole == [8]
     assert loop.replay.described() is True
+
+
+def test_a_thread_has_one_stream_of_its_own():
+    def streams():
+        found = []
+        for _ in range(2):
+            with computing(GPU):
+                found.append(torch.cuda.current_stream().stream_id)
+        return found
+
+    ours = [streams(), *side_by_side([streams] * 3, 3, 1, threading.Event())]
+    assert all(first == second for first, second in ours)
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+
+
+def test_images_on_the_gpu_are_read_in_the_thread_that_computes(tiny_data, monkeypatch):
+    monkeypatch.setattr(views, "ThreadPoolExecutor", None)
+    here, cpu = tiny_data.train, torch.device("cpu")
+    there = type(here)(here.images.to(GPU), here.labels.to(GPU))
+    both = [
+        list(views.train_batches(split, 8, "crop", 8, torch.Generator().manual_seed(0), device))
+        for split, device in ((here, cpu), (there, GPU))
+    ]
+    assert all(torch.allclose(one, other.cpu()) for (one, _), (other, _) in zip(*both, strict=True))
 
 
 def test_several_trainings_at_a_time_give_what_each_gives_alone(backbone, tiny_data):

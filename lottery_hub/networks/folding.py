@@ -115,7 +115,8 @@ class _Conv(nn.Module):
         """Map [n, in, h, w] to [n, out, h', w']."""
         height, width = images.shape[2:]
         ungrouped = self.groups == 1 and self.dilation == 1 and on("small-maps", images.device)
-        if not ungrouped or not small_maps.fits(self.weight.shape[2], height, width, self.stride, self.padding):
+        shape = self.weight.shape[2], height, width, self.stride, self.padding
+        if not ungrouped or not small_maps.fits(*shape, images.device.type):
             return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         found = self._matrices.get(images.shape[2:])
         if found is None:

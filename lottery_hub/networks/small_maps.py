@@ -22,10 +22,13 @@ FEW = 4  # pixels of output over which a product of matrices beats a convolution
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def fits(kernel: int, height: int, width: int, stride: int, padding: int) -> bool:
-    """Whether a convolution of kernel x kernel taps over maps of height x width pixels is better taken as a matrix."""
+def fits(kernel: int, height: int, width: int, stride: int, padding: int, device: str = "cpu") -> bool:
+    """Whether a convolution of kernel x kernel taps over maps of height x width pixels is better taken as a matrix.
+
+    Of a single tap a GPU's library makes the same product in one kernel.
+    """
     if kernel == 1:
-        return padding == 0 and -(-height // stride) * -(-width // stride) <= FEW
+        return device == "cpu" and padding == 0 and -(-height // stride) * -(-width // stride) <= FEW
     return height * width < kernel * kernel
 
 
@@ -86,7 +89,7 @@ class _Conv2d(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map [n, in, h, w] to [n, out, h', w']."""
         height, width = images.shape[2:]
-        few = fits(self.weight.shape[2], height, width, self.stride, self.padding)
+        few = fits(self.weight.shape[2], height, width, self.stride, self.padding, images.device.type)
         if not (few and on("small-maps", images.device)):
             return F.conv2d(images, self.weight, self.bias, self.stride, self.padding)
         device = images.device.type

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 
@@ -41,17 +41,28 @@ def computing(device: torch.device | str) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    outer = torch.cuda.current_stream(device)
-    inside = outer != torch.cuda.default_stream(device)
-    own = outer if inside else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    with _without_tf32, nullcontext() if inside else torch.cuda.stream(own):
-        if not inside:
+    outer, own = torch.cuda.current_stream(device), _stream(device)
+    if outer != torch.cuda.default_stream(device):  # somebody's already, or ours
+        own = outer
+    with _without_tf32, torch.cuda.stream(own):
+        if own != outer:
             own.wait_stream(outer)
         try:
             yield
         finally:
-            if not inside:
+            if own != outer:
                 outer.wait_stream(own)
+
+
+_of_this_thread = threading.local()
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """Return this thread's stream. There are 32, handed out in turn: with more, two threads would have one."""
+    streams: dict[torch.device, torch.cuda.Stream] = _of_this_thread.__dict__.setdefault("streams", {})
+    if device not in streams:
+        streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return streams[device]
 
 
 class _WithoutTF32:
