@@ -116,7 +116,7 @@ StorePlace = Annotated[
 ]
 MAX_SEED = 2**32 - 1  # see `config.SEEDS`
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, metavar="INT", help="Of head, data order and attack starts.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, a certain GPU as cuda:1, or mps.")]
 PrecisionChoice = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(help="Of convolutions in training; test figures are always measured in float32."),

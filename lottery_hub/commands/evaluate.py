@@ -67,7 +67,7 @@ def evaluate(
         samples: so many test images, drawn with `seed`; None takes all.
         seed: of that draw and of the attacks' starts.
         image_size: side of what the network sees, in pixels; None takes what its records say, or the images' own.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, a certain GPU as `cuda:1`, or `mps`.
         progress: whether to say how images were made to fit; None does where a terminal or a notebook watches.
 
     Returns:

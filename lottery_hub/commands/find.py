@@ -73,11 +73,11 @@ def find(
         plan: every number, instead of all options above (but a backbone or dataset in memory); or its file.
         settings: what to change in the plan, as `with_settings` takes it.
         batch_size: images a step of transfers; `auto` is the preset's.
-        jobs: transfers at a time; `auto` is two a seed as cores allow, on a GPU one.
+        jobs: transfers at a time; `auto` is two a seed as cores allow, on a GPU up to four.
         output: the run directory; None takes `tickets/ARCH-KIND-DATASET`.
         store: the folder of finished units; None is `LOTTERY_HUB_STORE`, or one beside the Hub's cache.
         overwrite: where something of others' is in the way there, move it aside.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, a certain GPU as `cuda:1`, or `mps`.
         precision: of convolutions in training; `auto` is bfloat16 where the chip is fast in it.
         progress: whether to show it; None does where a terminal or a notebook watches.
 
