@@ -19,6 +19,7 @@ _HOME = {
     "TransferPlan": "settings.config",
     "FindPlan": "settings.plans",
     "Seeds": "settings.config",
+    "ForeignAttack": "robustness.foreign",
     "DownloadError": "errors",
     "LotteryHubError": "errors",
     "PublishError": "errors",
@@ -59,6 +60,7 @@ __all__ = [
     "DownloadError",
     "DrawPlan",
     "FindPlan",
+    "ForeignAttack",
     "Ladder",
     "LotteryHubError",
     "Normalised",
@@ -104,6 +106,7 @@ if TYPE_CHECKING:
     from lottery_hub.networks.tickets import Ladder, Ticket
     from lottery_hub.robustness.attacks import perturb
     from lottery_hub.robustness.evaluation import Accuracy
+    from lottery_hub.robustness.foreign import ForeignAttack
     from lottery_hub.settings.config import Attack, DataPlan, DrawPlan, PretrainPlan, Recipe, Seeds, TransferPlan
     from lottery_hub.settings.plans import FindPlan
     from lottery_hub.sharing.importing import import_ticket

@@ -143,6 +143,9 @@ def _of_ticket(ticket: Ticket, pulled: Pulled, asked: _Asked) -> Iterator[Findin
     if not networks and not asked.rerun:
         yield Finding("figures", "cannot tell", "the trained networks are not there; --rerun trains them again")
         return
+    if foreign := _foreign(ticket):
+        yield Finding("figures", "cannot tell", f"RA was measured by {printable(foreign)}, an attack that is not ours")
+        return
     try:
         if not asked.long:
             workload.check_pixels(ticket.records["data"])
@@ -167,6 +170,12 @@ def _of_ticket(ticket: Ticket, pulled: Pulled, asked: _Asked) -> Iterator[Findin
     yield from filter(None, [looked_again(ticket, networks, data, asked.sample, *about), not_measured(ticket)])
     if asked.rerun:
         yield trained_again(ticket, origin, data, asked.device, asked.report)
+
+
+def _foreign(ticket: Ticket) -> str | None:
+    """Return the name of the foreign attack by which a transfer was measured, or None."""
+    attack = ticket.records.get("transfer", {}).get("provenance", {}).get("attack") or {}
+    return attack.get("foreign")
 
 
 def _malformed(place: Path) -> Finding | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lottery_hub.images.datasets import Dataset, Split
     from lottery_hub.networks.backbones import Backbone
     from lottery_hub.networks.tickets import Ticket
+    from lottery_hub.robustness.foreign import Call, ForeignAttack
     from lottery_hub.settings.config import Attack, Regime
     from lottery_hub.settings.presets import Norm
 
@@ -30,7 +31,7 @@ def evaluate(
     itself: bool = False,
     arch: str | None = None,
     sparsity: float | None = None,
-    attack: str | Attack | None = "pgd-20",
+    attack: str | Attack | ForeignAttack | Call | None = "pgd-20",
     eps: float | str | None = None,
     norm: Norm = "linf",
     restarts: int = 1,
@@ -57,8 +58,10 @@ def evaluate(
         arch: of a checkpoint; None takes `resnet18-slim`.
         sparsity: which level of a ladder, in 0..1.
         attack: by which RA is measured: `pgd-20` (any number of steps), `autoattack`, its parts `apgd-ce`, `apgd-dlr`
-            and `square`; `none` or None for SA only; or an `Attack` with numbers of its own.
-        eps: radius in [0,1] pixel units, a number or "8/255"; None takes the dataset's, which is for Linf.
+            and `square`; `none` or None for SA only; an `Attack` with numbers of its own; or any function (model,
+            images, labels) → images, as of `ForeignAttack`.
+        eps: radius in [0,1] pixel units, a number or "8/255"; None takes the dataset's, which is for Linf. What a
+            function returns is held against it only where it is given.
         norm: `linf` or `l2`; `l1` for autoattack and its parts.
         restarts: random starts; one that breaks an image counts.
         checks: also check that robustness is no masked gradient (Linf; minutes).
@@ -77,19 +80,25 @@ def evaluate(
         LotteryHubError: an option is not allowed, or what it names cannot be had; or the network has another number
             of classes than the dataset.
     """
+    from dataclasses import replace
+
     from lottery_hub.commands.results import Evaluated
     from lottery_hub.images.datasets import Dataset, sample
     from lottery_hub.images.recorded import load_for, seen_size
     from lottery_hub.reporting.screen import Progress
     from lottery_hub.robustness.evaluation import evaluate as measure
+    from lottery_hub.robustness.foreign import ForeignAttack, attack_of
     from lottery_hub.robustness.masking import check_masking
     from lottery_hub.robustness.unseen import measure_corruptions, measure_unseen
-    from lottery_hub.settings.config import Attack, parse_number
+    from lottery_hub.settings.config import parse_number
     from lottery_hub.settings.environment import choose_device
     from lottery_hub.settings.presets import Norm, habits, named_attack
 
     one_of("norm", norm, get_args(Norm))
-    own = attack if isinstance(attack, Attack) else None
+    given = parse_number(eps) if isinstance(eps, str) else eps
+    own = None if isinstance(attack, str) else attack_of(attack)
+    if isinstance(own, ForeignAttack) and own.eps is None and given is not None:
+        own = replace(own, eps=given, norm=norm)
     if own is not None:
         norm = own.norm
     if norm != "linf" and checks:
@@ -111,7 +120,7 @@ def evaluate(
             f"its head has {classes} classes and {printable(name)} has {len(dataset.classes)}; "
             f"fine-tune it first: lottery-hub finetune {shown} --dataset {printable(name)}"
         )
-    radius = (parse_number(eps) if isinstance(eps, str) else eps) or (own.eps if own else habits(name or "").eps)
+    radius = given or (own and own.eps) or habits(name or "").eps
     test_attack = own or named_attack(str(attack or "none"), radius, norm, restarts)
     if checks:
         named_attack("pgd-1", radius, norm)  # refuses what is no radius

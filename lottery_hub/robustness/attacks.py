@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lottery_hub.robustness.foreign import ForeignAttack
 from lottery_hub.robustness.strong_attacks import perturb_strongly
 from lottery_hub.settings.ambient import gradients
 from lottery_hub.settings.config import STRONG, Attack
@@ -42,7 +43,7 @@ def perturb(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    attack: Attack,
+    attack: Attack | ForeignAttack,
     generator: torch.Generator | None = None,
     loss: Loss = cross_entropy,
 ) -> Tensor:
@@ -52,7 +53,7 @@ def perturb(
         model: maps float images [n, 3, h, w] in [0,1] to logits [n, classes].
         images: float [n, 3, h, w] in [0,1].
         labels: int64 [n].
-        attack: what to do; see `config.Attack`.
+        attack: what to do; see `config.Attack`, and `ForeignAttack` for others'.
         generator: source of random starts, on the device of `images`; None is a new one with seed 0, which starts the
             same way at every call.
         loss: what is raised; the strong attacks have losses of their own.
@@ -65,16 +66,18 @@ def perturb(
     Source: Goodfellow et al. 2015 (FGSM), Madry et al. 2018 (PGD), de Jorge et al. 2022 (N-FGSM). The start of
     N-FGSM is as the paper's algorithm has it; its authors' code also clamps the start to [0,1], ours the result only.
     """
-    if attack.eps == 0:
-        return images.clone()
     if generator is None:
         generator = torch.Generator(images.device).manual_seed(0)
     if images.is_inference():  # such takes no gradient, a copy of it does
         images = images.clone()
+    if isinstance(attack, ForeignAttack):
+        with _frozen(model, keep_training=False):
+            return attack.perturb(model, images, labels, _drawn_seed(images, generator))
+    if attack.eps == 0:
+        return images.clone()
     with _frozen(model, keep_training=attack.batch_norm == "train"):
         if attack.method in STRONG:
-            seed = int(torch.randint(2**31, (), generator=generator, device=images.device))
-            return perturb_strongly(model, images, labels, attack, seed)
+            return perturb_strongly(model, images, labels, attack, _drawn_seed(images, generator))
         return _worst(model, images, labels, attack, draw_starts(images, attack, generator), loss)
 
 
@@ -103,6 +106,10 @@ def draw_starts(images: Tensor, attack: Attack, generator: torch.Generator) -> I
             yield attack.noise * attack.eps * _uniform(images, generator)
         else:
             yield _random_in_ball(images, attack, generator)
+
+
+def _drawn_seed(images: Tensor, generator: torch.Generator) -> int:
+    return int(torch.randint(2**31, (), generator=generator, device=images.device))
 
 
 def _worst(

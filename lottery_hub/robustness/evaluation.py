@@ -16,6 +16,7 @@ from lottery_hub.networks.folding import Folded, folded
 from lottery_hub.networks.memory import free_memory, images_that_fit, is_out_of_memory
 from lottery_hub.networks.replaying import Replay
 from lottery_hub.robustness.attacks import Loss, cross_entropy, draw_starts, perturb, perturb_from
+from lottery_hub.robustness.foreign import Call, ForeignAttack, attack_of
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.ambient import computing, gradients
 from lottery_hub.settings.config import STRONG, Attack, Precision
@@ -61,7 +62,7 @@ def evaluate(
     model: nn.Module,
     split: Split,
     *,
-    attack: Attack | None = None,
+    attack: Attack | ForeignAttack | Call | None = None,
     image_size: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
@@ -77,7 +78,8 @@ def evaluate(
     Args:
         model: maps float images in [0,1] to logits. Its training flags are restored.
         split: the images.
-        attack: how RA is measured; None measures SA only.
+        attack: how RA is measured, also any function (model, images, labels) → images; see `ForeignAttack`. None
+            measures SA only.
         image_size: side of what the model sees, in pixels; None shows it the images at the size they have.
         seed: of the attack's random starts.
         batch_size: images in a pass; fewer where memory would not hold them, half where it runs out.
@@ -90,6 +92,7 @@ def evaluate(
     """
     check_takes_pixels(model)
     size = split.images.shape[-1] if image_size is None else image_size
+    attack = attack_of(attack)
     try:
         with computing(device):
             return _evaluate(model, split, attack, size, seed, batch_size, precision, torch.device(device), loss)
@@ -114,7 +117,7 @@ def evaluate(
 def _evaluate(
     model: nn.Module,
     split: Split,
-    attack: Attack | None,
+    attack: Attack | ForeignAttack | None,
     image_size: int,
     seed: int,
     batch_size: int,
@@ -125,7 +128,8 @@ def _evaluate(
     generator = torch.Generator(device).manual_seed(seed)
     training = [module for module in model.modules() if module.training]
     model.eval()
-    if attack is None or attack.batch_norm == "eval":
+    # What an attack of others looks for in a model, only the model itself has.
+    if not isinstance(attack, ForeignAttack) and (attack is None or attack.batch_norm == "eval"):
         model = folded(model, precision)
     try:
         if attack is not None and len(split) >= 4 and isinstance(model, Folded):
@@ -148,7 +152,7 @@ class _Shown:
 
     model: nn.Module
     split: Split
-    attack: Attack | None
+    attack: Attack | ForeignAttack | None
     image_size: int
     generator: torch.Generator
     batch_size: int
@@ -183,13 +187,14 @@ class _Shown:
             return clean, clean
         size = min(self.batch_size, len(self.split))
         calls = -(-len(rows) // size)
-        strong = attack.method in STRONG
-        replay = Replay(self._withstands, self.device, size, 0 if strong else calls)
+        # What is not ours to record is given what is right, and nothing in vain.
+        alone = isinstance(attack, ForeignAttack) or attack.method in STRONG
+        replay = Replay(self._withstands, self.device, size, 0 if alone else calls)
         whole = rows.repeat(-(-calls * size // len(rows)))[: calls * size]
         found: list[Tensor] = []
-        batches = torch.split(rows if strong else whole, size)
+        batches = torch.split(rows if alone else whole, size)
         for images, labels in chosen_batches(self.split, batches, self.image_size, self.device):
-            if strong:
+            if isinstance(attack, ForeignAttack) or alone:
                 with autocast(self.device, self.precision):
                     attacked = perturb(self.model, images, labels, attack, self.generator, self.loss)
                     found.append(is_right(self.model, attacked, labels))
@@ -199,7 +204,7 @@ class _Shown:
         return clean, clean.masked_scatter(clean, torch.cat(found).cpu()[: len(rows)])
 
     def _withstands(self, images: Tensor, labels: Tensor, *starts: Tensor) -> Tensor:
-        assert self.attack is not None
+        assert isinstance(self.attack, Attack)
         with autocast(self.device, self.precision):
             attacked = perturb_from(self.model, images, labels, self.attack, starts, self.loss)
             return is_right(self.model, attacked, labels)

@@ -84,13 +84,21 @@ class Origin(Frozen):
     fingerprint: Word | None
 
 
+class Foreign(Frozen):
+    """An attack of others, of which there is a name and perhaps a ball; see `robustness.foreign`."""
+
+    foreign: Word
+    eps: Annotated[float, Field(ge=0, le=1000)] | None
+    norm: Literal["linf", "l2", "l1"] | None
+
+
 class Provenance(Frozen):
     """What one transfer was measured with."""
 
     environment: Environment
     data: Images
     backbone: Origin
-    attack: Attack | None
+    attack: Attack | Foreign | None
     batch_norm: Literal["eval"]
     precision: Precision
     seconds: Seconds

@@ -15,6 +15,7 @@ from lottery_hub.networks.backbones import Backbone, Weights, fingerprint
 from lottery_hub.networks.masks import Mask
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.evaluation import Accuracy, evaluate
+from lottery_hub.robustness.foreign import Call, ForeignAttack, attack_of
 from lottery_hub.settings.ambient import gradients
 from lottery_hub.settings.config import Attack, Recipe, Seeds
 from lottery_hub.settings.environment import describe_environment
@@ -62,7 +63,7 @@ def transfer(
     data: Dataset,
     recipe: Recipe,
     *,
-    test_attack: Attack | None,
+    test_attack: Attack | ForeignAttack | Call | None,
     seed: int | Seeds = 0,
     mask: Mask | None = None,
     device: torch.device | str = "cpu",
@@ -75,7 +76,8 @@ def transfer(
         start: a ticket, whose mask holds throughout, or a backbone, dense unless `mask` is given.
         data: the downstream dataset.
         recipe: with an attack this is adversarial transfer, without one standard.
-        test_attack: how RA is measured on both splits; None measures SA only.
+        test_attack: how RA is measured on both splits, also any function (model, images, labels) → images; see
+            `ForeignAttack`. None measures SA only.
         seed: of the fresh head, data order and attack starts. Dense and ticket runs of one seed share all three.
         mask: for a backbone, what to prune from it.
         device: where to compute.
@@ -87,7 +89,7 @@ def transfer(
         of `validation` inside it, the outcome of every image, seeds, history, `trained` (the fingerprint of
         weights and mask, as `Ticket.fingerprint` computes it) and `provenance`.
     """
-    seeds, classes = Seeds.of(seed), len(data.classes)
+    seeds, classes, test_attack = Seeds.of(seed), len(data.classes), attack_of(test_attack)
     if isinstance(start, Ticket):
         mask, model = start.mask, start.to_normalised(classes, head="fresh", seed=seeds.head)
     else:

@@ -32,6 +32,21 @@ def test_any_model_of_pixels_is_measured_on_a_dataset_or_a_split(tiny_data: Data
     assert repr(blinded) == ("Evaluated(stripes: SA 100.00 %, RA 0.00 % by PGD-1 Linf eps 1 step 1, 12 test images)")
 
 
+def grey(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.full_like(images, 0.5)
+
+
+def test_an_attack_may_be_any_function_and_is_held_to_a_radius_that_is_given(tiny_data: Dataset) -> None:
+    done = lh.evaluate(Columns(), tiny_data, attack=grey, device="cpu")
+    assert (done.SA, done.RA, done.attack) == (1.0, 4 / 12, "grey (foreign)")  # grey is class 0, as a third of them are
+    named = lh.evaluate(Columns(), tiny_data, attack=lh.ForeignAttack(grey, "Grey", eps=1.0), device="cpu")
+    assert named.attack == "Grey (foreign) Linf eps 1"
+    with pytest.raises(
+        ConfigError, match=r"the attack grey returned an image 0.5 away in linf, and its eps is 0.03137"
+    ):
+        lh.evaluate(Columns(), tiny_data, attack=grey, eps="8/255", device="cpu")
+
+
 def test_some_images_will_do(tiny_data: Dataset) -> None:
     done = lh.evaluate(Columns(), tiny_data, attack=None, samples=5, seed=3, device="cpu")
     assert (done.accuracy.samples, done.of, done.RA, done.attack) == (5, 12, None, None)

@@ -13,6 +13,7 @@ from torch import nn
 from lottery_hub.networks.backbones import skeleton
 from lottery_hub.networks.masks import (
     apply_,
+    bits_of,
     full_mask,
     is_nested,
     keep_count,
@@ -122,3 +123,13 @@ def test_a_mask_that_keeps_what_its_outer_pruned_is_not_nested():
     outer = {"a": torch.tensor([True, False])}
     assert is_nested({"a": torch.tensor([False, False])}, outer)
     assert not is_nested({"a": torch.tensor([True, True])}, outer)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_pruned_weight_is_exactly_zero_whatever_it_was(dtype):
+    values = torch.tensor([[-1.5, float("nan")], [float("-inf"), 2.0]], dtype=dtype).view(2, 2, 1, 1)
+    weight = values.to(memory_format=torch.channels_last)
+    bits = bits_of(torch.tensor([[False, False], [False, True]]).view(2, 2, 1, 1), weight)
+    weight.view(bits.dtype).bitwise_and_(bits)
+    assert weight.flatten().tolist() == [0, 0, 0, 2]
+    assert not weight.signbit().any(), "-0 would be other bytes"
