@@ -124,7 +124,7 @@ def find_command(
         )
         if not how.as_json:
             print_find(Console(), finds[-1].record(), finds[-1].about)
-            print_next(finds[-1].folder.parent, judged=True)
+            print_next(finds[-1].folder.parent, dataset, judged=True)
     summaries = [found.record() for found in finds]
     if how.as_json:
         options.emit(summaries[0] if len(summaries) == 1 else {"fractions": summaries})

@@ -49,23 +49,26 @@ def push_command(
     from lottery_hub.errors import printable
     from lottery_hub.fetching.connection import Patience
     from lottery_hub.judging.scrutiny import images_of
+    from lottery_hub.reporting.screen import Working
     from lottery_hub.sharing.publishing import push_ticket
     from lottery_hub.storage.folder import find_folder, load_ticket
 
     data = images_of(load_ticket(find_folder(folder)), dataset) if dataset else None
-    done = push_ticket(
-        folder,
-        repo,
-        private=private,
-        tag=tag,
-        revision=revision,
-        timm=not no_timm,
-        models=models,
-        checks=not no_checks,
-        data=data,
-        dry_run=dry_run,
-        patience=Patience(deadline),
-    )
+    with Working() as working:
+        done = push_ticket(
+            folder,
+            repo,
+            private=private,
+            tag=tag,
+            revision=revision,
+            timm=not no_timm,
+            models=models,
+            checks=not no_checks,
+            data=data,
+            dry_run=dry_run,
+            patience=Patience(deadline),
+            report=working.tell,
+        )
     if as_json:
         options.emit(asdict(done))
         return

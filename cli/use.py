@@ -49,7 +49,7 @@ def finetune_command(
         measured = f"{done.attack}, {accuracy.samples} images"
         print(f"SA {percent(accuracy.SA)} %, RA {percent(accuracy.RA)} % ({measured})")
         print(f"trained network: {done.folder}")
-        print_next(done.directory)
+        print_next(done.directory, dataset)
 
 
 @options.defaults_of(evaluate)

@@ -29,6 +29,10 @@ class Finding:
     why: str
 
 
+def silent(line: str) -> None:
+    """Report to nobody."""
+
+
 def worst(answers: set[Answer]) -> Answer:
     """Return the worst answer, where a no is worse than not knowing."""
     return next(answer for answer in ANSWERS if answer in answers)

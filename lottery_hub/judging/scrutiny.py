@@ -21,12 +21,12 @@ from lottery_hub.fetching import names
 from lottery_hub.images.datasets import Dataset, Split, load_planned, sample
 from lottery_hub.images.opening import NAMES
 from lottery_hub.images.recorded import recorded_plan
+from lottery_hub.judging.findings import Report, silent
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.corruptions import SIDE
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.robustness.masking import check_masking
 from lottery_hub.robustness.outcomes import interval
-from lottery_hub.robustness.strong_attacks import load_pyautoattack
 from lottery_hub.robustness.unseen import measure_corruptions, measure_unseen
 from lottery_hub.settings.config import REGIMES, Attack, Look
 from lottery_hub.settings.environment import describe_environment
@@ -47,6 +47,7 @@ def look(
     data: Dataset,
     attack: Attack,
     device: torch.device | str = "cpu",
+    report: Report = silent,
 ) -> dict[str, Any]:
     """Take one look at trained networks.
 
@@ -56,6 +57,7 @@ def look(
         data: its test split is sampled, with seed 0.
         attack: the verdict's.
         device: where to compute.
+        report: told what is at work, where that is the checks.
 
     Returns:
         The JSON-able record; it says which network, how many images, and what it was measured with.
@@ -66,7 +68,7 @@ def look(
     began = time.monotonic()
     split = sample(data.test, min(SAMPLES, len(data.test)), SEED)
     if wanted == "checks":
-        found = _checks(networks["ticket-adversarial-seed-0"], split, attack, device)
+        found = _checks(networks["ticket-adversarial-seed-0"], split, attack, device, report)
     else:
         measure = measure_corruptions if wanted == "corruptions" else measure_unseen
         models = {name: networks[name].to_normalised().to(device) for name in COMPARED}
@@ -83,8 +85,6 @@ def look(
 
 def check_possible(wanted: Sequence[Look], data: Dataset, attack: Attack) -> None:
     """Raise ConfigError where a look cannot be taken, before hours are spent on what it would look at."""
-    if "checks" in wanted or "unseen" in wanted:
-        load_pyautoattack()
     if "checks" in wanted and attack.norm != "linf":
         raise ConfigError(
             f"the checks of masked gradients are for attacks in Linf, not in {attack.norm}; go without them"
@@ -144,19 +144,22 @@ def attacks_of_checks(attack: Attack) -> tuple[Attack, Attack]:
     return attack, Attack(method="autoattack", norm=attack.norm, eps=attack.eps)
 
 
-def _checks(network: Ticket, split: Split, attack: Attack, device: torch.device | str) -> dict[str, Any]:
+def _checks(
+    network: Ticket, split: Split, attack: Attack, device: torch.device | str, report: Report
+) -> dict[str, Any]:
     """Measure by the verdict's attack and by AutoAttack, on the same images, and check for masked gradients."""
     image_size = network.records["recipe"]["image_size"]
     model = network.to_normalised().to(device)
     classes = len(network.weights["fc.weight"])
     rows, bits = [], []
     for each in attacks_of_checks(attack):
+        report(f"{each.describe(classes)} on {len(split)} images")
         measured = evaluate(model, split, attack=each, image_size=image_size, seed=SEED, device=device)
         assert measured.outcomes is not None
         assert measured.outcomes.RA is not None
         bits.append(measured.outcomes.RA)
         rows.append({"attack": each.describe(classes), **measured.record(), "outcomes": measured.outcomes.record()})
-    checks = check_masking(model, split, attack.eps, image_size=image_size, seed=SEED, device=device)
+    checks = check_masking(model, split, attack.eps, image_size=image_size, seed=SEED, device=device, report=report)
     return {
         "network": CHECKED,
         "attacks": rows,

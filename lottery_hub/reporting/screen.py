@@ -19,6 +19,7 @@ from rich.text import Text
 
 from lottery_hub.errors import printable
 from lottery_hub.reporting.notebook import CellView
+from lottery_hub.settings.paths import path_of
 from lottery_hub.values import percent as percent
 
 COLUMNS = (("standard", "SA"), ("standard", "RA"), ("adversarial", "SA"), ("adversarial", "RA"))
@@ -229,15 +230,42 @@ def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
     console.print(f"ticket: {summary['ticket']}", highlight=False, markup=False, soft_wrap=True)
 
 
-def print_next(directory: object, *, judged: bool = False) -> None:
-    """Print what one does next with the network that a run directory holds."""
+def print_next(directory: object, dataset: str, *, judged: bool = False) -> None:
+    """Print what one does next with the network that a run directory holds; `dataset` as it was asked for."""
     ref = shlex.quote(printable(directory, 1000))
+    # Nothing is loaded from a folder on the word of records: it is named again.
+    where = f" --dataset {shlex.quote(printable(dataset, 1000))}" if path_of(dataset).is_dir() else ""
     print("next:")
-    print(f"  lottery-hub evaluate {ref}")
+    print(f"  lottery-hub predict {ref} IMAGE")
+    print(f"  lottery-hub evaluate {ref}{where}")
     print(f"  lottery-hub export {ref} --format onnx --output net.onnx")
-    print(f"  lottery-hub push {ref} USER/NAME")
+    print(f"  lottery-hub push {ref} USER/NAME{where if judged else ''}")
     if judged:
         print("these take the network after adversarial transfer, seed 0; --regime and --trained-seed choose another")
+
+
+class Working:
+    """What is at work, on one line of stderr that changes; a line each where that is no terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.status = self.console.status("")
+
+    def __enter__(self) -> Working:
+        return self
+
+    def tell(self, line: str) -> None:
+        """Say what is at work now."""
+        if self.console.is_terminal:
+            self.status.start()
+            self.status.update(Text(printable(line)))
+        else:
+            self.console.print(printable(line), markup=False, soft_wrap=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.status.stop()
 
 
 def as_text(printed: Callable[[Console], None]) -> str:

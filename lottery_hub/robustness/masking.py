@@ -9,7 +9,7 @@ to be trusted, a model that passes all may still fall to a better attack.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,7 @@ def check_masking(
     image_size: int = 32,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    report: Callable[[str], None] = lambda line: None,
 ) -> list[Check]:
     """Run all checks, in Linf.
 
@@ -89,17 +90,14 @@ def check_masking(
         image_size: side of what the model sees, in pixels.
         seed: of the attacks.
         device: where to compute; the model must be there.
+        report: told which attack is at work.
 
     Returns:
         The checks, in order.
-
-    Raises:
-        ConfigError: pyautoattack is missing.
     """
 
-    def robust(attack: Attack, of: nn.Module | None = None, loss: Loss = cross_entropy) -> float:
-        how: dict[str, Any] = {"image_size": image_size, "seed": seed, "device": device, "loss": loss}
-        share = evaluate(of or model, split, attack=attack, **how).RA
+    def robust(attack: Attack, of: nn.Module, loss: Loss) -> float:
+        share = evaluate(of, split, attack=attack, image_size=image_size, seed=seed, device=device, loss=loss).RA
         assert share is not None
         return share
 
@@ -113,16 +111,20 @@ def check_masking(
     name = scale_free(classes)
     free = Attack(method="apgd-dlr", eps=eps, steps=MORE_STEPS) if name == DLR else pgd(eps, MORE_STEPS)
     free_loss = cross_entropy if name == DLR else margin  # APGD-DLR follows the loss of its name, whatever is said
-    figures = {
-        BASE: robust(pgd(eps)),
-        **{f"eps x{factor}": robust(pgd(min(eps * factor, 1.0))) for factor in (2, 4)},
-        "eps 0.5": robust(pgd(GREY)),
-        MORE: robust(pgd(eps, MORE_STEPS)),
-        name: robust(free, loss=free_loss),
-        upscaled(name): robust(free, _Scaled(model, SCALE).eval(), free_loss),
-        SQUARE: robust(Attack(method="square", eps=eps, steps=QUERIES)),
-        FIXED: robust(pgd(eps, random_start=False)),
+    attacks: dict[str, tuple[Attack, nn.Module, Loss]] = {
+        BASE: (pgd(eps), model, cross_entropy),
+        **{f"eps x{factor}": (pgd(min(eps * factor, 1.0)), model, cross_entropy) for factor in (2, 4)},
+        "eps 0.5": (pgd(GREY), model, cross_entropy),
+        MORE: (pgd(eps, MORE_STEPS), model, cross_entropy),
+        name: (free, model, free_loss),
+        upscaled(name): (free, _Scaled(model, SCALE).eval(), free_loss),
+        SQUARE: (Attack(method="square", eps=eps, steps=QUERIES), model, cross_entropy),
+        FIXED: (pgd(eps, random_start=False), model, cross_entropy),
     }
+    figures = {}
+    for place, (attacked_by, how) in enumerate(attacks.items(), 1):
+        report(f"masked gradients, attack {place} of {len(attacks)}: {attacked_by} on {len(split)} images")
+        figures[attacked_by] = robust(*how)
     return judge_masking(figures, len(split), classes)
 
 

@@ -8,8 +8,6 @@ Source: Croce & Hein 2020 (AutoAttack, APGD), 2020 (FAB); Andriushchenko et al. 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -39,9 +37,10 @@ def perturb_strongly(model: nn.Module, images: Tensor, labels: Tensor, attack: A
         Float [n, 3, h, w] in [0,1]; an image that withstood is returned as it was.
 
     Raises:
-        ConfigError: pyautoattack is not installed, or there are too few classes for APGD-DLR.
+        ConfigError: there are too few classes for APGD-DLR.
     """
-    run = load_pyautoattack()
+    from pyautoattack import AutoAttack  # not with the module: it takes a second, and few need it
+
     with torch.no_grad():
         classes = model(images[:1]).shape[1]
     parts = STANDARD if attack.method == "autoattack" else [attack.method]
@@ -54,7 +53,7 @@ def perturb_strongly(model: nn.Module, images: Tensor, labels: Tensor, attack: A
         parts = [part for part in parts if part not in TARGETED]
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices), float32():
-        suite = run(
+        suite = AutoAttack(
             model,
             norm=_NORMS[attack.norm],
             eps=attack.eps,
@@ -80,16 +79,3 @@ def perturb_strongly(model: nn.Module, images: Tensor, labels: Tensor, attack: A
         broken, _ = suite.run_standard_evaluation(images.contiguous(), labels, batch_size=len(images))
     found: Tensor = broken.detach()
     return found
-
-
-def load_pyautoattack() -> Any:
-    """Return the class that attacks.
-
-    Raises:
-        ConfigError: pyautoattack is not installed.
-    """
-    try:
-        from pyautoattack import AutoAttack
-    except ImportError as problem:
-        raise ConfigError("AutoAttack and its parts need a package: pip install 'lottery-hub[trust]'") from problem
-    return AutoAttack

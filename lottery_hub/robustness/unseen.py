@@ -77,7 +77,6 @@ def measure_unseen(models: Mapping[str, nn.Module], split: Split, **how: Unpack[
         For each model a list with, for each attack, its name, SA, RA, counts and the outcome of every image.
 
     Raises:
-        ConfigError: pyautoattack is missing.
     """
     return {
         name: [_row(attack, evaluate(model, split, attack=attack, **how)) for attack in ATTACKS]

@@ -23,6 +23,7 @@ from lottery_hub.fetching.connection import Conversation, Patience, is_missing, 
 from lottery_hub.fetching.downloads import digests
 from lottery_hub.fetching.pasted import pasted
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.judging.findings import Report, silent
 from lottery_hub.judging.scrutiny import images_of
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.cards import render_card
@@ -96,6 +97,7 @@ def push_ticket(
     data: Dataset | None = None,
     dry_run: bool = False,
     patience: Patience | None = None,
+    report: Report = silent,
 ) -> Published:
     """Publish a ticket or a ladder on the Hugging Face Hub.
 
@@ -116,6 +118,7 @@ def push_ticket(
         data: the images of the verdict; None loads them by the name in its records.
         dry_run: check everything here, send nothing and write nothing: a closer look is not taken either.
         patience: how long to try.
+        report: told what is at work while a verdict's networks are looked at, which takes minutes.
 
     Returns:
         What was done.
@@ -131,7 +134,7 @@ def push_ticket(
         if name is not None:
             names.revision(name, PublishError)
     with _as_folder(source) as place:
-        unchecked = checks and _look_closer(place, data, dry_run)
+        unchecked = checks and _look_closer(place, data, dry_run, report)
         prepared = prepare(place, repo_id, timm=timm, models=models)
     sizes = {name: len(content) for name, content in sorted(prepared.files.items())}
     if dry_run:
@@ -147,7 +150,7 @@ def push_ticket(
     return Published(repo_id, _url(repo_id, revision), commit, changed, tag, sizes, prepared.edited)
 
 
-def _look_closer(place: Path, data: Dataset | None, dry_run: bool) -> bool:
+def _look_closer(place: Path, data: Dataset | None, dry_run: bool, report: Report) -> bool:
     """Run the checks of a verdict that has none, where its networks are at hand; say whether it had none."""
     if not isinstance(folder.read_about(place), TicketManifest):
         return False
@@ -156,11 +159,11 @@ def _look_closer(place: Path, data: Dataset | None, dry_run: bool) -> bool:
         return False
     try:
         images = data or images_of(ticket, fetch=True)
-        return bool(look_at_folder(place, ["checks"], images, dry_run=dry_run))
+        return bool(look_at_folder(place, ["checks"], images, dry_run=dry_run, report=report))
     except LotteryHubError as problem:
         raise PublishError(
-            f"the verdict was never checked for masked gradients, and cannot be: {problem}; or publish it unchecked "
-            "with --no-checks"
+            f"the verdict was never checked for masked gradients, and cannot be: {problem}; say where its images are "
+            "with --dataset, or publish it unchecked with --no-checks"
         ) from problem
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
 from pyautoattack import AutoAttack
@@ -125,12 +123,6 @@ def test_of_few_classes_autoattack_is_its_parts_that_there_are_and_says_so(class
 def test_too_few_classes_for_the_dlr_loss_are_told() -> None:
     with pytest.raises(ConfigError, match="needs four classes or more, there are 3; use autoattack, pgd or square"):
         withstood(network(3), Attack(method="apgd-dlr", eps=EPS))
-
-
-def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyautoattack", None)
-    with pytest.raises(ConfigError, match=r"pip install 'lottery-hub\[trust\]'"):
-        withstood(network(), Attack(method="square", eps=EPS))
 
 
 @pytest.mark.parametrize(
