@@ -59,7 +59,7 @@ def find_command(
         str,
         typer.Option(
             metavar="auto|INT",
-            help="Transfers at a time, each on its share of the cores; auto: two a seed as cores allow, on a GPU up to 4.",
+            help="Transfers at a time, sharing the cores; auto: two a seed as cores allow, on a GPU up to 4.",
         ),
     ],
     plan: Annotated[

@@ -128,6 +128,16 @@ BatchSize = Annotated[
         help="Images a step; auto: the preset's. Where memory holds fewer, they are taken in parts.",
     ),
 ]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        max=1024,
+        metavar="INT",
+        help="Side of what the network sees, in pixels; unless given the preset's, or the one it was trained at.",
+        show_default=False,
+    ),
+]
 HELP = "help"  # the setting that is none
 Preset = Annotated[Literal["quick", "paper"], typer.Option(help="Recipes: a laptop's, or the paper's.")]
 Settings = Annotated[
@@ -146,6 +156,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 class Training:
     """What every command that trains can be told: numbers, place and machine. A command asks for it by `trains`."""
 
+    image_size: ImageSize
     batch_size: BatchSize
     settings: Settings
     output: Output
@@ -157,6 +168,7 @@ class Training:
         """Return what decides the numbers and the machine, as the library's functions take it."""
         return {
             "settings": [setting for setting in self.settings or [] if setting != HELP],
+            "image_size": self.image_size,
             "batch_size": auto_or_number(self.batch_size, least=2, hint="--batch-size"),
             "device": self.device,
             "precision": self.precision,

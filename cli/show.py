@@ -179,8 +179,8 @@ def _print_networks(console: Console, ref: str, ticket: Ticket) -> None:
     place = shlex.quote(printable(ref, 1000))
     console.print(f"trained networks: {', '.join(map(printable, there))}", markup=False, soft_wrap=True)
     console.print(
-        f"evaluate, export and push take ticket-adversarial-seed-0 of {place}; others by --regime and --trained-seed, "
-        "dense ones as its folder trained/NAME, the ticket itself by --ticket",
+        f"predict, evaluate, export and push take ticket-adversarial-seed-0 of {place}; others by --regime and "
+        "--trained-seed, dense ones as its folder trained/NAME, the ticket itself by --ticket",
         markup=False,
         soft_wrap=True,
     )

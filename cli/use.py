@@ -82,6 +82,7 @@ def evaluate_command(
         typer.Option(min=1, help="So many test images, drawn with --seed; all unless given.", show_default=False),
     ],
     seed: options.Seed,
+    image_size: options.ImageSize,
     device: options.Device,
     as_json: options.Json = False,
 ) -> None:
@@ -107,6 +108,7 @@ def evaluate_command(
         unseen=unseen,
         samples=samples,
         seed=seed,
+        image_size=image_size,
         device=device,
         progress=True,
     )

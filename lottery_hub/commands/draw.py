@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lottery_hub.commands.planning import Drawing
     from lottery_hub.commands.results import Drawn
     from lottery_hub.images.datasets import Dataset
+    from lottery_hub.images.fitting import larger_notes
     from lottery_hub.networks.backbones import Backbone
     from lottery_hub.settings.config import DrawPlan, Method, Precision, Settings
     from lottery_hub.settings.presets import Preset
@@ -25,6 +26,7 @@ def draw(
     rounds: int | None = None,
     preset: Preset = "quick",
     settings: Settings | None = None,
+    image_size: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
     output: str | os.PathLike[str] | None = None,
     store: str | os.PathLike[str] | None = None,
@@ -43,8 +45,8 @@ def draw(
         source: the source task of `imp`: a dataset, as of `load_dataset`, or one itself.
         method: `imp` trains between prunings; `omp` and `random` need no images.
         rounds: levels to draw, each of 80 % of the weights of the one before; None takes the preset's.
-        preset, settings, batch_size, output, store, overwrite, device, precision, progress: as of `find`. The run
-            directory is `runs/ARCH-KIND-METHOD` unless given.
+        preset, settings, image_size, batch_size, output, store, overwrite, device, precision, progress: as of `find`.
+            The run directory is `runs/ARCH-KIND-METHOD` unless given.
 
     Returns:
         The ladder and its folder.
@@ -83,6 +85,7 @@ def draw(
     units = open_store(store)
     with open_run(directory, run_settings), Progress(progress) as told:
         told.notes([*layout_notes(backbone.provenance), *(data.notes if data else ())])
+        told.notes(larger_notes(data, plan.recipe.image_size) if data and plan.recipe else [])
         ladder = drawn or draw_by(backbone, plan, data=data, store=units, device=chosen, report=told.report)
         if not drawn:
             save_ladder(ladder, folder, overwrite=overwrite)

@@ -84,6 +84,7 @@ def evaluate(
 
     from lottery_hub.commands.results import Evaluated
     from lottery_hub.images.datasets import Dataset, sample
+    from lottery_hub.images.fitting import fit_of
     from lottery_hub.images.recorded import load_for, seen_size
     from lottery_hub.reporting.screen import Progress
     from lottery_hub.robustness.evaluation import evaluate as measure
@@ -109,7 +110,9 @@ def evaluate(
     chosen = choose_device(device)
     model, records, backbone, about = _model(network, regime, trained_seed, itself, sparsity, arch)
     if isinstance(dataset, str | os.PathLike | None):
-        dataset = load_for(records, None if dataset is None else os.fspath(dataset))
+        # Pictures are stored in the proportion to what is seen in which the records have them.
+        stored = fit_of(records, 0).at(image_size).stored_size if image_size else None
+        dataset = load_for(records, None if dataset is None else os.fspath(dataset), image_size=stored)
     whole = dataset.test if isinstance(dataset, Dataset) else dataset
     notes = dataset.notes if isinstance(dataset, Dataset) else ()
     name = dataset.name if isinstance(dataset, Dataset) else None

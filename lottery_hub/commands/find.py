@@ -39,6 +39,7 @@ def find(
     eps: float | str | None = None,
     plan: FindPlan | str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
+    image_size: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
     jobs: int | Literal["auto"] = "auto",
     output: str | os.PathLike[str] | None = None,
@@ -72,6 +73,7 @@ def find(
         eps: radius of the attacks in [0,1] pixel units, a number or "8/255"; None takes the dataset's.
         plan: every number, instead of all options above (but a backbone or dataset in memory); or its file.
         settings: what to change in the plan, as `with_settings` takes it.
+        image_size: side of what the networks see, in pixels; None takes the preset's, or that of images in memory.
         batch_size: images a step of transfers; `auto` is the preset's.
         jobs: transfers at a time; `auto` is two a seed as cores allow, on a GPU up to four.
         output: the run directory; None takes `tickets/ARCH-KIND-DATASET`.
@@ -90,6 +92,7 @@ def find(
     given = dict(locals())  # every option, by its name
     from lottery_hub.commands.results import Found
     from lottery_hub.finding import find as find_by
+    from lottery_hub.images.fitting import larger_notes
     from lottery_hub.reporting.screen import Decoding, Progress
     from lottery_hub.settings.environment import choose
     from lottery_hub.training.bench import likely_jobs
@@ -99,7 +102,7 @@ def find(
     backbone, data = planned.backbone, planned.images(Decoding(progress))
     looks: dict[Look, bool] = {"checks": checks, "corruptions": corruptions, "unseen": unseen}
     with Progress(progress) as told:
-        told.notes(layout_notes(backbone.provenance))
+        told.notes([*layout_notes(backbone.provenance), *larger_notes(data, planned.plan.transfer.standard.image_size)])
         summary = find_by(
             planned.plan,
             planned.directory(data) if output is None else output,

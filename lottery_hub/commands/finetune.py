@@ -28,6 +28,7 @@ def finetune(
     seed: int = 0,
     preset: Preset = "quick",
     settings: Settings | None = None,
+    image_size: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
     output: str | os.PathLike[str] | None = None,
     device: str = "auto",
@@ -46,8 +47,8 @@ def finetune(
         fraction: share of the training images, in (0, 1].
         sparsity: which level of a ladder, in 0..1.
         seed: of head, data order and attack starts.
-        preset, settings, batch_size, output, device, precision, progress: as of `find`. The run directory is
-            `runs/finetune-ARCH-DATASET-REGIME-seed-SEED` unless given.
+        preset, settings, image_size, batch_size, output, device, precision, progress: as of `find`. The run directory
+            is `runs/finetune-ARCH-DATASET-REGIME-seed-SEED` unless given.
 
     Returns:
         The trained network, its folder, and how it fares on the test images.
@@ -59,6 +60,7 @@ def finetune(
     from dataclasses import replace
 
     from lottery_hub.commands.results import Finetuned
+    from lottery_hub.images.fitting import larger_notes
     from lottery_hub.reporting.cards import render_card
     from lottery_hub.reporting.screen import Progress
     from lottery_hub.running.runs import CHECKPOINT, open_run
@@ -83,7 +85,7 @@ def finetune(
     }
     directory = planned.directory() if output is None else path_of(output)
     with open_run(directory, run_settings) as run, Progress(progress) as told:
-        told.notes(data.notes)
+        told.notes([*data.notes, *larger_notes(data, recipe.image_size)])
 
         def work(folder: Path) -> dict[str, Any]:
             done = transfer(

@@ -10,6 +10,7 @@ from lottery_hub.commands.options import batch_sizes, one_of
 from lottery_hub.errors import ConfigError
 from lottery_hub.images.caching import OnDecoded
 from lottery_hub.images.datasets import Dataset, load_planned, peek
+from lottery_hub.images.opening import dataset_name
 from lottery_hub.images.recorded import load_for, seen_size
 from lottery_hub.networks.backbones import DEFAULT_ARCH, Backbone, check_arch
 from lottery_hub.networks.tickets import Ticket
@@ -29,6 +30,7 @@ from lottery_hub.settings.paths import path_of
 from lottery_hub.settings.plans import FindPlan, preset_draw
 from lottery_hub.settings.presets import (
     Preset,
+    at_size,
     habits,
     paper_transfer,
     pgd,
@@ -79,13 +81,15 @@ def plan_find(
     source: Place,
     eps: float | str | None,
     precision: Precision,
+    image_size: int | None,
     batch_size: object,
     settings: Settings | None,
 ) -> Finding:
     """Return the plan of a find by its options, with its backbone, and with its images where they were given."""
     backbone = pretrain if isinstance(pretrain, Backbone) else load_backbone(pretrain, arch)
     draw = _drawing(backbone.kind, os.fspath(source), method or "imp", preset, precision)
-    asked = _asked(dataset, fraction)
+    image_size = _shown(image_size, dataset, preset)
+    asked = _asked(dataset, fraction, image_size)
     name, images = _about(dataset, asked)
     plan = FindPlan.preset(
         preset,
@@ -96,6 +100,7 @@ def plan_find(
         name=name,
         train_images=images,
         fraction=asked.fraction,
+        image_size=image_size,
         eps=eps,
         precision=precision,
         draw=draw,
@@ -151,6 +156,7 @@ def plan_draw(
     rounds: int | None,
     preset: Preset,
     precision: Precision,
+    image_size: int | None,
     batch_size: object,
     settings: Settings | None,
 ) -> Drawing:
@@ -159,6 +165,10 @@ def plan_draw(
     given = source if isinstance(source, Dataset) else None
     ref = source.name if isinstance(source, Dataset) else os.fspath(source)
     plan = _drawing(backbone.kind, ref, method, preset, precision, given).changed(rounds=rounds)
+    if plan.recipe and plan.data and (shown := _shown(image_size, source, preset)):
+        recipe = plan.recipe.changed(image_size=shown)
+        stored = stored_size(given.name if given else dataset_name(ref), recipe)
+        plan = plan.changed(recipe=recipe, data=plan.data.changed(image_size=stored))
     sizes = batch_sizes(batch_size, *(["draw.recipe"] if plan.recipe else []))
     plan = plan.with_settings(sizes, at="draw").with_settings(settings or (), at="draw")
     return Drawing(plan, backbone, given)
@@ -187,20 +197,22 @@ def plan_pretrain(
     epochs: int | None,
     seed: int,
     precision: Precision,
+    image_size: int | None,
     batch_size: object,
     settings: Settings | None,
 ) -> Pretraining:
     """Return the plan of a pre-training by its options, with the images where they were given."""
     one_of("recipe", recipe, get_args(Kind))
     check_arch(arch or DEFAULT_ARCH)
-    asked = _asked(dataset, 1.0)
+    image_size = _shown(image_size, dataset, "quick")
+    asked = _asked(dataset, 1.0, image_size)
     name, _ = _about(dataset, asked)
     plan = PretrainPlan.parse(
         {
             "arch": arch or DEFAULT_ARCH,
             "kind": recipe,
             "data": asked,
-            "recipe": quick_pretrain(recipe, name, epochs, precision),
+            "recipe": quick_pretrain(recipe, name, epochs, precision).changed(image_size=image_size),
             "test_attack": pgd(20, habits(name).eps),
             "seed": seed,
         }
@@ -234,6 +246,7 @@ def plan_finetune(
     seed: int,
     preset: Preset,
     precision: Precision,
+    image_size: int | None,
     batch_size: object,
     settings: Settings | None,
 ) -> Finetuning:
@@ -252,8 +265,8 @@ def plan_finetune(
         else paper_transfer(data.name, precision, train_images=len(data.train))
     )
     seen = seen_size(ticket.records) if quick else None  # what was trained at 64 pixels goes on at 64
-    sizes = {f"{recipe}.image_size": seen for recipe in TRANSFERS if seen}
-    for more in (sizes, batch_sizes(batch_size, *TRANSFERS), settings or ()):
+    plan = at_size(plan, _shown(image_size, dataset, preset) or seen)
+    for more in (batch_sizes(batch_size, *TRANSFERS), settings or ()):
         plan = plan.with_settings(more, at="transfer")
     stored = stored_size(data.name, plan.recipe(regime))
     if not given and stored != data.train.images.shape[-1]:
@@ -261,10 +274,20 @@ def plan_finetune(
     return Finetuning(plan, regime, seed, ticket, data)
 
 
-def _asked(dataset: Place | Dataset, fraction: float) -> DataPlan:
-    """Return which images are asked for; of those in memory what they say of themselves."""
+def _shown(image_size: int | None, dataset: Place | Dataset, preset: Preset) -> int | None:
+    """Return the side of what a network is to see, in pixels; of images in memory their own, where none is asked for.
+
+    The paper's views are cut from images of any size.
+    """
+    if image_size is None and isinstance(dataset, Dataset) and preset == "quick":
+        return dataset.train.images.shape[-1]
+    return image_size
+
+
+def _asked(dataset: Place | Dataset, fraction: float, image_size: int | None = None) -> DataPlan:
+    """Return which images are asked for, stored at what size; of those in memory what they say of themselves."""
     if not isinstance(dataset, Dataset):
-        return DataPlan.parse({"dataset": os.fspath(dataset), "fraction": fraction})
+        return DataPlan.parse({"dataset": os.fspath(dataset), "fraction": fraction}).changed(image_size=image_size)
     if fraction != 1:
         raise ConfigError("the images are given as they are; take a fraction where they are loaded")
     said = {

@@ -24,6 +24,7 @@ def pretrain(
     epochs: int | None = None,
     seed: int = 0,
     settings: Settings | None = None,
+    image_size: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
     output: str | os.PathLike[str] | None = None,
     device: str = "auto",
@@ -41,7 +42,7 @@ def pretrain(
         arch: one of `backbones.ARCHITECTURES`; None takes `resnet18-slim`.
         epochs: passes over the training images; None makes 30.
         seed: of weights, data order and attack starts.
-        settings, batch_size, output, device, precision, progress: as of `find`. The run directory is
+        settings, image_size, batch_size, output, device, precision, progress: as of `find`. The run directory is
             `runs/ARCH-KIND` unless given.
 
     Returns:
@@ -52,6 +53,7 @@ def pretrain(
     """
     given = dict(locals())  # every option, by its name
     from lottery_hub.commands.results import Pretrained
+    from lottery_hub.images.fitting import larger_notes
     from lottery_hub.reporting.screen import Decoding, Progress
     from lottery_hub.running.runs import CHECKPOINT, open_run
     from lottery_hub.settings.environment import choose_device
@@ -67,7 +69,7 @@ def pretrain(
     run_settings = {"task": "pretrain", "plan": named.record(), "data": data.fingerprint}
     directory = planned.directory() if output is None else path_of(output)
     with open_run(directory, run_settings) as run, Progress(progress) as told:
-        told.notes(data.notes)
+        told.notes([*data.notes, *larger_notes(data, plan.recipe.image_size)])
 
         def work(folder: Path) -> dict[str, Any]:
             backbone = pretrain_by(

@@ -162,8 +162,7 @@ def _write(folder: Path, parts: Parts, size: int, about: About, on_decoded: OnDe
     total, ready = sum(len(rows) for _, rows in parts), 0
     with (folder / "done").open("a", encoding="utf-8") as ledger:
         for (part, begin, end), counts in _ranges(folder, parts, size, done):
-            for conversion, images in counts.items():
-                tally.add(conversion, images)
+            tally.take(counts)
             if (part, begin, end) not in done:
                 ledger.write(json.dumps([part, begin, end, counts]) + "\n")
                 ledger.flush()
@@ -182,9 +181,9 @@ def _write(folder: Path, parts: Parts, size: int, about: About, on_decoded: OnDe
 Range = tuple[int, int, int]  # of a part: its number, the first image and the one after the last
 
 
-def _done(folder: Path, needed: int) -> dict[Range, dict[str, int]]:
+def _done(folder: Path, needed: int) -> dict[Range, dict[str, Any]]:
     """Return the ranges that a killed process has decoded, and what it counted in each."""
-    found: dict[Range, dict[str, int]] = {}
+    found: dict[Range, dict[str, Any]] = {}
     with suppress(OSError):
         if (folder / "pixels").stat().st_size == needed:
             for line in (folder / "done").read_text(encoding="utf-8").splitlines():
@@ -195,8 +194,8 @@ def _done(folder: Path, needed: int) -> dict[Range, dict[str, int]]:
 
 
 def _ranges(
-    folder: Path, parts: Parts, size: int, done: dict[Range, dict[str, int]]
-) -> Iterator[tuple[Range, dict[str, int]]]:
+    folder: Path, parts: Parts, size: int, done: dict[Range, dict[str, Any]]
+) -> Iterator[tuple[Range, dict[str, Any]]]:
     """Yield every range of images and what was counted in it, as soon as it is decoded."""
     step = max(1, TOGETHER // (3 * size * size))
     ranges = [
@@ -227,15 +226,15 @@ class _Work:
     parts: Parts
     size: int
 
-    def decode(self, some: Range) -> dict[str, int]:
+    def decode(self, some: Range) -> dict[str, Any]:
         """Decode a range of images; return what was counted in it."""
         part, begin, end = some
         source, rows = self.parts[part]
         pixels, tally = _mapped(self.folder, self.parts, self.size, "r+")[part], Tally()
         decode_into(pixels[begin:end], source, rows[begin:end], tally)
-        return tally.counts()
+        return tally.record()
 
-    def crew(self, workers: int) -> tuple[Executor, Callable[[Range], dict[str, int]]]:
+    def crew(self, workers: int) -> tuple[Executor, Callable[[Range], dict[str, Any]]]:
         """Return what runs calls side by side, and what to call: processes where they can be forked, else threads."""
         if workers == 1 or "fork" not in multiprocessing.get_all_start_methods() or threading.active_count() > 1:
             return ThreadPoolExecutor(workers), self.decode
@@ -252,7 +251,7 @@ def _begin(work: _Work, parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
-def _decode_there(some: Range) -> dict[str, int]:
+def _decode_there(some: Range) -> dict[str, Any]:
     return _given[0].decode(some)
 
 

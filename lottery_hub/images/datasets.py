@@ -26,6 +26,8 @@ from lottery_hub.images.own import open_own
 from lottery_hub.settings.config import DataPlan
 from lottery_hub.values import page_table, same_fields
 
+# Letters of a class name in records, and of all: many classes with long names would outgrow what a reader takes.
+MAX_NAME, MAX_NAMES = 300, 2**17
 TEST_SHARE = 0.2  # of the training images, where a dataset has no test split of its own
 SIDES = range(8, 1025)  # of images given in Python, in pixels: what a plan takes
 
@@ -83,6 +85,7 @@ class Dataset:
         validation_share: of the training images, held out; it decides with `split_seed` which images are where. None
             where the validation split was given.
         split_seed: see `load_dataset`.
+        original_sides: least and most width or height of the pictures before they were made to fit, in pixels.
         train: what to train on.
         validation: what to choose checkpoints and settings on.
         test: what to report on.
@@ -100,6 +103,7 @@ class Dataset:
     notes: tuple[str, ...]
     validation_share: float | None = 0.1
     split_seed: int = 0
+    original_sides: tuple[int, int] | None = None
 
     @classmethod
     def of(
@@ -175,6 +179,9 @@ class Dataset:
 
     def describe(self) -> dict[str, object]:
         """Return the provenance that goes into records and cards, ready for JSON."""
+        names = [printable(name, MAX_NAME) for name in self.classes]
+        named = {"class_names": names} if sum(map(len, names)) <= MAX_NAMES else {}
+        sides = {"original_sides": list(self.original_sides)} if self.original_sides else {}
         return {
             "name": self.name,
             "revision": self.revision,
@@ -185,6 +192,8 @@ class Dataset:
             "validation": len(self.validation),
             "test": len(self.test),
             "classes": len(self.classes),
+            **named,
+            **sides,
             **({} if self.validation_share is None else {"validation_share": self.validation_share}),
             "split_seed": self.split_seed,
             "notes": list(self.notes),
@@ -260,6 +269,7 @@ def _split(
         notes=(*chosen.notes, *about["notes"]),
         validation_share=None if validation is None else float(validation),
         split_seed=split_seed,
+        original_sides=about["sides"] and tuple(about["sides"]),
     )
 
 
@@ -404,7 +414,7 @@ def _delivered(chosen: _Chosen, size: int | None, on_decoded: OnDecoded | None) 
         ]
 
     def about(pixels: Sequence[Pixels], tally: Tally) -> dict[str, Any]:
-        told = {"name": chosen.name, "notes": list(tally.notes())}
+        told = {"name": chosen.name, "notes": list(tally.notes()), "sides": tally.sides}
         return told | {"fingerprint": _fingerprint(splits_of(pixels))}
 
     if size is not None and caching.is_large(parts, size):

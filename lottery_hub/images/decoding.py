@@ -10,11 +10,11 @@ import functools
 import io
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -56,14 +56,26 @@ class Tally:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self.sides: tuple[int, int] | None = None  # least and most width or height of the pictures, in pixels
 
-    def add(self, conversion: str, images: int = 1) -> None:
-        """Count images under `conversion`, a phrase in which `{images}` stands for the number."""
-        self._counts[conversion] += images
+    def measure(self, width: int, height: int) -> None:
+        """Take the size of a picture as it came."""
+        least, most = self.sides or (width, width)
+        self.sides = (min(least, width, height), max(most, width, height))
 
-    def counts(self) -> dict[str, int]:
-        """Return the number of images by conversion."""
-        return dict(self._counts)
+    def add(self, conversion: str) -> None:
+        """Count one image under `conversion`, a phrase in which `{images}` stands for the number."""
+        self._counts[conversion] += 1
+
+    def record(self) -> dict[str, Any]:
+        """Return everything that was counted, ready for JSON."""
+        return {"counts": dict(self._counts), "sides": self.sides}
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Count what another has counted."""
+        self._counts.update(record["counts"])
+        for side in record["sides"] or ():
+            self.measure(side, side)
 
     def notes(self) -> tuple[str, ...]:
         """Return one phrase a kind of conversion, for example "1797 grey images repeated to RGB"."""
@@ -142,6 +154,23 @@ def _check_side(where: str, found: tuple[int, int], side: int) -> None:
             f"{where} has {width}x{height} pixels, {others}; give an image_size, e.g. image_size=32, "
             "to have all cropped to squares and resized"
         )
+
+
+def decode_picture(picture: Content, size: int, where: str) -> Pixels:
+    """Decode one picture as those of a dataset are.
+
+    Args:
+        picture: a file; uint8 [h, w] or [h, w, 3]; or a Pillow image, which stays open.
+        size: height and width wanted, in pixels.
+        where: a phrase that locates it, for messages.
+
+    Returns:
+        uint8 [3, size, size], RGB.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return _decode_one(picture, size, Tally(), where)
 
 
 def _decode_one(encoded: Content, size: int, tally: Tally, where: str, resize: bool = True) -> Pixels:
@@ -279,6 +308,7 @@ def _square(image: Image, size: int, tally: Tally) -> Image:
     from PIL import Image as Pillow
 
     width, height = image.size
+    tally.measure(width, height)
     if (width, height) == (size, size):
         return image  # bit-exact
     side = min(width, height)

@@ -1,4 +1,4 @@
 """Backbones, masks and tickets in memory, and the forms in which a network computes.
 
-May import: settings.
+May import: settings, images.
 """

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lottery_hub.errors import TicketError, printable
+from lottery_hub.images.fitting import Fit, fit_of
 from lottery_hub.networks.backbones import (
     ARCHITECTURES,
     HEAD,
@@ -27,6 +28,7 @@ from lottery_hub.networks.backbones import (
 from lottery_hub.networks.compacting import Compacted, compact
 from lottery_hub.networks.holding import hold_mask, inside
 from lottery_hub.networks.masks import Mask, kept_and_total
+from lottery_hub.networks.predicting import Prediction, predict
 from lottery_hub.settings.config import Kind, Method, Regime
 from lottery_hub.values import page_table, percent, same_fields
 
@@ -252,6 +254,35 @@ class Ticket:
                 f"{revived:,} pruned weights are not 0; call ticket.hold_mask(optimizer, model) before training"
             )
         return replace(self, weights=weights, records={})
+
+    @property
+    def fit(self) -> Fit:
+        """What its own weights were trained to see and to answer, by its records."""
+        return fit_of(self.records, len(self.weights["fc.weight"]))
+
+    def predict(
+        self, pictures: Any, *, top: int = 5, batch_size: int = 64, device: torch.device | str = "cpu"
+    ) -> list[Prediction]:
+        """Return what the network says of pictures: of a judged ticket the one that was trained from it.
+
+        Args:
+            pictures: one, or several in a row: paths of files, Pillow images, arrays or tensors of one picture or a
+                batch (channels first or last, uint8 or float in [0,1]). Of any size: they are made to fit as the
+                training images were. `network(...).predict` asks another network of a judged ticket.
+            top: so many of the likeliest classes, at most.
+            batch_size: pictures in a pass.
+            device: where to compute.
+
+        Returns:
+            One prediction a picture, in order.
+
+        Raises:
+            DataError: a picture cannot be read, or is of another kind.
+            TicketError: the trained network is not at hand.
+        """
+        network = self.network()
+        model = network.to_normalised(head="pretrained")
+        return list(predict(model, network.fit, pictures, top=top, batch_size=batch_size, device=device))
 
     def compact(self, image_size: int = 32) -> Compacted:
         """Build the network with the stored head, without the filters and channels that the mask has emptied.

@@ -12,6 +12,7 @@ from typing import Any
 
 from lottery_hub.errors import ConfigError, printable
 from lottery_hub.fetching import names
+from lottery_hub.images.fitting import sides_of
 from lottery_hub.images.opening import NAMED
 from lottery_hub.judging.verdict import FIGURES
 from lottery_hub.networks.tickets import Ticket
@@ -41,6 +42,8 @@ METHODS = {
 
 # What search asks the Hub for.
 LIBRARY, TICKET_TAG, WINNER_TAG = "lottery-hub", "lottery-ticket", "double-win-lottery-ticket"
+
+SHOWN_CLASSES = 20
 
 # Columns of the tables that set trained networks side by side.
 _COMPARED = [(which, regime) for regime in REGIMES for which in ("dense", "ticket")]
@@ -106,6 +109,8 @@ def _context(ticket: Ticket) -> dict[str, Any]:
         "judged": judged,
         "tuned": tuned,
         "records": records,
+        "fitted": _fitted(records) if records else None,
+        "class_names": _class_names(records["data"]) if records else None,
         "classes": whole(records["data"]["classes"]) if records else 10,
         "arch": ticket.arch,
         "kind": Safe(ticket.kind),  # one of three words, printed as code
@@ -135,6 +140,29 @@ def _context(ticket: Ticket) -> dict[str, Any]:
             "command": _command(records, recipe),
         }
     return context
+
+
+def _fitted(records: dict[str, Any]) -> str:
+    """Say how pictures became what the network saw: `pictures of 80 to 260 pixels a side, …, shown at 32x32`."""
+    data = records["data"]
+    recipe = records["recipe"] if "recipe" in records else records["plan"]["transfer"]["standard"]
+    stored = whole(data["image_size"])
+    seen = whole(recipe.get("image_size", stored))
+    sides = [whole(side) for side in data.get("original_sides", ())]
+    if sides == [stored, stored]:
+        made = f"pictures of {stored}x{stored} pixels"
+    else:
+        came = f"pictures of {sides_of(sides)} pixels a side" if sides else "pictures"
+        made = f"{came}, cropped at the centre to squares, resized to {stored}x{stored} (bilinear)"
+    shown = "as they are" if seen == stored else f"at {seen}x{seen}, resized (bilinear) and cropped at the centre"
+    return f"{made}, shown to the network {shown}"
+
+
+def _class_names(data: dict[str, Any]) -> str | None:
+    """Return the names of the classes by label, the first of them where there are many."""
+    names = [str(name) for name in data.get("class_names", ())]
+    more = f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
+    return ", ".join(names[:SHOWN_CLASSES]) + more if names else None
 
 
 def _figures(records: dict[str, Any]) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from lottery_hub.settings.config import (
 from lottery_hub.settings.paths import path_of
 from lottery_hub.settings.presets import (
     Preset,
+    at_size,
     paper_draw,
     paper_transfer,
     quick_draw,
@@ -87,6 +88,7 @@ class FindPlan(Frozen):
         kind: Kind | None = None,
         name: str | None = None,
         fraction: float = 1.0,
+        image_size: int | None = None,
         eps: float | str | None = None,
         draw: DrawPlan | None = None,
         source: str = "cifar100",
@@ -105,6 +107,7 @@ class FindPlan(Frozen):
             kind: how the backbone was pre-trained, where `pretrain` does not begin with that.
             name: the dataset's name, which decides its habits, where `dataset` is a path.
             fraction: share of the training images; `train_images` are those of it.
+            image_size: side of what the networks see, in pixels; None takes the preset's.
             eps: radius of the attacks in [0,1] pixel units, 0.1 or "8/255"; None takes the dataset's.
             draw: how to draw a ladder; None takes the preset's from `source`, by `method`.
             source: the source task of a drawing by imp, a dataset.
@@ -118,14 +121,14 @@ class FindPlan(Frozen):
         kind = kind or _kind(pretrain)
         name = name or dataset
         radius = parse_number(eps) if isinstance(eps, str) else eps
-        data = DataPlan.parse({"dataset": dataset, "fraction": fraction})
+        data = DataPlan.parse({"dataset": dataset, "fraction": fraction}).changed(image_size=image_size)
         if preset == "paper":
-            transfer = paper_transfer(name, precision, radius, train_images)
+            transfer = at_size(paper_transfer(name, precision, radius, train_images), image_size)
             data = data.changed(image_size=stored_size(name, transfer.standard))
         elif preset == "quick":
             if train_images is None or train_images < 1:
                 raise ConfigError("the quick preset's epochs follow the number of training images; give train_images")
-            transfer = quick_transfer(name, train_images, precision, radius)
+            transfer = at_size(quick_transfer(name, train_images, precision, radius), image_size)
         else:
             raise ConfigError(f"unknown preset {printable(repr(preset))}; choose quick or paper")
         draw = draw or preset_draw(preset, kind, source, source, method, 45_000, precision)

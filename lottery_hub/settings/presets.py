@@ -185,6 +185,14 @@ def paper_transfer(
     )
 
 
+def at_size(transfer: TransferPlan, image_size: int | None) -> TransferPlan:
+    """Return the same recipes for networks that see images of this side, in pixels; None changes nothing."""
+    return transfer.changed(
+        standard=transfer.standard.changed(image_size=image_size),
+        adversarial=transfer.adversarial.changed(image_size=image_size),
+    )
+
+
 def quick_draw(kind: Kind, source: str, name: str, method: Method, train_images: int, precision: Precision) -> DrawPlan:
     """Return the laptop's drawing: 14 rounds (95.6 %) of about 22,500 images each.
 

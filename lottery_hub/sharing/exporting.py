@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery_hub.errors import ConfigError, ExportError, TicketError, printable
-from lottery_hub.images.views import EVALUATION_CROP
+from lottery_hub.images.fitting import Fit
 from lottery_hub.networks import compacting
 from lottery_hub.networks.backbones import ARCHITECTURES, Normalised, skeleton
 from lottery_hub.networks.compacting import Compacted
@@ -32,6 +33,7 @@ from lottery_hub.networks.masks import prunable_names
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import atomic, files
+from lottery_hub.storage.manifest import labels
 
 Format = Literal["timm", "onnx", "torch-export", "safetensors-dense"]
 
@@ -40,7 +42,8 @@ Format = Literal["timm", "onnx", "torch-export", "safetensors-dense"]
 # many times what those are off in float32 may an export differ from them.
 TOLERANCE = 1e-5
 ROUNDING = 8
-DEFAULT_SIZE, MAX_SIZE = 32, 2048
+MAX_SIZE = 2048
+ABOUT = "lottery_hub.json"  # beside a torch.export program: what its images and its answers are
 TIMM_CONFIG, TIMM_WEIGHTS = "config.json", "model.safetensors"
 
 
@@ -103,7 +106,7 @@ def export(
             f"{format} keeps timm's shapes, which a compacted network has not; compact with onnx or torch-export"
         )
     if format in _RUNTIMES:
-        return _export_model(ticket, format, path, compact, size, overwrite)
+        return _export_model(ticket, format, path, compact, ticket.fit.at(size), overwrite)
     data = files.tensor_bytes(ticket.to_model(head="pretrained").state_dict())
     if format == "timm":
         written = {TIMM_WEIGHTS: data, TIMM_CONFIG: atomic.json_text(timm_config(ticket, size)).encode()}
@@ -120,6 +123,7 @@ def timm_config(ticket: Ticket, image_size: int | None = None) -> dict[str, Any]
     an address that are not the ticket's. Without an image size it is that of `export`.
     """
     image_size = _image_size(ticket, image_size)
+    fit = ticket.fit
     name, arguments = ARCHITECTURES[ticket.arch]
     weights = ticket.weights["fc.weight"]
     config = {
@@ -130,7 +134,7 @@ def timm_config(ticket: Ticket, image_size: int | None = None) -> dict[str, Any]
         # As `views.centred` shows an image to the network: whole if it has the size, else resized and cropped.
         "interpolation": "bilinear",
         "crop_mode": "center",
-        "crop_pct": 1.0 if _recorded(ticket, "data") in (None, image_size) else EVALUATION_CROP,
+        "crop_pct": fit.at(image_size).crop_pct,
         "mean": list(ticket.mean),
         "std": list(ticket.std),
         "first_conv": prunable_names(skeleton(ticket.arch, 1))[0].removesuffix(".weight"),
@@ -146,21 +150,15 @@ def timm_config(ticket: Ticket, image_size: int | None = None) -> dict[str, Any]
         "global_pool": "avg",
         "model_args": arguments,
         "pretrained_cfg": config,
+        **labels(fit.names),
     }
 
 
 def _image_size(ticket: Ticket, wanted: int | None) -> int:
-    size = wanted if wanted is not None else _recorded(ticket, "recipe") or DEFAULT_SIZE
+    size = wanted if wanted is not None else ticket.fit.image_size
     if not 1 <= size <= MAX_SIZE:
         raise ConfigError(f"an image size lies in 1..{MAX_SIZE} pixels, not {size}; give it with --image-size")
     return size
-
-
-def _recorded(ticket: Ticket, part: Literal["recipe", "data"]) -> int | None:
-    """Return the image size in a part of the records, which may be a stranger's: of any shape."""
-    record = ticket.records.get(part)
-    size = record.get("image_size") if isinstance(record, dict) else None
-    return size if isinstance(size, int) else None
 
 
 # Formats that hold a network to run
@@ -172,22 +170,23 @@ Run = Callable[[Tensor], Tensor]
 class _Runtime(NamedTuple):
     """How a network becomes a file's bytes, and those a function of images to logits."""
 
-    encode: Callable[[nn.Module, Tensor], bytes]
+    encode: Callable[[nn.Module, Tensor, Mapping[str, Any]], bytes]
     load: Callable[[bytes], Run]
 
 
-def _export_model(
-    ticket: Ticket, format: Format, path: Path, compact: bool, image_size: int, overwrite: bool
-) -> Exported:
+def _export_model(ticket: Ticket, format: Format, path: Path, compact: bool, fit: Fit, overwrite: bool) -> Exported:
     _check_no_folder(path)  # before minutes go into tracing
     runtime = _RUNTIMES[format]
+    image_size = fit.image_size
     whole = ticket.to_normalised(head="pretrained").eval()
     compacted = compacting.compact(whole.network, image_size) if compact else None
     # Never `whole` itself: an encoder that changed what it is given would change what the export is compared with.
     model = Normalised(compacted.model, ticket.mean, ticket.std) if compacted else copy.deepcopy(whole)
     # Two images, since tracing takes a batch of one for a constant.
     images = torch.zeros(2, 3, image_size, image_size, dtype=torch.float32)
-    data = runtime.encode(model.eval().requires_grad_(False), images)
+    # Mean and std are for the reader's information: the network applies them itself.
+    about = fit.record() | {"images": "RGB in [0,1]", "mean": list(ticket.mean), "std": list(ticket.std)}
+    data = runtime.encode(model.eval().requires_grad_(False), images, about)
     difference = _largest_difference(whole, runtime.load(data), image_size, format)
     _write_file(path, data, overwrite)
     return Exported(path, format, len(data), image_size, difference, compacted)
@@ -216,7 +215,7 @@ def _largest_difference(whole: nn.Module, run: Run, image_size: int, format: For
     return largest
 
 
-def _encode_onnx(model: nn.Module, images: Tensor) -> bytes:
+def _encode_onnx(model: nn.Module, images: Tensor, about: Mapping[str, Any]) -> bytes:
     _import_onnx()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about packages that talk to each other, not to the user
@@ -233,6 +232,8 @@ def _encode_onnx(model: nn.Module, images: Tensor) -> bytes:
     network = program.model_proto
     for noted in (network, network.graph, *network.graph.node):
         del noted.metadata_props[:]
+    for key, value in about.items():
+        network.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
     data: bytes = network.SerializeToString()
     return data
 
@@ -257,13 +258,13 @@ def _import_onnx() -> Any:
     return onnxruntime
 
 
-def _encode_program(model: nn.Module, images: Tensor) -> bytes:
+def _encode_program(model: nn.Module, images: Tensor, about: Mapping[str, Any]) -> bytes:
     program = torch.export.export(model, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     program.example_inputs = None
     buffer = io.BytesIO()
-    torch.export.save(program, buffer)
+    torch.export.save(program, buffer, extra_files={ABOUT: json.dumps(about)})
     return buffer.getvalue()
 
 

@@ -1,4 +1,4 @@
 """Tickets, ladders and backbones on disk: written whole or not at all, and read with every byte accounted for.
 
-May import: settings, fetching, networks.
+May import: settings, fetching, images, networks.
 """

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from lottery_hub.errors import TicketError, printable
+from lottery_hub.images.fitting import fit_of
 from lottery_hub.networks.backbones import Backbone, layout
 from lottery_hub.networks.masks import Mask
 from lottery_hub.networks.tickets import Ladder, Networks, Ticket, level_at
@@ -334,7 +335,18 @@ def _save(
         "provenance": owner.provenance,
         "hashes": {path.name: files.sha256(path) for path in (weights, fresh / RESULTS)},
     }
-    atomic.write_json(fresh / CONFIG, manifest.to_config(manifest.of(said)))
+    atomic.write_json(fresh / CONFIG, manifest.to_config(manifest.of(said)) | _seen(owner))
+
+
+def _seen(owner: Backbone | Ticket) -> dict[str, Any]:
+    """Return what the network in a folder sees and answers, in timm's keys, where its records are of that network."""
+    if not isinstance(owner.records.get("data"), dict) or (isinstance(owner, Ticket) and owner.judged):
+        return {}
+    classes = len(owner.weights["fc.weight"])
+    fit = fit_of(owner.records, classes)
+    shown = {"input_size": [3, fit.image_size, fit.image_size], "mean": list(owner.mean), "std": list(owner.std)}
+    how = {key: value for key, value in fit.record().items() if key in ("crop_mode", "crop_pct", "interpolation")}
+    return {"pretrained_cfg": {"num_classes": classes} | shown | how} | manifest.labels(fit.names)
 
 
 def _read(folder: Path, about: BackboneManifest, wanted: int | None = None) -> _Content:

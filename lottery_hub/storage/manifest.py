@@ -2,6 +2,7 @@
 
 "architecture", "num_classes", "model_args"   timm's own keys, which must be those of an allowed architecture
 "lottery_hub": {...}                          one of the three classes below
+"label_names", "id2label", "label2id"         names of the classes of timm's network, for others; never read here
 
 timm's keys are of the network in model.safetensors, where there is one. Where that has another head than what is
 stored for us, the "lottery_hub" object says how many classes ours has: its own "num_classes".
@@ -10,7 +11,7 @@ stored for us, the "lottery_hub" object says how many classes ours has: its own 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
@@ -25,7 +26,7 @@ FORMAT = 1
 Content = Literal["ticket", "ladder", "backbone"]
 
 # What timm itself may have written beside ours; never read.
-_TIMM_KEYS = {"num_features", "global_pool", "pretrained_cfg"}
+_TIMM_KEYS = {"num_features", "global_pool", "pretrained_cfg", "label_names", "id2label", "label2id"}
 _Count = Annotated[int, Field(ge=0)]
 _Level = Annotated[int, Field(ge=0, le=MAX_LEVELS)]
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -138,6 +139,18 @@ def to_config(manifest: Manifest, copied: int | None = None) -> dict[str, Any]:
         "num_classes": classes,
         "model_args": arguments,
         "lottery_hub": {"format": FORMAT} | about,
+    }
+
+
+def labels(names: Sequence[str]) -> dict[str, Any]:
+    """Return what config.json says of the names of classes: in the keys of timm, and in those of transformers."""
+    if not names:
+        return {}
+    numbers = {name: label for label, name in reversed(list(enumerate(names)))}
+    return {
+        "label_names": list(names),
+        "id2label": {str(label): name for label, name in enumerate(names)},
+        "label2id": dict(sorted(numbers.items(), key=lambda item: item[1])),
     }
 
 

@@ -26,6 +26,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e10)]
 Samples = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
 Count = Annotated[int, Field(ge=0, le=2**40)]
+Side = Annotated[int, Field(ge=1, le=2**31)]
 Right = Annotated[int, Field(ge=0, le=MAX_IMAGES)]
 Level = Annotated[int, Field(ge=1, le=MAX_LEVELS)]
 Scalar = bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float | Text | None
@@ -93,9 +94,17 @@ class Data(Images):
     validation: Samples
     test: Samples
     classes: Annotated[int, Field(ge=1, le=100_000)]
+    class_names: Annotated[list[Word], Field(max_length=100_000)] = ABSENT
+    original_sides: Annotated[list[Side], Field(min_length=2, max_length=2)] = ABSENT
     validation_share: Annotated[float, Field(gt=0, lt=1)] = ABSENT
     split_seed: Annotated[int, Field(ge=0)] = ABSENT
     notes: Annotated[list[Text], Field(max_length=MAX_ENTRIES)]
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.class_names is not ABSENT and len(self.class_names) != self.classes:
+            raise ValueError(f"{len(self.class_names)} names of {self.classes} classes")
+        return self
 
 
 class Pretraining(Frozen):

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lottery_hub.errors import ConfigError, LotteryHubError
 from lottery_hub.images.datasets import Dataset, Split, sample
+from lottery_hub.images.fitting import check_resampled_once
 from lottery_hub.images.views import centred, train_batches
 from lottery_hub.networks.backbones import Normalised, Weights, fingerprint
 from lottery_hub.networks.folding import Folded, folded
@@ -89,12 +90,13 @@ def train(
     training that goes on takes as many as before.
 
     Raises:
-        ConfigError: the model was made in inference mode.
+        ConfigError: the model was made in inference mode, or images are stored at another size than the recipe's.
         LotteryHubError: the loss, or a weight that would be kept, is no longer finite.
         WriteError: the disk does not take the checkpoint; the older one stays what it is.
     """
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise ConfigError("the model was made in inference mode, and cannot be trained: build it outside")
+    check_resampled_once(data.train.images.shape[-1], recipe)
     checkpoint = None if checkpoint is None else path_of(checkpoint)
     saved = None if checkpoint is None else Saved(checkpoint, _training_of(model, data, recipe, Seeds.of(seed), mask))
     with computing(device):

@@ -328,7 +328,7 @@ def test_find_for_people_prints_a_table_and_the_ticket(chain: dict[str, tuple[li
     done = call(*(word for word in arguments if word != "--json"))
     assert done.code == 0
     assert "ouble win" in done.out
-    assert f"\nticket: {output / 'ticket'}\nnext:\n  lottery-hub evaluate {output}\n" in done.out
+    assert f"\nticket: {output / 'ticket'}\nnext:\n  lottery-hub predict {output} IMAGE\n" in done.out
     records = load_ticket(output).records
     (chosen,) = (row for row in records["levels"] if row["level"] == records["level"])
     assert ("validation images, where none wins" in done.out) == (not chosen["validation"]["double_win"])

@@ -102,10 +102,11 @@ def test_nothing_of_timms_own_weights_is_said_of_a_ticket(ticket: Ticket, tmp_pa
         ({}, None, 32, 1.0),
         ({"recipe": {"image_size": 16}, "data": {"image_size": 16}}, None, 16, 1.0),
         ({"recipe": {"image_size": 224}, "data": {"image_size": 256}}, None, 224, 0.875),
-        ({"recipe": {"image_size": 16}, "data": {"image_size": 16}}, 24, 24, 0.875),
+        ({"recipe": {"image_size": 16}, "data": {"image_size": 16}}, 24, 24, 1.0),
+        ({"recipe": {"image_size": 224}, "data": {"image_size": 256}}, 112, 112, 0.875),
         ({"recipe": ["16"], "data": {"image_size": "16"}}, None, 32, 1.0),
     ],
-    ids=["never fine-tuned", "whole images", "resized ones", "asked for", "a stranger's"],
+    ids=["never fine-tuned", "whole images", "resized ones", "asked for", "asked for of resized ones", "a stranger's"],
 )
 def test_the_size_is_the_one_it_was_fine_tuned_at(
     ticket: Ticket, tmp_path: Path, records: dict[str, Any], size: int | None, side: int, crop: float
@@ -291,7 +292,7 @@ def test_a_runtime_that_computes_something_else_is_refused_and_nothing_is_writte
     ticket: Ticket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Tensor], Tensor]
 ) -> None:
     whole = ticket.to_normalised()
-    runtime = _Runtime(lambda model, given: b"network", lambda data: lambda given: wrong(logits(whole, given)))
+    runtime = _Runtime(lambda model, given, about: b"network", lambda data: lambda given: wrong(logits(whole, given)))
     monkeypatch.setitem(exporting._RUNTIMES, "onnx", runtime)
     (tmp_path / "net").write_bytes(b"old")
     with pytest.raises(ExportError, match=r"the onnx export differs from the ticket by .*; nothing was written"):
@@ -304,9 +305,9 @@ def test_a_network_that_was_changed_on_its_way_is_refused(
 ) -> None:
     honest = exporting._RUNTIMES["torch-export"]
 
-    def encode(model: nn.Module, given: Tensor) -> bytes:
+    def encode(model: nn.Module, given: Tensor, about: dict[str, Any]) -> bytes:
         model.get_parameter("network.layer1.0.conv1.weight")[0] *= 1.01  # in place
-        return honest.encode(model, given)
+        return honest.encode(model, given, about)
 
     monkeypatch.setitem(exporting._RUNTIMES, "torch-export", honest._replace(encode=encode))
     with pytest.raises(ExportError, match="the torch-export export differs from the ticket"):
@@ -388,7 +389,7 @@ def test_a_bad_place_is_one_line_and_stays_as_it_was(
     ticket: Ticket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Format, place: str, reason: str
 ) -> None:
     for name in ("onnx", "torch-export"):
-        runtime = _Runtime(lambda model, given: b"network", lambda data: lambda given: logits(model, given))
+        runtime = _Runtime(lambda model, given, about: b"network", lambda data: lambda given: logits(model, given))
         monkeypatch.setitem(exporting._RUNTIMES, name, runtime)
     model = ticket.to_normalised()
     (tmp_path / "folder").mkdir()
@@ -431,3 +432,20 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(
         export(ticket, "onnx", tmp_path / "net")
     assert str(refused.value) == f"an ONNX export needs {package}: pip install 'lottery-hub[export]'"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_and_sizes_travel_with_every_format(ticket: Ticket, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="an ONNX export needs pip install 'lottery-hub[export]'")
+    names = ["Blåbær & co", *(f"class {label}" for label in range(1, 100))]
+    records = {"recipe": {"image_size": 16}, "data": {"image_size": 16, "class_names": names}}
+    named = replace(ticket, records=records)
+    config = json.loads((export(named, "timm", tmp_path / "net").path / "config.json").read_text(encoding="utf-8"))
+    assert (config["label_names"], config["id2label"]["0"], config["label2id"]["class 99"]) == (names, names[0], 99)
+    assert timm.create_model(f"local-dir:{tmp_path / 'net'}").pretrained_cfg["label_names"] == names
+    told = {prop.key: prop.value for prop in onnx.load(export(named, "onnx", tmp_path / "a.onnx").path).metadata_props}
+    program: dict[str, Any] = {"lottery_hub.json": ""}
+    torch.export.load(export(named, "torch-export", tmp_path / "a.pt2").path, extra_files=program)
+    about = json.loads(program["lottery_hub.json"])
+    assert json.loads(told["class_names"]) == about["class_names"] == names
+    assert (told["image_size"], about["image_size"]) == ("16", 16)
+    assert json.loads(told["mean"]) == about["mean"] == list(ticket.mean)
