@@ -15,7 +15,23 @@ import typer
 from lottery_hub.errors import DamageWarning, LotteryHubError, printable
 from lottery_hub.version import __version__
 
-from . import backbones, bring, cache, export, find, hub, listing, make, predict, show, store, terminal, use, verify
+from . import (
+    backbones,
+    bring,
+    cache,
+    export,
+    find,
+    hub,
+    listing,
+    make,
+    predict,
+    see,
+    show,
+    store,
+    terminal,
+    use,
+    verify,
+)
 
 app = typer.Typer(
     help="Find, keep and share double-win lottery tickets: sparse, accurate and robust subnetworks of timm ResNets.",
@@ -31,6 +47,8 @@ app.command("finetune")(use.finetune_command)
 app.command("evaluate")(use.evaluate_command)
 app.command("predict")(predict.predict_command)
 app.command("show")(show.show_command)
+app.command("plot")(see.plot_command)
+app.command("report")(see.report_command)
 app.command("export")(export.export_command)
 app.command("verify")(verify.verify_command)
 app.command("import")(bring.import_command)

@@ -43,6 +43,8 @@ DOORS = {
     "fsspec": {"fetching/addresses.py"},
     "pyautoattack": {"robustness/strong_attacks.py"},
     "jinja2": {"reporting/rendering.py"},
+    "markupsafe": {"reporting/rendering.py"},
+    "matplotlib": {"reporting/canvas.py"},
     "datasets": {"images/parquet.py"},
     "pyarrow": {"images/parquet.py"},
     "scipy": {"judging/frontier.py", "judging/intervals.py", "judging/margins.py"},

@@ -355,6 +355,11 @@ def _exact_text(eps: float) -> str:
     return short if parse_number(short) == eps else repr(eps)
 
 
+def find_command(records: dict[str, Any]) -> str:
+    """Return the command that repeats a verdict; without the options of its transfers, where no preset gives them."""
+    return _command(records, _preset(records))
+
+
 def _command(records: dict[str, Any], recipe: dict[str, str]) -> Safe:
     plan = records["plan"]
     draw = plan["draw"]

@@ -1,18 +1,19 @@
-"""Filling the templates of cards: numbers as they should read, and a stranger's words so that they stay words.
+"""Filling the templates of cards and pages: numbers as they should read, and strangers' words that stay words.
 
-The only user of Jinja and PyYAML. What a template prints is escaped for Markdown unless it is `Safe`; a value that
-is missing is an error, never a blank.
+The only user of Jinja and PyYAML. What a card's template prints is escaped for Markdown unless it is `Safe`, and what a
+page's prints for HTML unless it is `markup`; a value that is missing is an error, never a blank.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
 import jinja2
 import yaml
+from markupsafe import Markup
 
 from lottery_hub.errors import TicketError, printable
 from lottery_hub.storage.signing import signed
@@ -60,11 +61,35 @@ def render(template: str, context: Callable[[], dict[str, Any]]) -> str:
         "yes_no": yes_no,
         "minutes": minutes,
     }
-    text = files("lottery_hub.model_cards").joinpath(template).read_text(encoding="utf-8")
     try:
-        return signed(environment.from_string(text).render(context()))
+        return signed(environment.from_string(_source(template)).render(context()))
     except (jinja2.UndefinedError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
         raise TicketError(f"the records do not make a card: {printable(problem)}") from problem
+
+
+def render_page(template: str, context: Mapping[str, Any]) -> str:
+    """Return a page of HTML, signed as cards are: a template of `model_cards/`, which may extend and include others.
+
+    Whatever it prints is text, with no character that hides or turns others; only what `markup` made is HTML.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source),
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup | jinja2.Undefined) else printable(value, 4000),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+    )
+    return signed(environment.get_template(template).render(context))
+
+
+def markup(html: str) -> Markup:
+    """Mark what the library has drawn itself as HTML; never anything with a stranger's word that is not escaped."""
+    return Markup(html)
+
+
+def _source(template: str) -> str:
+    return files("lottery_hub.model_cards").joinpath(template).read_text(encoding="utf-8")
 
 
 def front_matter(metadata: dict[str, Any]) -> Safe:

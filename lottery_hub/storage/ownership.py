@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from lottery_hub.errors import TicketError
-from lottery_hub.storage import files, manifest
+from lottery_hub.storage import atomic, files, manifest
 from lottery_hub.storage.signing import is_untouched
 
 CONFIG, RESULTS, CARD, TRAINED = "config.json", "results.json", "README.md", "trained"
@@ -69,6 +69,28 @@ def is_our_card(path: Path) -> bool:
         return _is_regular(path) and is_untouched(files.read_bytes(path, MAX_CARD_BYTES).decode("utf-8"))
     except (TicketError, ValueError):
         return False
+
+
+def leave(path: Path, content: bytes, overwrite: bool = False) -> Path:
+    """Write a page or picture where there is none, or in place of one that is as this library rendered it.
+
+    Args:
+        path: of the file; missing folders are made.
+        content: what becomes of it; one that ends with a signature (see `signing`) makes room for the next.
+        overwrite: move what is somebody's aside, to `NAME.old`, instead of refusing.
+
+    Returns:
+        The path.
+
+    Raises:
+        TicketError: something else is there, or the file cannot be written.
+    """
+    if is_our_card(path):
+        atomic.write_bytes(path, content)
+        return path
+    with atomic.new_file(path, overwrite=overwrite) as fresh:
+        fresh.write_bytes(content)
+    return path
 
 
 def carry_over(older: Path, newer: Path) -> None:

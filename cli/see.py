@@ -1,0 +1,80 @@
+"""`lottery-hub plot` and `report`: pictures of a ticket, and the page that tells all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from . import options
+
+Refs = Annotated[
+    list[str],
+    typer.Argument(
+        help="Tickets: folders, run directories, or USER/NAME[@REVISION] on the Hub; several are set side by side."
+    ),
+]
+
+
+def plot_command(
+    ref: options.Ref,
+    output: Annotated[
+        Path,
+        typer.Option(help="The file to write: .svg, .png or .pdf.", show_default=False, callback=options.place),
+    ],
+    what: Annotated[
+        Literal["curve", "differences", "density", "training", "corruptions", "unseen"],
+        typer.Option(
+            help="curve: SA and RA over sparsity; differences: ticket minus dense, with intervals; density: of each "
+            "layer; training: loss and validation over epochs; corruptions, unseen: where the verdict was so looked at."
+        ),
+    ] = "curve",
+    sparsity: options.Sparsity = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Draw one picture of a ticket."""
+    from lottery_hub.errors import printable
+    from lottery_hub.reporting.canvas import format_of
+    from lottery_hub.reporting.pictures import picture
+    from lottery_hub.sharing.pulling import load_ticket
+    from lottery_hub.storage.records import check_ticket
+
+    format_of(output)  # before anything is fetched
+    ticket = load_ticket(ref, sparsity)
+    check_ticket(ticket)
+    drawn = picture(ticket, what)
+    drawn.save(output, overwrite)
+    if as_json:
+        rows = [dict(zip(drawn.columns, row, strict=True)) for row in drawn.rows]
+        options.emit({"path": str(output), "what": what, "title": drawn.title, "told": drawn.told, "rows": rows})
+        return
+    print(f"{printable(drawn.told, 1000)}")
+    print(f"{what}: {printable(output, 1000)}")
+
+
+def report_command(
+    refs: Refs,
+    output: Annotated[Path, typer.Option(help="The file to write.", callback=options.place)] = Path("report.html"),
+    sparsity: options.Sparsity = None,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write the report of a ticket as one page: verdict, pictures, figures, cost, origin; or several side by side."""
+    from lottery_hub.errors import printable
+    from lottery_hub.reporting.reports import Reported, render_report
+    from lottery_hub.sharing.pulling import pull
+    from lottery_hub.storage.ownership import leave
+
+    several = [Reported.read(pulled.folder, ref, sparsity) for ref in refs for pulled in [pull(ref)]]
+    page = render_report(several)
+    leave(output, page.encode(), overwrite)
+    if as_json:
+        told = [{"ref": each.name, "double_win": each.ticket.double_win} for each in several]
+        options.emit({"path": str(output), "bytes": len(page.encode()), "tickets": told})
+    else:
+        print(f"report: {printable(output, 1000)}")
+    if show:
+        typer.launch(output.resolve().as_uri())

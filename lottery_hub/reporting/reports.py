@@ -1,0 +1,307 @@
+"""The report page: one file that says what a ticket is, shows it, and says how to check it; or several side by side.
+
+It asks nothing of any other place and needs no script. Verdict and caveats come first, then the pictures, each with its
+figures as a table, then cost, size, origin, the command that repeats it, and hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from lottery_hub.judging.verdict import level_name
+from lottery_hub.networks.inspection import overlaps, size, total_overlap
+from lottery_hub.networks.tickets import Ticket
+from lottery_hub.reporting.canvas import Picture, palette
+from lottery_hub.reporting.cards import METHODS, find_command
+from lottery_hub.reporting.pictures import picture, possible
+from lottery_hub.reporting.plots import FOUR, NONE, answer_of, chosen_row, figure_name, frontier_of, is_of
+from lottery_hub.reporting.rendering import markup, percent, points, render_page
+from lottery_hub.settings.paths import path_of
+from lottery_hub.storage import folder
+from lottery_hub.storage.atomic import json_text
+from lottery_hub.storage.records import check_ticket
+from lottery_hub.version import __version__
+
+Rows = list[tuple[str, str]]
+
+# Answer → its word on a page, and how it is coloured and marked.
+ANSWERS = {
+    "double win": ("Double win", "yes"),
+    "no double win": ("No double win: the best level that was tried", "no"),
+    "undecided": ("Undecided", "open"),
+    "not judged": ("Not judged", "open"),
+}
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A ticket to report on.
+
+    Attributes:
+        name: by which it was asked for.
+        ticket: with its records, checked.
+        file_bytes: of the file that holds it; None where that was not written.
+        values: what a surviving weight takes there.
+        hashes: file → digest.
+    """
+
+    name: str
+    ticket: Ticket
+    file_bytes: int | None = None
+    values: str = "float32"
+    hashes: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def read(cls, place: Path, name: str, sparsity: float | None = None) -> Reported:
+        """Read a ticket folder, or one level of a ladder folder.
+
+        Raises:
+            TicketError: it is no whole ticket, or its records are such as nobody could have measured.
+        """
+        about = folder.read_about(place)
+        if path_of(name).is_dir():  # of a path only what tells it from others: a run directory, not the ticket in it
+            parts = path_of(name).resolve().parts
+            name = parts[-2] if parts[-1] == "ticket" and len(parts) > 2 else parts[-1]
+        ticket = folder.load_ticket(place, sparsity)
+        check_ticket(ticket)
+        whole = about.content == "ticket"  # a ladder's file holds all levels
+        file_bytes = folder.weights_path(place, about).stat().st_size if whole else None
+        return cls(name, ticket, file_bytes, about.values, tuple(about.hashes.items()) if whole else ())
+
+
+def render_report(several: Sequence[Reported]) -> str:
+    """Return the report page of one ticket, or of several side by side."""
+    title = (
+        f"{several[0].ticket.arch} ({several[0].ticket.kind}) at {percent(several[0].ticket.sparsity)} sparsity"
+        if len(several) == 1
+        else f"{len(several)} tickets side by side"
+    )
+    context = {
+        "title": title,
+        "palette": markup(palette()),
+        "version": __version__,
+        "newline": markup("\n"),
+        "sections": [_section(each, place) for place, each in enumerate(several)],
+        "compared": _compared(several) if len(several) > 1 else None,
+        "overlap": _overlap(several) if len(several) > 1 else None,
+    }
+    return render_page("report.html.j2", context)
+
+
+def answer(ticket: Ticket) -> str:
+    """Return what the records answer: a key of `ANSWERS`."""
+    if ticket.double_win is None:
+        return "not judged"
+    said = chosen_row(ticket.records).get("answer")
+    return said if said in ANSWERS else "double win" if ticket.double_win else "no double win"
+
+
+def _section(reported: Reported, place: int) -> dict[str, Any]:
+    ticket, records = reported.ticket, reported.ticket.records
+    judged = ticket.double_win is not None
+    return {
+        "id": f"ticket-{place + 1}",
+        "name": reported.name,
+        "about": f"{ticket.arch} ({ticket.kind}), level {ticket.level}, {percent(ticket.sparsity)} sparsity",
+        "answer": ANSWERS[answer(ticket)],
+        "verdict": verdict_of(ticket),
+        "warning": judged and not records["scrutiny"].get("checks", {"passed": True})["passed"],
+        "caveats": records["caveats"] if judged else [],
+        "limits": _limits(ticket),
+        "facts": _facts(ticket),
+        "pictures": [_shown(picture(ticket, name), f"t{place + 1}") for name in possible(ticket)],
+        "checks": records["scrutiny"].get("checks") if judged else None,
+        "cost": _cost(records) if judged else [],
+        "sizes": _sizes(reported),
+        "origin": _origin(ticket),
+        "command": find_command(records).splitlines() if judged else None,
+        "hashes": _hashes(reported),
+    }
+
+
+def verdict_of(ticket: Ticket) -> str:
+    """Return the verdict in a sentence or two."""
+    records = ticket.records
+    kept, total = ticket.kept_and_total
+    where = f"{kept:,} of {total:,} prunable weights kept"
+    if ticket.double_win is None:
+        done = records.get("transfer")
+        if done is None:
+            return f"With {where}, this ticket was never transferred, so no accuracy is known."
+        robust = "" if done["RA"] is None else f", RA {percent(done['RA'])} under {done['attack']}"
+        return (
+            f"Fine-tuned, with {where}: after {done['regime']} transfer to {records['data']['name']} it has SA "
+            f"{percent(done['SA'])}{robust}, on {done['samples']:,} test images. Nothing was compared with dense."
+        )
+    worst = min(chosen_row(records)["figures"], key=lambda row: row["slack"])
+    nearest = (
+        f"The closest of the four figures is {figure_name(worst['regime'], worst['figure'])}: "
+        f"{percent(worst['ticket'])}, where dense has {percent(worst['dense'])}."
+    )
+    says = {
+        "double win": "matches the dense backbone on SA and RA, after standard and after adversarial transfer",
+        "no double win": "fails to match the dense backbone on at least one of SA and RA after",
+        "undecided": "is neither seen to match the dense backbone on all of SA and RA, nor to be worse on any, after",
+    }[answer(ticket)]
+    both = "" if answer(ticket) == "double win" else " standard and adversarial transfer"
+    return (
+        f"With {where}, this ticket {says}{both} to {records['data']['name']}, within {records['tolerance']}. {nearest}"
+    )
+
+
+def _facts(ticket: Ticket) -> Rows:
+    records = ticket.records
+    kept, total = ticket.kept_and_total
+    rows = [("Sparsity", f"{percent(ticket.sparsity)} ({kept:,} of {total:,} prunable weights kept)")]
+    if ticket.double_win is None:
+        return rows
+    where = frontier_of(records)
+    if where:
+        low, high = where["interval"]
+        beyond = "at least " if where.get("beyond") else ""
+        rows.append(("Frontier", f"{beyond}{percent(where['sparsity'])} (95 %: {percent(low)} to {percent(high)})"))
+    data = records["data"]
+    seeds = f"{records['seeds']} seed{'s' if records['seeds'] > 1 else ''} in each regime"
+    return [
+        *rows,
+        ("Dataset", f"{data['name']}, {data['classes']} classes, {percent(data['fraction'])} of the training images"),
+        ("Measured on", f"{records['samples']:,} test images, {seeds}; one is {points(1 / records['samples'])} points"),
+        ("Picked on", f"{records['validation_samples']:,} validation images"),
+        ("Attack behind RA", records["attack"]),
+        ("Allowed loss", records["tolerance"]),
+        ("Levels", "divided by bisection; some were not tried" if records["scan"] == "bisect" else "each was tried"),
+    ]  # fmt: skip
+
+
+def _limits(ticket: Ticket) -> list[str]:
+    lines = []
+    if ticket.double_win is not None and "checks" not in ticket.records["scrutiny"]:
+        lines.append(
+            "RA is by the attack named here, not by AutoAttack: a stronger one would find it lower. Nothing was "
+            "done to tell real robustness from masked gradients."
+        )
+    return [*lines, "The sparsity is unstructured: it makes the file small, and gives no speed-up in dense kernels."]
+
+
+def _shown(drawn: Picture, prefix: str) -> dict[str, Any]:
+    """Return a picture as a page shows it; several tickets' are told apart by a prefix."""
+    panels, keys = drawn.parts(prefix)
+    return {
+        "id": f"{prefix}-{drawn.name}",
+        "name": drawn.name,
+        "title": drawn.title,
+        "told": drawn.told,
+        "note": drawn.note,
+        "columns": drawn.columns,
+        "rows": drawn.rows,
+        "panels": [markup(svg) for svg in panels],
+        "keys": [(markup(svg), label) for svg, label in keys],
+    }
+
+
+def _cost(records: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return rows of network, transfers, wall time of all of them, and on what they ran."""
+    levels = {level_name(row["level"]): "levels tried" for row in records["levels"]} | {level_name(0): "dense"}
+    kinds = [(levels.get(run["ticket"], "controls"), run["provenance"]) for run in records["transfers"]]
+    rows = []
+    for kind, runs in groupby(sorted(kinds, key=lambda pair: pair[0]), key=lambda pair: pair[0]):
+        sources = [source for _, source in runs]
+        on = sorted({_machine(source["environment"]) for source in sources})
+        rows.append((kind, str(len(sources)), _time(sum(source["seconds"] for source in sources)), "; ".join(on)))
+    return rows
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    threads = environment.get("threads")
+    counted = f", {threads} thread{'' if threads == 1 else 's'}" if isinstance(threads, int) else ""
+    return f"{environment.get('hardware', environment.get('device', NONE))}{counted}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _sizes(reported: Reported) -> list[tuple[str, str, str]]:
+    sized = size(reported.ticket, value_bits=32 if reported.values == "float32" else 16)
+    rows = [("dense network", float(sized.dense_bytes))]
+    if reported.file_bytes is not None:
+        rows.append(("this ticket's file", float(reported.file_bytes)))
+    rows.append((f"limit: mask at its entropy, {reported.values} values", sized.limit_bytes))
+    return [(name, f"{count:,.0f} bytes", percent(count / sized.dense_bytes)) for name, count in rows]
+
+
+def _origin(ticket: Ticket) -> Rows:
+    backbone, drawing = ticket.provenance.get("backbone", {}), ticket.provenance.get("drawing", {})
+    source = drawing.get("data") or {}
+    share = drawing.get("prune_fraction")
+    method = f"{METHODS[ticket.method]}{f', {percent(share)} of the remaining weights a round' if share else ''}"
+    known = [
+        ("Backbone", f"{ticket.arch}, pre-training {ticket.kind}"),
+        ("from", backbone.get("source")),
+        ("revision", backbone.get("revision")),
+        ("licence", backbone.get("license")),
+        ("Drawn by", ticket.provenance.get("imported") or method),
+        ("Source task", source.get("name")),
+    ]
+    rows = [(name, str(value)) for name, value in known if value]
+    if ticket.double_win is not None:
+        data = ticket.records["data"]
+        environment = ticket.records["environment"]
+        rows.append(("Images", f"{data['train']:,} training, {data['validation']:,} validation, {data['test']:,} test"))
+        rows += [("Note", note) for note in data["notes"]]
+        rows.append(("Measured with", ", ".join(f"{name} {value}" for name, value in environment.items())))
+    return rows
+
+
+def _hashes(reported: Reported) -> Rows:
+    ticket = reported.ticket
+    rows = [("ticket", ticket.fingerprint())]
+    if fingerprint := ticket.provenance.get("backbone", {}).get("fingerprint"):
+        rows.append(("backbone", str(fingerprint)))
+    if ticket.records:
+        rows.append(("images", str(ticket.records["data"]["fingerprint"])))
+        rows.append(("records", f"sha256:{hashlib.sha256(json_text(ticket.records).encode()).hexdigest()}"))
+    return [*rows, *reported.hashes]
+
+
+def _compared(several: Sequence[Reported]) -> list[tuple[str, list[str]]]:
+    """Return the rows of a table with a column for each ticket."""
+
+    def cell(reported: Reported, regime: str, figure: str) -> str:
+        if reported.ticket.double_win is None:
+            return NONE
+        row = next(row for row in chosen_row(reported.ticket.records)["figures"] if is_of(row, regime, figure))
+        return f"{percent(row['ticket'])} (dense {percent(row['dense'])}): {answer_of(row)}"
+
+    def told(reported: Reported, key: str) -> str:
+        return str(reported.ticket.records[key]) if reported.ticket.double_win is not None else NONE
+
+    rows: list[tuple[str, list[str]]] = [
+        ("answer", [ANSWERS[answer(each.ticket)][0] for each in several]),
+        ("backbone", [f"{each.ticket.arch} ({each.ticket.kind})" for each in several]),
+        ("sparsity", [percent(each.ticket.sparsity) for each in several]),
+        ("dataset", [str(each.ticket.records.get("data", {}).get("name", NONE)) for each in several]),
+    ]
+    rows += [(figure_name(*key), [cell(each, *key) for each in several]) for key in FOUR]
+    rows += [(key, [told(each, key) for each in several]) for key in ("attack", "seeds")]
+    rows.append(("file", [NONE if each.file_bytes is None else f"{each.file_bytes:,} bytes" for each in several]))
+    return rows
+
+
+def _overlap(several: Sequence[Reported]) -> list[list[str]]:
+    """Return what share of the weights that either of two masks keeps both keep, and what chance would give."""
+
+    def shared(one: Ticket, other: Ticket) -> str:
+        if one.arch != other.arch:
+            return "other architecture"
+        both = total_overlap(overlaps(one.mask, other.mask).values())
+        return f"{percent(both.iou)} (chance {percent(both.chance)})"
+
+    return [[shared(one.ticket, other.ticket) for other in several] for one in several]
