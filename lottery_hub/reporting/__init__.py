@@ -1,4 +1,4 @@
-"""From records to what people read: the cards of tickets and ladders, and the folders in which they are kept.
+"""From records to what people read: cards, pictures and pages, and the folders in which they are kept.
 
 May import: settings, fetching, images, networks, storage, robustness, judging.
 """
