@@ -6,7 +6,7 @@ Images stay uint8 on the device; every operation works on a whole batch at once,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -22,17 +22,29 @@ AHEAD = 2  # batches that are read while a GPU computes
 EVALUATION_CROP = 224 / 256  # Resize 256 / CenterCrop 224, the ImageNet habit, where images are resampled at all
 
 
+def _all(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 def train_batches(
-    split: Split, batch_size: int, augment: Augment, image_size: int, generator: torch.Generator, device: torch.device
+    split: Split,
+    batch_size: int,
+    augment: Augment,
+    image_size: int,
+    generator: torch.Generator,
+    device: torch.device,
+    part: Callable[[Tensor], Tensor] = _all,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield shuffled, augmented (images, labels): float [n, 3, image_size, image_size] in [0,1], int64 [n].
 
     `generator` lives on the CPU and decides order and views, so that a run on another device sees the same
-    ones. A last batch of a single image is dropped: BatchNorm cannot normalise it.
+    ones. A last batch of a single image is dropped: BatchNorm cannot normalise it. Of every batch only the `part` is
+    made that is asked for, a range of a tensor's first dimension.
     """
     order = torch.randperm(len(split), generator=generator)
     batches = [rows for rows in torch.split(order, batch_size) if len(rows) > 1 or len(split) == 1]
-    views = [draw_views(augment, len(rows), image_size, generator) for rows in batches]
+    views = [tuple(map(part, draw_views(augment, len(rows), image_size, generator))) for rows in batches]
+    batches = [part(rows) for rows in batches]
     # Sent at once: a copy in every step would have the GPU wait for it.
     sent = [_sent(parts, device) for parts in zip(*views, strict=True)]
     for batch, (images, labels) in enumerate(_picked(split, _sent(batches, split.images.device), device)):

@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from lottery_hub.errors import ConfigError, LotteryHubError
 from lottery_hub.images.datasets import Dataset, Split, sample
@@ -25,9 +25,8 @@ from lottery_hub.images.fitting import check_resampled_once
 from lottery_hub.images.views import centred, train_batches
 from lottery_hub.networks.backbones import Normalised, Weights, fingerprint
 from lottery_hub.networks.folding import Folded, folded
-from lottery_hub.networks.masks import Mask, apply_, bits_of
+from lottery_hub.networks.masks import Mask
 from lottery_hub.networks.memory import (
-    available_memory,
     free_memory,
     images_that_fit,
     is_out_of_memory,
@@ -42,7 +41,9 @@ from lottery_hub.settings.config import Recipe, Seeds
 from lottery_hub.settings.paths import path_of
 from lottery_hub.settings.speed import memory_format, on
 from lottery_hub.storage import sealed
+from lottery_hub.training.ranks import Ranks
 from lottery_hub.training.saved import Saved
+from lottery_hub.training.stepping import average_of, momentum_of, move, optimizer_of, pruned_entries, resident
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
@@ -107,7 +108,9 @@ def _train(loop: Loop, data: Dataset, saved: Saved | None, on_epoch: OnEpoch | N
     model, recipe = loop.model, loop.recipe
     optimizer, averaged = loop.optimizer, loop.averaged
     judged = model if averaged is None else cast(Normalised, averaged.module)
-    start, history, best = saved.resume(model, averaged, optimizer) if saved else (0, [], None)
+    start, history, best = saved.resume(model, averaged, optimizer) if saved and loop.ranks.first else (0, [], None)
+    if loop.ranks.size > 1:
+        start, history, best = loop.ranks.resume((start, history, best), model, averaged, optimizer)
     if history:
         loop.parts = history[-1]["parts"]  # whatever memory is free now: BatchNorm goes on seeing as many images
     validation, few = data.validation, recipe.validation_images
@@ -122,7 +125,7 @@ def _train(loop: Loop, data: Dataset, saved: Saved | None, on_epoch: OnEpoch | N
             raise _diverged(epoch + 1, f"loss {loss}")
         record: dict[str, Any] = {"epoch": epoch + 1, "epochs": recipe.epochs, "loss": loss, "images": seen}
         if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
-            record |= _validate(judged, validation, recipe, loop.seeds.attack, loop.device)
+            record |= _validate(judged, validation, recipe, loop)
             score = (record["validation_RA"] or 0.0, record["validation_SA"])
             if best is not None and score[0] < (1 - recipe.guard) * best["score"][0] and recipe.guard:
                 record["stopped"] = f"validation RA fell below {1 - recipe.guard:g} of epoch {best['epoch']}'s"
@@ -132,8 +135,12 @@ def _train(loop: Loop, data: Dataset, saved: Saved | None, on_epoch: OnEpoch | N
         record |= {"parts": loop.parts, "peak_memory": peak_memory(loop.device)}
         if loop.device.type == "cuda":
             record["replayed"] = loop.replay.described()
+        if loop.ranks.size > 1:
+            record["ranks"] = loop.ranks.size
         record["seconds"] = round(time.monotonic() - began, 3)
         history.append(record)
+        if not loop.ranks.first:
+            continue
         if saved:
             saved.update(model, averaged, optimizer, epoch + 1, history, best)
         if on_epoch is not None:
@@ -177,10 +184,13 @@ class Loop:
     averaged: AveragedModel | None
     pruned: list[tuple[Tensor, Tensor]]
     parts: int = 1
+    ranks: Ranks = field(default_factory=Ranks.here)
+    of: int = 0  # images in the batch at work, of which this process may have a part; 0 is all that it is given
     replay: Replay = field(init=False)
 
     def __post_init__(self) -> None:
-        steps = self.recipe.epochs * (len(self.images) // self.recipe.batch_size)
+        # With others, something is told in every step.
+        steps = self.recipe.epochs * (len(self.images) // self.recipe.batch_size) if self.ranks.size == 1 else 0
         self.replay = Replay(self._step, self.device, self.recipe.batch_size, steps)
         self._statistics = [torch.empty_like(buffer) for buffer in self.model.network.buffers()]
 
@@ -198,15 +208,15 @@ class Loop:
         """Bring the model to the device, prune it, and make what goes with it."""
         device = torch.device(device)
         model.to(device=device, memory_format=memory_format())  # type: ignore[call-overload]
-        pruned = _pruned_entries(model, mask)
-        learning, averaged = arranged(model), _averaged(model, recipe)
+        pruned = pruned_entries(model, mask)
+        learning, averaged = arranged(model), average_of(model, recipe)
         frozen = recipe.attack is not None and recipe.attack.batch_norm == "eval"
         attacked = folded(model, recipe.precision) if frozen else learning
         if on("compile", device):
             for view in {learning, attacked}:
                 view.compile(dynamic=False)
         parts = _parts(learning, data, recipe, device)
-        images, optimizer = _resident(data.train, device), _optimizer(model, recipe, device)
+        images, optimizer = resident(data.train, device), optimizer_of(model, recipe, device)
         return cls(
             model, learning, attacked, images, recipe, Seeds.of(seed), device, optimizer, averaged, pruned, parts
         )
@@ -228,15 +238,24 @@ class Loop:
         generator = torch.Generator(self.device).manual_seed(_epoch_seed(self.seeds.attack, epoch) + 1)
         count = math.ceil(len(train) / recipe.batch_size)
         self.learning.train()
-        batches = train_batches(train, recipe.batch_size, recipe.augment, recipe.image_size, views, self.device)
+        views_of = (recipe.augment, recipe.image_size, views, self.device)
+        batches = train_batches(train, recipe.batch_size, *views_of, self.ranks.part)
         for step, (images, labels) in enumerate(batches):
+            of = self.of = min(recipe.batch_size, len(train) - step * recipe.batch_size)
             progress = epoch + (step + 0.5) / count if recipe.schedule != "steps" else epoch
             self._set_rate(learning_rate(recipe, progress))
-            starts = () if recipe.attack is None else draw_starts(images, recipe.attack, generator)
-            loss = self.replay(images, labels, *(start for start in starts if start is not None))
+            loss = self.replay(images, labels, *self._starts(images, of, generator))
             if self.averaged is not None:
                 self.averaged.n_averaged += 1
-            yield loss, len(labels)
+            yield loss, of
+
+    def _starts(self, images: Tensor, of: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """Draw where the attack begins, for this process's images of a batch of so many."""
+        if self.recipe.attack is not None:
+            whole = images if len(images) == of else images.new_empty((of, *images.shape[1:]))
+            for start in draw_starts(whole, self.recipe.attack, generator):
+                if start is not None:
+                    yield self.ranks.part(start)
 
     def _set_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
@@ -263,7 +282,7 @@ class Loop:
                 torch._foreach_mul_(weights, kept)
             if self.averaged is not None:
                 first = not self.replay.recording and int(self.averaged.n_averaged) == 0
-                _move(self.averaged, self.model, first)
+                move(self.averaged, self.model, first)
         return loss
 
     def _gradients_that_fit(self, images: Tensor, labels: Tensor, starts: Sequence[Tensor]) -> Tensor:
@@ -272,7 +291,8 @@ class Loop:
         torch._foreach_copy_(self._statistics, buffers)
         while True:
             try:
-                return self._gradients(images, labels, starts)
+                loss = self._gradients(images, labels, starts)
+                return loss if self.ranks.size == 1 else self._together(loss)
             except RuntimeError as problem:
                 if is_out_of_memory(problem) and self.recipe.norm_batch:
                     raise _too_large(self.recipe.norm_batch) from problem
@@ -283,14 +303,28 @@ class Loop:
             torch._foreach_copy_(buffers, self._statistics)
             free_memory(self.device)
 
+    def _together(self, loss: Tensor) -> Tensor:
+        """Have every process's gradients and statistics be those of the whole batch; return its mean loss."""
+        for parameter in self.model.parameters():
+            if parameter.grad is None:  # this process had no image
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        with torch.no_grad():
+            self.ranks.add_up([loss, *gradients])
+            self.ranks.one_after_the_other(
+                self._statistics, list(self.model.network.buffers()), momentum_of(self.model)
+            )
+        return loss
+
     def _gradients(self, images: Tensor, labels: Tensor, starts: Sequence[Tensor]) -> Tensor:
         """Compute the gradients of a batch in the parts that it is taken in; return its mean loss."""
         self.optimizer.zero_grad(set_to_none=True)
         norm = self.recipe.norm_batch
         parts = math.ceil(len(labels) / norm) if norm else self.parts
         pieces = zip(*(tensor.tensor_split(parts) for tensor in (images, labels, *starts)), strict=True)
-        losses = [self._part(seen, of_seen, begin, len(labels)) for seen, of_seen, *begin in pieces]
-        return torch.stack(losses).sum()
+        of = self.of or len(labels)
+        losses = [self._part(seen, of_seen, begin, of) for seen, of_seen, *begin in pieces if len(seen)]
+        return torch.stack(losses).sum() if losses else torch.zeros((), device=self.device)
 
     def _part(self, images: Tensor, labels: Tensor, starts: Sequence[Tensor], of: int) -> Tensor:
         """Add the gradients of a part of a batch of `of` images; return its share of the mean loss."""
@@ -306,7 +340,10 @@ class Loop:
         return share.detach()
 
 
-def _validate(model: Normalised, split: Split, recipe: Recipe, seed: int, device: torch.device) -> dict[str, Any]:
+def _validate(model: Normalised, split: Split, recipe: Recipe, loop: Loop) -> dict[str, Any]:
+    seed, device, ranks = loop.seeds.attack, loop.device, loop.ranks
+    if shared := 1 < ranks.size <= len(split) // 2:
+        split = Split(ranks.part(split.images), ranks.part(split.labels))
     measured = evaluate(
         model,
         split,
@@ -316,56 +353,12 @@ def _validate(model: Normalised, split: Split, recipe: Recipe, seed: int, device
         precision=recipe.precision,
         device=device,
     )
-    return {"validation_SA": measured.SA, "validation_RA": measured.RA}
-
-
-def _optimizer(model: Normalised, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
-    rate: float | Tensor = recipe.lr
-    # As a tensor, its value may change between steps that are recorded. On a CPU the fused kernel copies gradients.
-    fused = True if device.type == "cuda" else None
-    if fused:
-        rate = torch.tensor(recipe.lr, device=device)
-    return torch.optim.SGD(
-        model.parameters(), lr=rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=fused
-    )
-
-
-def _resident(split: Split, device: torch.device) -> Split:
-    """Return the images on a GPU, where they take no more than a quarter of what is free there; else as they are."""
-    if device.type != "cuda" or split.images.nbytes > (available_memory(device) or 0) / 4:
-        return split
-    return replace(split, images=split.images.to(device), labels=split.labels.to(device))
-
-
-def _averaged(model: Normalised, recipe: Recipe) -> AveragedModel | None:
-    """Return the model that holds the moving average of weights and BatchNorm statistics, or None."""
-    if not recipe.average:
-        return None
-    decayed = get_ema_multi_avg_fn(recipe.average)  # type: ignore[no-untyped-call]
-    averaged = AveragedModel(model, multi_avg_fn=decayed, use_buffers=True)
-    averaged.n_averaged = averaged.n_averaged.cpu()  # which is looked at in every step
-    return averaged
-
-
-def _move(averaged: AveragedModel, model: Normalised, first: bool) -> None:
-    """Move the average toward a step's weights and statistics; those of the first are taken as they are.
-
-    As `update_parameters` does, which reads its counter on the device and so can not be recorded.
-    """
-    kinds: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-    for ours, theirs in zip(_state(averaged.module), _state(model), strict=True):
-        lists = kinds.setdefault(ours.dtype, ([], []))
-        lists[0].append(ours)
-        lists[1].append(theirs)
-    for means, now in kinds.values():
-        if first:
-            torch._foreach_copy_(means, now)
-        else:
-            averaged.multi_avg_fn(means, now, averaged.n_averaged)  # type: ignore[misc]
-
-
-def _state(model: nn.Module) -> list[Tensor]:
-    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+    if not shared:
+        return {"validation_SA": measured.SA, "validation_RA": measured.RA}
+    counts = torch.tensor([measured.correct, measured.robust or 0, measured.samples], device=device)
+    ranks.add_up([counts])
+    correct, robust, samples = counts.tolist()
+    return {"validation_SA": correct / samples, "validation_RA": None if measured.robust is None else robust / samples}
 
 
 def _parts(model: nn.Module, data: Dataset, recipe: Recipe, device: torch.device) -> int:
@@ -382,23 +375,6 @@ def _parts(model: nn.Module, data: Dataset, recipe: Recipe, device: torch.device
     while fit is not None and size > fit * parts and size >= 4 * parts:
         parts *= 2
     return parts
-
-
-def _pruned_entries(model: Normalised, mask: Mask | None) -> list[tuple[Tensor, Tensor]]:
-    if mask is None:
-        return []
-    apply_(model.network, mask)
-    parameters = dict(model.network.named_parameters())
-    return [_as_integers(parameters[name], kept) for name, kept in mask.items() if not kept.all()]
-
-
-def _as_integers(weight: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a weight's bits as integers, and 1 where it is kept and 0 where not, laid out in memory like the weight.
-
-    The product of both is what taking the bits of both is (see `bits_of`), and can be made of all weights at once.
-    """
-    bits = bits_of(kept, weight)
-    return weight.detach().view(bits.dtype), bits.neg_()
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

@@ -16,6 +16,7 @@ from lottery_hub.settings.speed import TRICKS
 from lottery_hub.storage import checkpoints
 from lottery_hub.training import loop as training
 from lottery_hub.training.loop import learning_rate, train
+from lottery_hub.training.stepping import as_integers
 from tests.taped import tapes
 
 QUICK = Recipe(epochs=3, batch_size=16, lr=0.05, augment="crop", image_size=8, weight_decay=5e-3)
@@ -522,7 +523,7 @@ def test_a_network_learns_what_can_be_learned(backbone, tiny_data):
 def test_a_pruned_weight_is_exactly_zero_whatever_it_was(dtype):
     values = torch.tensor([[-1.5, float("nan")], [float("-inf"), 2.0]], dtype=dtype).view(2, 2, 1, 1)
     weight = values.to(memory_format=torch.channels_last)
-    bits, kept = training._as_integers(weight, torch.tensor([[False, False], [False, True]]).view(2, 2, 1, 1))
+    bits, kept = as_integers(weight, torch.tensor([[False, False], [False, True]]).view(2, 2, 1, 1))
     bits.mul_(kept)
     assert weight.flatten().tolist() == [0, 0, 0, 2]
     assert not weight.signbit().any(), "-0 would be other bytes"
