@@ -12,7 +12,15 @@ from lottery_hub.commands.find import find
 from . import options
 
 
-@options.trains(find, plan="settings", print_plan="settings", jobs="batch_size", store="output", overwrite="output")
+@options.trains(
+    find,
+    plan="settings",
+    print_plan="settings",
+    jobs="batch_size",
+    engine="batch_size",
+    store="output",
+    overwrite="output",
+)
 def find_command(
     *,
     pretrain: options.Pretrain,
@@ -62,6 +70,7 @@ def find_command(
             help="Transfers at a time, sharing the cores; auto: two a seed as cores allow, on a GPU up to 4.",
         ),
     ],
+    engine: options.EngineName,
     plan: Annotated[
         Path | None,
         typer.Option(help="A file with every number, as --print-plan prints it, instead of the options above."),
@@ -116,6 +125,7 @@ def find_command(
                 corruptions=corruptions,
                 unseen=unseen,
                 jobs=options.auto_or_number(jobs, least=1, hint="--jobs"),
+                engine=engine,
                 output=how.output / f"fraction-{share:g}" if how.output and len(shares) > 1 else how.output,
                 store=store,
                 overwrite=overwrite,

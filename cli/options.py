@@ -114,6 +114,10 @@ StorePlace = Annotated[
         callback=place,
     ),
 ]
+EngineName = Annotated[
+    Literal["local", "ray"],
+    typer.Option("--engine", help="What runs units: threads here, or Ray (RAY_ADDRESS, else started here)."),
+]
 MAX_SEED = 2**32 - 1  # see `config.SEEDS`
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, metavar="INT", help="Of head, data order and attack starts.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, a certain GPU as cuda:1, or mps.")]

@@ -22,7 +22,7 @@ from lottery_hub.networks.backbones import Backbone, fingerprint
 from lottery_hub.networks.tickets import Ladder, ticket_of
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.keeping import keep_ticket, kept_ladder, kept_ticket
-from lottery_hub.running.engines import Engine, Report
+from lottery_hub.running.engines import Engine, Local, Report
 from lottery_hub.running.runs import differences, open_run
 from lottery_hub.running.store import Store, open_store
 from lottery_hub.settings.config import Look
@@ -70,7 +70,7 @@ def find(
         report: told what happens, as report(kind, record); with several jobs, by several threads.
         overwrite: where `ladder` or `ticket` in the directory are none of ours, or damaged, move them aside.
         store: where units are kept; None is `store.default_store`.
-        engine: what runs the transfers; None is threads of this process.
+        engine: what runs the transfers, entered; None is threads of this process, as `jobs` says.
 
     Returns:
         A JSON-able summary: `ticket` (the folder), `double_win`, `sparsity`, `level`, `dense`, `levels`, and
@@ -116,7 +116,7 @@ def find(
             ladder = drawn or draw(backbone, plan.draw, data=source, store=store, device=device, report=tell)
             if not drawn:
                 save_ladder(ladder, directory / "ladder", overwrite=overwrite)
-        bench = Bench.of(plan, data, store, device, jobs, tell, engine)
+        bench = Bench.of(plan, data, store, device, engine or Local.of(device, jobs), tell)
         only = _only(plan, ladder)
         trial = Trial.begin(bench, ladder, tolerance, only)
         rows, chosen = judge_levels(ladder.levels, plan.scan, trial.levels, bench.together, only)

@@ -58,6 +58,7 @@ DOORS = {
         "storage/records.py",
         "storage/manifest.py",
     },
+    "ray": {"running/on_ray.py"},
     "onnx": {"sharing/exporting.py"},
     "onnxruntime": {"sharing/exporting.py"},
     "onnxscript": {"sharing/exporting.py"},

@@ -42,6 +42,7 @@ def find(
     image_size: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
     jobs: int | Literal["auto"] = "auto",
+    engine: Literal["local", "ray"] = "local",
     output: str | os.PathLike[str] | None = None,
     store: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -76,6 +77,8 @@ def find(
         image_size: side of what the networks see, in pixels; None takes the preset's, or that of images in memory.
         batch_size: images a step of transfers; `auto` is the preset's.
         jobs: transfers at a time; `auto` is two a seed as cores allow, on a GPU up to four.
+        engine: what runs the transfers: `local`, threads of this process; or `ray`, a cluster at `RAY_ADDRESS` or one
+            that is started here.
         output: the run directory; None takes `tickets/ARCH-KIND-DATASET`.
         store: the folder of finished units; None is `LOTTERY_HUB_STORE`, or one beside the Hub's cache.
         overwrite: where something of others' is in the way there, move it aside.
@@ -94,6 +97,7 @@ def find(
     from lottery_hub.finding import find as find_by
     from lottery_hub.images.fitting import larger_notes
     from lottery_hub.reporting.screen import Decoding, Progress
+    from lottery_hub.running.engines import engine_of
     from lottery_hub.settings.environment import choose
     from lottery_hub.training.bench import likely_jobs
 
@@ -101,7 +105,8 @@ def find(
     planned = _planned(given)
     backbone, data = planned.backbone, planned.images(Decoding(progress))
     looks: dict[Look, bool] = {"checks": checks, "corruptions": corruptions, "unseen": unseen}
-    with Progress(progress) as told:
+    at_a_time = likely_jobs(planned.plan.seeds, chosen) if jobs == "auto" else jobs
+    with engine_of(engine, chosen, at_a_time) as ran_by, Progress(progress) as told:
         told.notes([*layout_notes(backbone.provenance), *larger_notes(data, planned.plan.transfer.standard.image_size)])
         summary = find_by(
             planned.plan,
@@ -110,7 +115,7 @@ def find(
             data=data,
             looks=[name for name, wanted in looks.items() if wanted],
             device=chosen,
-            jobs=likely_jobs(planned.plan.seeds, chosen) if jobs == "auto" else jobs,
+            engine=ran_by,
             report=told.report,
             overwrite=overwrite,
             store=store,

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import torch
 
+from lottery_hub.errors import ConfigError, printable
 from lottery_hub.running.side_by_side import side_by_side
 from lottery_hub.running.store import Store, Unit
 
@@ -28,13 +30,33 @@ class Inputs(Protocol):
     def keep(self) -> None:
         """Write it into the store, where workers in other processes find it."""
 
+    def elsewhere(self) -> Inputs:
+        """Return the same for another process, which takes all from the store."""
+
 
 # do(unit, inputs, device, report, stop) returns the record of a unit; see `training.units.run_unit`.
 Do = Callable[[Unit, Any, torch.device | str, Report, Event], dict[str, Any]]
 
 
 class Engine(Protocol):
-    """What runs units."""
+    """What runs units; to be entered before, and left after.
+
+    Attributes:
+        threads: of torch, for each unit, however many run: figures depend on it in their last digits.
+        jobs: how many units it has room for at a time.
+    """
+
+    @property
+    def threads(self) -> int: ...
+
+    @property
+    def jobs(self) -> int: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
     def run(
         self, do: Do, units: Sequence[Unit], inputs: Inputs, report: Report, stop: Event, jobs: int
@@ -60,6 +82,20 @@ class Local:
 
     device: torch.device | str
     threads: int
+    jobs: int = 1
+
+    @classmethod
+    def of(cls, device: torch.device | str, jobs: int) -> Local:
+        """Share torch's threads out among so many units at a time."""
+        return cls(device, max(1, torch.get_num_threads() // jobs), jobs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Threads have ended with `run`."""
 
     def run(
         self, do: Do, units: Sequence[Unit], inputs: Inputs, report: Report, stop: Event, jobs: int
@@ -67,3 +103,30 @@ class Local:
         """See `Engine.run`."""
         works = [partial(do, unit, inputs, self.device, report, stop) for unit in units]
         return side_by_side(works, jobs, self.threads, stop)
+
+
+ENGINES = ("local", "ray")
+
+
+def engine_of(name: str, device: torch.device | str, jobs: int) -> Engine:
+    """Return an engine by its name.
+
+    Args:
+        name: one of `ENGINES`.
+        device: what units compute on.
+        jobs: units at a time on this machine; they share its threads, or a GPU. A cluster runs as many as it has
+            room for, of the same size.
+
+    Raises:
+        ConfigError: there is no such engine, or it is not installed.
+    """
+    local = Local.of(device, jobs)
+    if name == "local":
+        return local
+    if name != "ray":
+        raise ConfigError(f"unknown engine {printable(repr(name))}; choose {' or '.join(ENGINES)}")
+    try:
+        from lottery_hub.running.on_ray import OnRay
+    except ImportError as problem:
+        raise ConfigError("Ray is not installed; it comes with: pip install 'lottery-hub[cluster]'") from problem
+    return OnRay(torch.device(device), local.threads, share=1 / jobs)

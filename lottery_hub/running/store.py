@@ -2,7 +2,7 @@
 
 store.json             says that this is a store
 units/AB/ABCD…         a finished unit, one at work and one set aside, see `pieces`; who is at work, see `locks`
-inputs/ABCD…           what units begin with, for workers in other processes
+failures/ABCD….log     why a unit failed in another process
 
 Any number of processes share a store, on one machine or several.
 """
@@ -202,7 +202,7 @@ def open_store(directory: PathLike[str] | str | None = None) -> Store:
         if not marker.exists():
             there = [path.name for path in place.iterdir()] if place.is_dir() else []
             # Another process may be making the same store at this moment.
-            if any(not name.startswith((MARKER, f".{MARKER}", "units", "inputs")) for name in there):
+            if any(not name.startswith((MARKER, f".{MARKER}", "units")) for name in there):
                 raise StoreError(f"{printable(place)} is not empty and not a store of units; choose another --store")
             _mark(marker)
         said = _marked(marker)

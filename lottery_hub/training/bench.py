@@ -18,7 +18,7 @@ from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.scrutiny import look
 from lottery_hub.judging.verdict import Splits, level_name, splits_of
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.running.engines import Engine, Local, Report
+from lottery_hub.running.engines import Engine, Report
 from lottery_hub.running.side_by_side import Result, side_by_side
 from lottery_hub.running.store import Store, Unit, address
 from lottery_hub.settings.config import REGIMES, Look, Regime
@@ -49,7 +49,6 @@ class Bench:
     engine: Engine
     together: int  # how many tickets are run at a time
     jobs: int  # and how many transfers of each
-    threads: int  # of torch, for every transfer
     report: Report
     stop: Event = field(default_factory=Event)
     done: dict[str, tuple[Unit, dict[str, Any]]] = field(default_factory=dict)  # by name, with their records
@@ -61,19 +60,16 @@ class Bench:
         data: Dataset,
         store: Store,
         device: torch.device | str,
-        jobs: int,
+        engine: Engine,
         report: Report,
-        engine: Engine | None = None,
     ) -> Bench:
-        """Share so many jobs out: to the seeds of a ticket first, then to several tickets."""
-        together = max(1, jobs // plan.seeds)
-        each = jobs // together
-        threads = max(1, torch.get_num_threads() // (together * each))
-        return cls(plan, data, store, device, engine or Local(device, threads), together, each, threads, report)
+        """Share an engine's jobs out: to the seeds of a ticket first, then to several tickets."""
+        together = max(1, engine.jobs // plan.seeds)
+        return cls(plan, data, store, device, engine, together, engine.jobs // together, report)
 
     def each(self, works: Sequence[Callable[[], Result]]) -> list[Result]:
         """Do pieces of work with a ticket each, as many at a time as there are jobs for."""
-        return side_by_side(works, self.together, self.threads, self.stop)
+        return side_by_side(works, self.together, self.engine.threads, self.stop)
 
     def measure(
         self,
@@ -187,7 +183,7 @@ class Bench:
         if found is not None:
             return found.record
         work = partial(self.store.once, unit, lambda _: look(wanted, loaded, self.data, attack, self.device), fits)
-        return side_by_side([work], 1, self.threads, self.stop)[0].record
+        return side_by_side([work], 1, self.engine.threads, self.stop)[0].record
 
 
 def unit_name(name: str, regime: Regime, seed: int) -> str:

@@ -1,16 +1,19 @@
 """What units begin with, by content: tickets and datasets, held in memory by who asks, or kept in the store.
 
-A worker in another process has only the store. What is kept there lies under the hash of all that it is, names
-included, and is believed only where that hash comes out again.
+A worker in another process has only the store. What is kept there is a unit too, under the hash of all that it is,
+names included.
 
-    inputs/ABCD…/   ticket: a ticket folder; dataset: images.safetensors and about.json, under a seal
+    ticket    a ticket folder
+    dataset   images.safetensors, and about.json
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +21,7 @@ from torch import Tensor
 from lottery_hub.errors import StoreError, TicketError, printable
 from lottery_hub.images.datasets import Dataset, Split
 from lottery_hub.networks.tickets import Ticket
+from lottery_hub.running.side_by_side import side_by_side
 from lottery_hub.running.store import Store, Unit, address
 from lottery_hub.storage import atomic, files, sealed
 from lottery_hub.storage.folder import load_ticket, save_ticket
@@ -33,10 +37,7 @@ def key_of(thing: Ticket | Dataset, begins: dict[str, Any] | None = None) -> str
         thing: which.
         begins: `start_of` a ticket, where that is known.
     """
-    if isinstance(thing, Dataset):
-        return address({"data": thing.describe(), "classes": list(thing.classes)})
-    said = {name: getattr(thing, name) for name in ("arch", "kind", "level", "method", "provenance")}
-    return address({"ticket": begins or start_of(thing)} | said)
+    return address(_about(thing, begins))
 
 
 @dataclass
@@ -60,33 +61,46 @@ class Inputs:
 
     def keep(self) -> None:
         """Write everything that is held into the store, unless it is there."""
+        there = self.store.addresses()
+        works = []
         for key, thing in self.held.items():
-            place = self._place(key)
-            if place.exists():
-                continue
-            with atomic.new_folder(place, foreign=atomic.nothing) as fresh:
-                if isinstance(thing, Ticket):
-                    save_ticket(replace(thing, records={}), fresh / "ticket")
-                    sealed.seal(fresh, {"input": "ticket"}, {"key": key})
-                else:
-                    _save_data(thing, fresh)
-                    sealed.seal(fresh, {"input": "dataset"}, {"key": key})
+            if key not in there:
+                unit = Unit("input", _about(thing))
+                works.append(partial(self.store.once, unit, partial(_save, thing)))
+        if works:
+            side_by_side(works, 1, 1, Event())
 
-    def _place(self, key: str) -> Path:
-        return self.store.directory / "inputs" / key
+    def elsewhere(self) -> Inputs:
+        """Return the same for another process, which takes all from the store."""
+        return Inputs(self.store)
 
     def _of(self, key: str) -> Ticket | Dataset:
         if key not in self.held:
-            place = self._place(key)
+            place = self.store.folder(key)
             try:
-                said = sealed.read(place)
-                found = load_ticket(place / "ticket") if said.record == {"input": "ticket"} else _load_data(place)
+                kind = sealed.read(place).given.get("unit")
+                found = load_ticket(place / "ticket") if kind == "ticket" else _load_data(place)
                 if key_of(found) != key:
                     raise TicketError(f"{printable(place)} is not what its name says")
             except TicketError as problem:
                 raise StoreError(f"{problem}; give the command again that needs it") from problem
             self.held[key] = found
         return self.held[key]
+
+
+def _about(thing: Ticket | Dataset, begins: dict[str, Any] | None = None) -> dict[str, Any]:
+    if isinstance(thing, Dataset):
+        return {"unit": "dataset", "data": thing.describe(), "classes": list(thing.classes)}
+    said = {name: getattr(thing, name) for name in ("arch", "kind", "level", "method", "provenance")}
+    return {"unit": "ticket", "begins": begins or start_of(thing)} | said
+
+
+def _save(thing: Ticket | Dataset, folder: Path) -> dict[str, Any]:
+    if isinstance(thing, Ticket):
+        save_ticket(replace(thing, records={}), folder / "ticket", overwrite=True)
+    else:
+        _save_data(thing, folder)
+    return {}
 
 
 def _save_data(data: Dataset, folder: Path) -> None:
