@@ -32,6 +32,15 @@ def test_the_paper_preset_needs_no_count_of_images_and_stores_them_at_a_size_of_
     assert (plan.data.image_size, plan.seeds) == (256, 3)
 
 
+def test_a_size_is_that_of_both_transfers_and_images_are_stored_for_it() -> None:
+    for preset, stored in (("quick", 112), ("paper", 128)):
+        plan = FindPlan.preset(preset, dataset="photos", train_images=100, image_size=112)
+        recipes = (plan.transfer.standard, plan.transfer.adversarial)
+        assert [recipe.image_size for recipe in recipes] == [112, 112]
+        assert plan.data.image_size == stored
+    assert FindPlan.preset("paper", dataset="cifar10", image_size=112).data.image_size == 32
+
+
 def test_a_path_goes_by_a_name_and_a_checkpoint_by_its_kind() -> None:
     drawn = DrawPlan(method="omp", rounds=3)
     plan = FindPlan.preset(
