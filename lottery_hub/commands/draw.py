@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from lottery_hub.commands.planning import Drawing
     from lottery_hub.commands.results import Drawn
     from lottery_hub.images.datasets import Dataset
-    from lottery_hub.images.fitting import larger_notes
     from lottery_hub.networks.backbones import Backbone
     from lottery_hub.settings.config import DrawPlan, Method, Precision, Settings
     from lottery_hub.settings.presets import Preset
@@ -58,6 +57,7 @@ def draw(
     """
     given = dict(locals())  # every option, by its name
     from lottery_hub.commands.results import Drawn
+    from lottery_hub.images.fitting import larger_notes
     from lottery_hub.reporting.keeping import kept_ladder
     from lottery_hub.reporting.screen import Decoding, Progress
     from lottery_hub.running.runs import open_run
