@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lottery_hub.commands.find import find
+from lottery_hub.errors import TicketError, printable
 
 from . import options
+
+if TYPE_CHECKING:
+    from lottery_hub.commands.results import Found
 
 
 @options.trains(
@@ -132,11 +137,23 @@ def find_command(
                 progress=True,
             )
         )
+        page = _page(finds[-1])
         if not how.as_json:
             print_find(Console(), finds[-1].record(), finds[-1].about)
+            if page is not None:
+                print(f"report: {printable(page, 1000)}")
             print_next(finds[-1].folder.parent, dataset, judged=True)
     summaries = [found.record() for found in finds]
     if how.as_json:
         options.emit(summaries[0] if len(summaries) == 1 else {"fractions": summaries})
     elif len(summaries) > 1:
         print_table(Console(), fractions_table(summaries))
+
+
+def _page(found: Found) -> Path | None:
+    """Write the report; after hours of work, one that somebody changed is no error."""
+    try:
+        return found.page()
+    except TicketError as problem:
+        print(f"note: no new report: {printable(problem, 2000)}", file=sys.stderr)
+        return None

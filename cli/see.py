@@ -37,14 +37,14 @@ def plot_command(
     """Draw one picture of a ticket."""
     from lottery_hub.errors import printable
     from lottery_hub.reporting.canvas import format_of
-    from lottery_hub.reporting.pictures import picture
+    from lottery_hub.reporting.pictures import plot
     from lottery_hub.sharing.pulling import load_ticket
     from lottery_hub.storage.records import check_ticket
 
     format_of(output)  # before anything is fetched
     ticket = load_ticket(ref, sparsity)
     check_ticket(ticket)
-    drawn = picture(ticket, what)
+    drawn = plot(ticket, what)
     drawn.save(output, overwrite)
     if as_json:
         rows = [dict(zip(drawn.columns, row, strict=True)) for row in drawn.rows]
@@ -64,11 +64,11 @@ def report_command(
 ) -> None:
     """Write the report of a ticket as one page: verdict, pictures, figures, cost, origin; or several side by side."""
     from lottery_hub.errors import printable
-    from lottery_hub.reporting.reports import Reported, render_report
+    from lottery_hub.reporting.reports import Reported, called, render_report
     from lottery_hub.sharing.pulling import pull
     from lottery_hub.storage.ownership import leave
 
-    several = [Reported.read(pulled.folder, ref, sparsity) for ref in refs for pulled in [pull(ref)]]
+    several = [Reported.read(pulled.folder, called(ref), sparsity) for ref in refs for pulled in [pull(ref)]]
     page = render_report(several)
     leave(output, page.encode(), overwrite)
     if as_json:

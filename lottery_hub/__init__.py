@@ -40,6 +40,7 @@ _HOME = {
     "Dataset": "images.datasets",
     "Accuracy": "robustness.evaluation",
     "overlap": "commands.overlap",
+    "plot": "reporting.pictures",
     "list_tickets": "sharing.listing",
     "load_ticket": "sharing.pulling",
     "load_ladder": "sharing.pulling",
@@ -84,6 +85,7 @@ __all__ = [
     "load_ticket",
     "overlap",
     "perturb",
+    "plot",
     "pretrain",
     "pull",
     "push_ticket",
@@ -104,6 +106,7 @@ if TYPE_CHECKING:
     from lottery_hub.images.datasets import Dataset, load_dataset
     from lottery_hub.networks.backbones import Backbone, Normalised
     from lottery_hub.networks.tickets import Ladder, Ticket
+    from lottery_hub.reporting.pictures import plot
     from lottery_hub.robustness.attacks import perturb
     from lottery_hub.robustness.evaluation import Accuracy
     from lottery_hub.robustness.foreign import ForeignAttack

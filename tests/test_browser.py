@@ -27,7 +27,9 @@ HOSTILE = "<img src=http://127.0.0.1/x><script>document.title='broken'</script>\
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("there is no Chromium; on Debian: apt-get install --no-install-recommends chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
     with playwright.sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield opened
@@ -51,13 +53,15 @@ class Opened:
         """Return what axe-core finds against WCAG A and AA, at the element where it is."""
         axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
         found = axe.Axe().run(self.page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
-        return [f"{rule['id']}: {node['html'][:200]}" for rule in found.response["violations"] for node in rule["nodes"]]
+        return [
+            f"{rule['id']}: {node['html'][:200]}" for rule in found.response["violations"] for node in rule["nodes"]
+        ]
 
 
 @pytest.fixture(scope="module")
-def report(judged_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a verdict with hostile names in its records."""
-    reported = Reported.read(judged_run / "ticket", "hostile")
+    reported = Reported.read(run / "ticket", "hostile")
     records = reported.ticket.records | {"caveats": [HOSTILE], "attack": HOSTILE}
     path = tmp_path_factory.mktemp("pages") / "report.html"
     page = render_report([replace(reported, name=HOSTILE, ticket=replace(reported.ticket, records=records))])

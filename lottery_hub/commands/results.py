@@ -13,10 +13,15 @@ from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.backbones import Backbone, Normalised
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting import screen
+from lottery_hub.reporting.canvas import Picture
+from lottery_hub.reporting.pictures import plot
+from lottery_hub.reporting.reports import Reported, called, render_report
 from lottery_hub.robustness.evaluation import Accuracy
 from lottery_hub.robustness.masking import Check
 from lottery_hub.settings.config import REGIMES, Regime
+from lottery_hub.settings.paths import path_of
 from lottery_hub.storage.folder import load_backbone_folder, load_ticket
+from lottery_hub.storage.ownership import leave
 
 if TYPE_CHECKING:
     import pandas
@@ -132,6 +137,24 @@ class Found(Made):
     def report(self) -> str:
         """Return what the command prints: the levels, the four figures, and the verdict."""
         return screen.as_text(lambda console: screen.print_find(console, self.record(), self.about))
+
+    def plot(self, what: str = "curve") -> Picture:
+        """Return a picture of the ticket; see `lottery_hub.plot`."""
+        return plot(self.ticket, what)
+
+    def page(self, path: Path | str | None = None, overwrite: bool = False) -> Path:
+        """Write the report as one page of HTML, with every picture and figure.
+
+        Args:
+            path: of the file; None puts it into the run directory, as `report.html`.
+            overwrite: move a page that somebody changed aside, to `NAME.old`, instead of refusing.
+
+        Raises:
+            TicketError: something else is there, or the file cannot be written.
+        """
+        place = self.folder.parent / "report.html" if path is None else path_of(path)
+        page = render_report([Reported.read(self.folder, called(str(self.folder)))])
+        return leave(place, page.encode(), overwrite)
 
     @property
     def about(self) -> str:

@@ -16,6 +16,7 @@ from lottery_hub.images.fitting import sides_of
 from lottery_hub.images.opening import NAMED
 from lottery_hub.judging.verdict import FIGURES
 from lottery_hub.networks.tickets import Ticket
+from lottery_hub.reporting.plots import VERDICT
 from lottery_hub.reporting.rendering import (
     Safe,
     boolean,
@@ -44,6 +45,8 @@ METHODS = {
 LIBRARY, TICKET_TAG, WINNER_TAG = "lottery-hub", "lottery-ticket", "double-win-lottery-ticket"
 
 SHOWN_CLASSES = 20
+# The pictures that the card of a repository shows, and where they are in it.
+SHOWN = {"curve": "pictures/curve.png", "differences": "pictures/differences.png"}
 
 # Columns of the tables that set trained networks side by side.
 _COMPARED = [(which, regime) for regime in REGIMES for which in ("dense", "ticket")]
@@ -51,6 +54,8 @@ _COMPARED = [(which, regime) for regime in REGIMES for which in ("dense", "ticke
 
 def render_card(ticket: Ticket, repo: str | None = None, *, timm: bool = False) -> str:
     """Return the text of a ticket's README.md: YAML front matter, verdict, figures, origin and limits.
+
+    That of a repository shows the pictures of a verdict, which `push` puts there (`SHOWN`).
 
     Args:
         ticket: with its records.
@@ -132,6 +137,7 @@ def _context(ticket: Ticket) -> dict[str, Any]:
         recipe = _preset(records)
         context |= {
             "figures": _figures(records),
+            "pictures": [{"told": VERDICT[what](records).told, "path": Safe(path)} for what, path in SHOWN.items()],
             "compared": [Safe(f"{which}, {regime} transfer") for which, regime in _COMPARED],
             "corruptions": _corruptions(records["scrutiny"].get("corruptions")),
             "unseen": _unseen(records["scrutiny"].get("unseen")),

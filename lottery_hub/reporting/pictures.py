@@ -32,12 +32,14 @@ def possible(ticket: Ticket) -> list[str]:
     return [name for name in NAMES if name in there]
 
 
-def picture(ticket: Ticket, what: str) -> Picture:
-    """Return one picture of a ticket.
+def plot(ticket: Ticket, what: str = "curve") -> Picture:
+    """Return one picture of a ticket; a notebook shows it, and `save` writes it.
 
     Args:
         ticket: with its records, checked where they are a stranger's (see `storage.records`).
-        what: one of `NAMES`.
+        what: `curve` (SA and RA over sparsity), `differences` (ticket minus dense, with intervals), `density` (of each
+            layer), `training` (loss and validation over epochs); `corruptions` and `unseen` where the verdict was so
+            looked at.
 
     Raises:
         ConfigError: there is no such picture, or not of this ticket.

@@ -18,7 +18,7 @@ from lottery_hub.networks.inspection import overlaps, size, total_overlap
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.canvas import Picture, palette
 from lottery_hub.reporting.cards import METHODS, find_command
-from lottery_hub.reporting.pictures import picture, possible
+from lottery_hub.reporting.pictures import plot, possible
 from lottery_hub.reporting.plots import FOUR, NONE, answer_of, chosen_row, figure_name, frontier_of, is_of
 from lottery_hub.reporting.rendering import markup, percent, points, render_page
 from lottery_hub.settings.paths import path_of
@@ -64,14 +64,19 @@ class Reported:
             TicketError: it is no whole ticket, or its records are such as nobody could have measured.
         """
         about = folder.read_about(place)
-        if path_of(name).is_dir():  # of a path only what tells it from others: a run directory, not the ticket in it
-            parts = path_of(name).resolve().parts
-            name = parts[-2] if parts[-1] == "ticket" and len(parts) > 2 else parts[-1]
         ticket = folder.load_ticket(place, sparsity)
         check_ticket(ticket)
         whole = about.content == "ticket"  # a ladder's file holds all levels
         file_bytes = folder.weights_path(place, about).stat().st_size if whole else None
         return cls(name, ticket, file_bytes, about.values, tuple(about.hashes.items()) if whole else ())
+
+
+def called(ref: str) -> str:
+    """Return what a page calls a reference: of a path only what tells it from others, and nothing of this machine."""
+    if not path_of(ref).is_dir():
+        return ref
+    parts = path_of(ref).resolve().parts
+    return parts[-2] if parts[-1] == "ticket" and len(parts) > 2 else parts[-1]
 
 
 def render_report(several: Sequence[Reported]) -> str:
@@ -114,7 +119,7 @@ def _section(reported: Reported, place: int) -> dict[str, Any]:
         "caveats": records["caveats"] if judged else [],
         "limits": _limits(ticket),
         "facts": _facts(ticket),
-        "pictures": [_shown(picture(ticket, name), f"t{place + 1}") for name in possible(ticket)],
+        "pictures": [_shown(plot(ticket, name), f"t{place + 1}") for name in possible(ticket)],
         "checks": records["scrutiny"].get("checks") if judged else None,
         "cost": _cost(records) if judged else [],
         "sizes": _sizes(reported),

@@ -26,8 +26,10 @@ from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.findings import Report, silent
 from lottery_hub.judging.scrutiny import images_of
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.reporting.cards import render_card
+from lottery_hub.reporting.cards import SHOWN, render_card
 from lottery_hub.reporting.ladder_cards import render_ladder_card
+from lottery_hub.reporting.pictures import plot
+from lottery_hub.reporting.reports import Reported, render_report
 from lottery_hub.reporting.updating import look_at_folder
 from lottery_hub.sharing.exporting import TIMM_WEIGHTS, timm_config
 from lottery_hub.storage import files, folder
@@ -39,7 +41,12 @@ from lottery_hub.storage.records import check_ticket
 from lottery_hub.storage.signing import is_untouched
 
 # What an earlier push may have left that a new one has no more: a stale copy would be another network.
-OURS = {f"{content}.safetensors" for content in ("ticket", "ladder", "backbone")} | {TIMM_WEIGHTS}
+PAGE = "report.html"
+OURS = {f"{content}.safetensors" for content in ("ticket", "ladder", "backbone")} | {
+    TIMM_WEIGHTS,
+    PAGE,
+    *SHOWN.values(),
+}
 
 DIFFERENT_PARENT = 412
 
@@ -198,6 +205,7 @@ def _prepared(copy: Path, place: Path, repo_id: str, timm: bool, models: bool) -
             network = _deployed(ticket, place)
             config = to_config(about, len(network.weights["fc.weight"])) | timm_config(network)
             content[TIMM_WEIGHTS] = files.tensor_bytes(network.to_model().state_dict())
+        content |= _pictures(copy, ticket, repo_id)
         card = render_card(ticket, repo_id, timm=timm)
     else:
         ladder = folder.load_ladder(copy)
@@ -209,6 +217,14 @@ def _prepared(copy: Path, place: Path, repo_id: str, timm: bool, models: bool) -
     edited = own is not None and not is_untouched(own)
     content[CARD] = (own if edited and own is not None else card).encode()
     return Prepared(content, title, edited)
+
+
+def _pictures(copy: Path, ticket: Ticket, repo_id: str) -> dict[str, bytes]:
+    """Return path → contents of the pictures that the card of a verdict shows, and of the report page."""
+    if not ticket.judged:
+        return {}
+    page = render_report([Reported.read(copy, repo_id)])
+    return {PAGE: page.encode()} | {path: plot(ticket, what).encode("png") for what, path in SHOWN.items()}
 
 
 def _deployed(ticket: Ticket, place: Path) -> Ticket:

@@ -12,9 +12,9 @@ import pytest
 
 from lottery_hub.networks.inspection import overlaps, total_overlap
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.reporting.pictures import picture, possible
+from lottery_hub.reporting.pictures import plot, possible
 from lottery_hub.reporting.plots import chosen_row
-from lottery_hub.reporting.reports import Reported, answer, render_report, verdict_of
+from lottery_hub.reporting.reports import Reported, answer, called, render_report, verdict_of
 from lottery_hub.storage.folder import load_ticket
 from lottery_hub.storage.signing import is_untouched
 from tests.judged import put
@@ -56,7 +56,7 @@ class Read(HTMLParser):
 
 @pytest.fixture(scope="module")
 def reported(run: Path) -> Reported:
-    return Reported.read(run / "ticket", str(run))
+    return Reported.read(run / "ticket", called(str(run / "ticket")))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_the_verdict_comes_first_with_its_caveats(page: Read, reported: Reported
 
 def test_every_picture_has_its_figures_as_a_table_and_is_told_in_words(page: Read, reported: Reported) -> None:
     for name in possible(reported.ticket):
-        shown = picture(reported.ticket, name)
+        shown = plot(reported.ticket, name)
         assert shown.told in page.text
         assert shown.note in page.text
         for cell in (cell for row in shown.rows for cell in row):

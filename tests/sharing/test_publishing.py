@@ -114,6 +114,15 @@ def test_a_card_changed_by_hand_is_published_as_it_is_and_any_other_is_rendered_
     assert mine.files["README.md"] == b"---\nlicense: mit\n---\nmy own words"
 
 
+def test_a_verdict_is_published_with_its_report_and_the_pictures_that_its_card_shows(run: Path) -> None:
+    files = prepare(run / "ticket", "alice/net", timm=False).files
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", files["README.md"].decode())
+    assert shown == ["pictures/curve.png", "pictures/differences.png"]
+    assert all(files[name].startswith(b"\x89PNG") for name in shown)
+    assert b"alice/net" in files["report.html"]
+    assert sum(map(len, files.values())) < 2**23
+
+
 def test_pictures_beside_the_card_are_published_and_other_files_are_not(place: Path) -> None:
     (place / "curve.png").write_bytes(b"a picture")
     (place / "diary.txt").write_text("private")
