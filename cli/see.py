@@ -78,3 +78,38 @@ def report_command(
         print(f"report: {printable(output, 1000)}")
     if show:
         typer.launch(output.resolve().as_uri())
+
+
+def board_command(
+    refs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Tickets: folders, run directories, or USER/NAME[@REVISION] on the Hub."),
+    ] = None,
+    hub: Annotated[bool, typer.Option("--hub", help="Also every ticket that a search of the Hub finds.")] = False,
+    output: Annotated[Path, typer.Option(help="The file to write.", callback=options.place)] = Path("board.html"),
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write a board of many tickets as one page, to be sorted and filtered."""
+    from lottery_hub.errors import printable
+    from lottery_hub.fetching.pasted import page_of
+    from lottery_hub.reporting.boards import Listed, render_board
+    from lottery_hub.reporting.reports import Reported, called
+    from lottery_hub.sharing.pulling import pull
+    from lottery_hub.sharing.searching import search_tickets
+    from lottery_hub.storage.ownership import leave
+
+    if not refs and not hub:
+        raise typer.BadParameter("name tickets, or ask for those of the Hub with --hub")
+    rows = []
+    for ref in refs or []:
+        pulled = pull(ref)
+        link = page_of(pulled.repo_id) if pulled.repo_id else None
+        rows.append(Listed.of(Reported.read(pulled.folder, called(ref)), link))
+    if hub:
+        rows += [found.listed() for found in search_tickets() if found.repo_id not in {row.name for row in rows}]
+    leave(output, render_board(rows).encode(), overwrite)
+    if as_json:
+        options.emit({"path": str(output), "tickets": [row.name for row in rows]})
+    else:
+        print(f"board of {len(rows)} ticket{'' if len(rows) == 1 else 's'}: {printable(output, 1000)}")

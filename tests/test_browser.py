@@ -5,6 +5,7 @@ Needs Chromium, playwright and axe-core; where one of them is missing these test
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lottery_hub.reporting.boards import Listed, render_board
 from lottery_hub.reporting.reports import Reported, render_report
 
 if TYPE_CHECKING:
@@ -87,7 +89,17 @@ def test_a_report_loads_offline_asks_for_nothing_and_everybody_can_read_it(
     assert opened.violations() == []
 
 
-def test_words_of_a_picture_lie_inside_it_and_over_no_other(browser: Browser, report: Path) -> None:
+def test_words_of_a_picture_lie_inside_it_and_over_no_other(browser: Browser, run: Path, tmp_path: Path) -> None:
+    reported = Reported.read(run / "ticket", "wide")
+    records = copy.deepcopy(reported.ticket.records)
+    rows = records["levels"]
+    for level in range(3, 15):  # as many levels as a ladder has, and figures with the most digits
+        rows.append(rows[-1] | {"level": level, "sparsity": 1 - 0.8**level})
+    for row in [*rows, records["dense"]]:
+        row["standard"] = row["standard"] | {"SA": 0.98, "deviation": {"SA": 0.0001, "RA": 0.0}}
+    report = tmp_path / "report.html"
+    wide = replace(reported, ticket=replace(reported.ticket, records=records))
+    report.write_text(render_report([wide]), encoding="utf-8")
     opened = Opened(browser, report, 1280, "light")
     overlaps = opened.page.evaluate(
         """() => [...document.querySelectorAll('.panels svg')].flatMap(svg => {
@@ -104,3 +116,51 @@ def test_words_of_a_picture_lie_inside_it_and_over_no_other(browser: Browser, re
         })"""
     )
     assert overlaps == []
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three tickets: one that wins, one from the Hub with a hostile name, one that was never judged."""
+    figure = "SA after standard transfer"
+    rows = [
+        Listed("winner", "resnet18 (adv)", "cifar10", "double win", 0.83, {figure: 0.9}, attack="PGD-20"),
+        Listed(
+            HOSTILE, "resnet50 (std)", HOSTILE, "no double win", 0.9, {figure: 0.8}, link="https://huggingface.co/a/b"
+        ),
+        Listed("unjudged", "resnet18 (adv)", sparsity=0.5),
+    ]
+    path = tmp_path_factory.mktemp("boards") / "board.html"
+    path.write_text(render_board(rows), encoding="utf-8")
+    return path
+
+
+def names(opened: Opened) -> list[str]:
+    """Return the tickets that are seen, in order, by their first letters."""
+    return [cell.inner_text()[:5] for cell in opened.page.locator("tbody tr:visible td:first-child").all()]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (400, "light")])
+def test_a_board_loads_offline_and_is_sorted_and_filtered(
+    browser: Browser, board: Path, width: int, scheme: str
+) -> None:
+    opened = Opened(browser, board, width, scheme)
+    assert names(opened) == ["<img ", "winne", "unjud"]
+    opened.page.get_by_role("button", name="SA, standard").click()
+    assert names(opened) == ["winne", "<img ", "unjud"], "what is not known comes last"
+    opened.page.get_by_role("button", name="SA, standard").click()
+    assert names(opened) == ["<img ", "winne", "unjud"]
+    opened.page.get_by_role("button", name="ticket").click()
+    assert names(opened) == ["winne", "unjud", "<img "]
+    opened.page.get_by_label("Words").fill("RESNET18 adv")
+    assert names(opened) == ["winne", "unjud"]
+    opened.page.get_by_label("Sparsity from").fill("80")
+    assert names(opened) == ["winne"]
+    opened.page.get_by_label("Answer").select_option("no double win")
+    assert names(opened) == []
+    assert opened.page.get_by_role("status").inner_text() == "0 of 3 tickets"
+    opened.page.get_by_label("Words").fill("")
+    assert names(opened) == ["<img "]
+    assert opened.said == []
+    assert opened.asked == [board.as_uri()]
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.violations() == []

@@ -65,3 +65,10 @@ def _path_of(text: str) -> str | None:
         if bare.lower().startswith(start):
             return bare[len(start) :]
     return None
+
+
+def page_of(repo_id: str) -> str:
+    """Return the address of a repository's page on the Hub."""
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/{repo_id}"

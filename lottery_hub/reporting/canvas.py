@@ -109,7 +109,7 @@ class Picture:
     rows: tuple[tuple[str, ...], ...]
     panels: tuple[Callable[[Axes], None], ...] = field(repr=False)
     size: tuple[float, float] = (WIDTH, HEIGHT)
-    margins: tuple[float, float, float, float] = (0.52, 0.2, 0.48, 0.32)
+    margins: tuple[float, float, float, float] = (0.5, 0.2, 0.48, 0.32)
 
     def figure(self) -> Figure:
         """Return the whole picture as a matplotlib figure: title, panels in pairs, legend."""

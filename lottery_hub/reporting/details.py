@@ -120,7 +120,6 @@ def _losses(runs: Sequence[tuple[str, dict[str, Any]]], regime: str, axes: Axes)
         if kept < len(losses):
             axes.plot([run["epoch"]], [losses[kept]], "o", ms=6, mfc="none", mec=paper(side), mew=1.2)
     axes.set_title(f"training loss, {regime} transfer")
-    axes.set_ylabel("loss")
     axes.set_ylim(bottom=0)
     _epochs(axes)
 
@@ -134,8 +133,7 @@ def _validation(runs: Sequence[tuple[str, dict[str, Any]]], regime: str, axes: A
                 marker = "o" if len(known) == 1 else None
                 label = f"{side}: {figure}"
                 axes.plot(*zip(*known, strict=True), color=paper(side), lw=1.3, ls=style, marker=marker, label=label)
-    axes.set_title(f"on validation images, {regime} transfer")
-    axes.set_ylabel("accuracy, %")
+    axes.set_title(f"on validation images, {regime} transfer, %")
     _epochs(axes)
 
 

@@ -62,7 +62,7 @@ def render(template: str, context: Callable[[], dict[str, Any]]) -> str:
         "minutes": minutes,
     }
     try:
-        return signed(environment.from_string(_source(template)).render(context()))
+        return signed(environment.from_string(source(template)).render(context()))
     except (jinja2.UndefinedError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
         raise TicketError(f"the records do not make a card: {printable(problem)}") from problem
 
@@ -73,7 +73,7 @@ def render_page(template: str, context: Mapping[str, Any]) -> str:
     Whatever it prints is text, with no character that hides or turns others; only what `markup` made is HTML.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_source),
+        loader=jinja2.FunctionLoader(source),
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: value if isinstance(value, Markup | jinja2.Undefined) else printable(value, 4000),
         trim_blocks=True,
@@ -88,7 +88,8 @@ def markup(html: str) -> Markup:
     return Markup(html)
 
 
-def _source(template: str) -> str:
+def source(template: str) -> str:
+    """Return a file of `model_cards/`."""
     return files("lottery_hub.model_cards").joinpath(template).read_text(encoding="utf-8")
 
 

@@ -21,7 +21,7 @@ from lottery_hub.fetching import names
 from lottery_hub.fetching.answers import Description, References, describe, references
 from lottery_hub.fetching.connection import Conversation, Patience, is_missing, status
 from lottery_hub.fetching.downloads import digests
-from lottery_hub.fetching.pasted import pasted
+from lottery_hub.fetching.pasted import page_of, pasted
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.findings import Report, silent
 from lottery_hub.judging.scrutiny import images_of
@@ -393,6 +393,4 @@ def _as_folder(source: Ticket | Ladder | Path | str) -> Iterator[Path]:
 
 
 def _url(repo_id: str, revision: str | None) -> str:
-    from huggingface_hub import constants
-
-    return f"{constants.ENDPOINT}/{repo_id}" + (f"/tree/{printable(revision)}" if revision else "")
+    return page_of(repo_id) + (f"/tree/{printable(revision)}" if revision else "")

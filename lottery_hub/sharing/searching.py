@@ -14,8 +14,11 @@ from lottery_hub.errors import ConfigError, printable
 from lottery_hub.fetching import names
 from lottery_hub.fetching.answers import models
 from lottery_hub.fetching.connection import Conversation, Patience
+from lottery_hub.fetching.pasted import page_of
 from lottery_hub.judging.verdict import FIGURES
+from lottery_hub.reporting.boards import Listed
 from lottery_hub.reporting.cards import LIBRARY, TICKET_TAG, WINNER_TAG, dataset_id
+from lottery_hub.reporting.plots import NONE
 from lottery_hub.settings.config import REGIMES, Kind
 
 EXPAND = ["cardData", "model-index", "sha", "downloads"]
@@ -58,6 +61,20 @@ class Found:
     def record(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
         return asdict(self)
+
+    def listed(self) -> Listed:
+        """Return its row of a board: what the card says."""
+        answers = {True: "double win", False: "no double win", None: "not judged"}
+        return Listed(
+            name=self.repo_id,
+            backbone=f"{self.arch or NONE} ({self.pretrain or NONE})",
+            dataset=self.dataset or NONE,
+            answer=answers[self.double_win],
+            sparsity=self.sparsity,
+            figures=self.figures,
+            link=page_of(self.repo_id),
+            attack=self.attack or "",
+        )
 
 
 class SearchResult(list[Found]):

@@ -41,7 +41,7 @@ def test_training_shows_the_epochs_of_dense_and_of_the_picked_level_alone(record
     for axes, regime in ((losses, "standard"), (adversarial, "adversarial")):
         shown = [line.get_ydata()[0] for line in axes.get_lines() if line.get_markerfacecolor() != "none"]
         assert shown == [run["history"][0]["loss"] for run in wanted if run["regime"] == regime]
-    assert accuracies.get_title("left") == "on validation images, adversarial transfer"
+    assert accuracies.get_title("left") == "on validation images, adversarial transfer, %"
 
 
 def test_corruptions_set_dense_and_ticket_side_by_side() -> None:

@@ -54,7 +54,7 @@ def test_the_curve_shows_every_level_dense_and_what_is_allowed(records: dict[str
         dense = records["dense"][regime][figure] * 100
         (allowed,) = (row["tolerance"] for row in chosen_row(records)["figures"] if is_of(row, regime, figure))
         drawn = lines(axes)
-        assert axes.get_title("left") == f"{figure} after {regime} transfer"
+        assert axes.get_title("left") == f"{figure} after {regime} transfer, %"
         tried = [(depth(row["sparsity"]), row[regime][figure] * 100) for row in records["levels"]]
         assert np.allclose(drawn["ticket, test"], tried)
         assert {y for _, y in drawn["dense"]} == {dense}
