@@ -39,12 +39,39 @@ def find_command(
         ),
     ] = None,
     preset: options.Preset,
-    seeds: Annotated[int, typer.Option(help="Transfers of each regime, with seeds 0, 1, …")],
-    tolerance: Annotated[
+    seeds: Annotated[
         str,
         typer.Option(
-            help="auto, std (one deviation of the dense runs), points:X, or noninferiority:X (the 95 % interval of the "
-            "difference above -X points). auto: std from 2 seeds, else points:1."
+            metavar="auto|INT",
+            help="Transfers of each regime, with seeds 0, 1, …; auto: 3, and more where that decides something.",
+        ),
+    ],
+    max_seeds: Annotated[
+        int | None, typer.Option(metavar="INT", help="How many --seeds auto may come to; 8 unless given.")
+    ],
+    confirm: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="INT",
+            help="Give the verdict on so many seeds that had no part in picking the level; unless given, where that "
+            "costs less than a quarter of the find.",
+        ),
+    ],
+    margin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|FLOAT",
+            help="How many points worse than dense still counts as no worse; auto: the smallest of 1, 2, 3 and 5 that "
+            "the data can tell. The whole 95 % interval must lie above.",
+        ),
+    ],
+    tolerance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="An older rule instead, which knows no chance of runs: std (one deviation of the dense runs), "
+            "points:X, or noninferiority:X (the interval over images alone).",
         ),
     ],
     scan: Annotated[Literal["bisect", "all"], typer.Option(help="Divide the range of levels, or try each wholly.")],
@@ -102,7 +129,10 @@ def find_command(
         "arch": arch,
         "dataset": dataset,
         "preset": preset,
-        "seeds": seeds,
+        "seeds": options.auto_or_number(str(seeds), least=1, hint="--seeds"),
+        "max_seeds": max_seeds,
+        "confirm": confirm,
+        "margin": margin,
         "tolerance": tolerance,
         "scan": scan,
         "level": level,

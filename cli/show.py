@@ -156,7 +156,7 @@ def _print_verdict(console: Console, ticket: Ticket) -> None:
     table = levels_table(records["dense"], records["levels"], records["controls"])
     measured = f"{records['samples']} test images, RA by {printable(records['attack'])}"
     print_table(console, table)
-    verdict = "double win" if ticket.double_win else "no double win"
+    verdict = records.get("answer", "double win" if ticket.double_win else "no double win")
     console.print(f"{verdict}; {measured}", markup=False, soft_wrap=True)
     for caveat in records["caveats"]:
         console.print(f"caveat: {printable(caveat)}", markup=False, soft_wrap=True)

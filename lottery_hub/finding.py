@@ -14,10 +14,11 @@ import torch
 from lottery_hub.errors import ConfigError, RunError, printable
 from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.images.opening import dataset_name
+from lottery_hub.judging.choosing import pick
+from lottery_hub.judging.deciding import decide
 from lottery_hub.judging.levels import judge_levels
-from lottery_hub.judging.rules import Tolerance
+from lottery_hub.judging.rules import confirming, parse_rule
 from lottery_hub.judging.scrutiny import check_possible
-from lottery_hub.judging.verdict import caveats, summarise
 from lottery_hub.networks.backbones import Backbone, fingerprint
 from lottery_hub.networks.tickets import Ladder, ticket_of
 from lottery_hub.reporting.cards import render_card
@@ -31,7 +32,7 @@ from lottery_hub.settings.paths import path_of
 from lottery_hub.settings.plans import FindPlan
 from lottery_hub.sharing.ladders import known_ladder
 from lottery_hub.sharing.sources import load_backbone
-from lottery_hub.storage.folder import save_ladder
+from lottery_hub.storage.folder import save_ladder, trained_seeds
 from lottery_hub.storage.origins import check_ladder
 from lottery_hub.training.bench import Bench
 from lottery_hub.training.drawing import draw, recorded, source_data
@@ -81,7 +82,7 @@ def find(
     """
     tell = report or _silent
     directory = path_of(directory)
-    tolerance = Tolerance.parse(plan.tolerance, plan.seeds)
+    parse_rule(plan.tolerance, plan.seeds)
     backbone = backbone or load_backbone(plan.pretrain, plan.arch)
     data = data or load_planned(plan.data)
     check_possible(looks, data, plan.transfer.test_attack)
@@ -116,15 +117,19 @@ def find(
             ladder = drawn or draw(backbone, plan.draw, data=source, store=store, device=device, report=tell)
             if not drawn:
                 save_ladder(ladder, directory / "ladder", overwrite=overwrite)
-        bench = Bench.of(plan, data, store, device, engine or Local.of(device, jobs), tell)
         only = _only(plan, ladder)
-        trial = Trial.begin(bench, ladder, tolerance, only)
-        rows, chosen = judge_levels(ladder.levels, plan.scan, trial.levels, bench.together, only)
+        plan = plan.changed(confirm=confirming(plan, ladder.levels))
+        bench = Bench.of(plan, data, store, device, engine or Local.of(device, jobs), tell)
+        trial = Trial.begin(bench, ladder, only)
+        rows, _ = judge_levels(ladder.levels, plan.scan, trial.levels, bench.together, only, trial.weigh)
+        trial.add_seeds(rows)
+        chosen = pick(rows)
+        trial.confirm(chosen["level"])
         controls = trial.controls(chosen["level"]) if plan.controls else []
+        summary = _summary(trial, rows, controls)
         ticket = ladder.ticket(chosen["level"])
-        with bench.networks({"dense": ladder.ticket(0), "ticket": ticket}) as trained:
-            scrutiny = {name: bench.look(name, trained) for name in looks}
-            summary = _summary(trial, rows, chosen, controls, scrutiny)
+        with bench.networks({"dense": ladder.ticket(0), "ticket": ticket}, trained_seeds(summary)) as trained:
+            summary |= {"scrutiny": {name: bench.look(name, trained) for name in looks}}
             records = summary | {
                 "fingerprint": ticket.fingerprint(),
                 "plan": _published(plan, data, known[1] if known else "draw").record(),
@@ -184,31 +189,16 @@ def _only(plan: FindPlan, ladder: Ladder | None) -> int | None:
     return level
 
 
-def _summary(
-    trial: Trial,
-    rows: list[dict[str, Any]],
-    chosen: dict[str, Any],
-    controls: list[dict[str, Any]],
-    scrutiny: dict[Look, Any],
-) -> dict[str, Any]:
+def _summary(trial: Trial, rows: list[dict[str, Any]], controls: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what a find says: the level that was chosen, and what the choice rests on."""
-    plan, data, dense, tolerance = trial.bench.plan, trial.bench.data, trial.dense, trial.tolerance
-    return {
-        "double_win": chosen["double_win"],
-        "sparsity": chosen["sparsity"],
-        "level": chosen["level"],
-        "tolerance": tolerance.describe(),
+    plan, data = trial.bench.plan, trial.bench.data
+    sparsities = {row["level"]: row["sparsity"] for row in rows}
+    return decide(trial.basis, sparsities, {row["method"]: row["sparsity"] for row in controls}) | {
         "attack": plan.transfer.test_attack.describe(len(data.classes)),
         "samples": len(data.test),
         "validation_samples": len(data.validation),
         "fraction": data.fraction,
-        "seeds": plan.seeds,
         "scan": plan.scan,
-        "dense": summarise(dense["test"]) | {"validation": summarise(dense["validation"])},
-        "levels": rows,
-        "controls": controls,
-        "caveats": caveats(dense["test"], len(data.classes)),
-        "scrutiny": scrutiny,
     }
 
 

@@ -47,8 +47,8 @@ from lottery_hub.training import trying, units
 from lottery_hub.training.drawing import draw
 
 SUMMARY = [
-    "ticket", "double_win", "sparsity", "level", "tolerance", "attack", "samples", "validation_samples", "fraction",
-    "seeds", "scan", "dense", "levels", "controls", "caveats", "scrutiny",
+    "ticket", "double_win", "answer", "sparsity", "level", "tolerance", "margin", "frontier", "would_decide", "seeds",
+    "dense", "levels", "controls", "caveats", "attack", "samples", "validation_samples", "fraction", "scan", "scrutiny",
 ]  # fmt: skip
 
 STANDARD = Recipe(epochs=1, batch_size=12, lr=0.02, augment="none", image_size=8)

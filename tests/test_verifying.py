@@ -20,10 +20,9 @@ from lottery_hub import verifying
 from lottery_hub.errors import DataError
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging import lineage, remeasuring, scrutiny, workload
-from lottery_hub.judging.choosing import pick
 from lottery_hub.judging.consistency import contradictions
-from lottery_hub.judging.rules import Tolerance
-from lottery_hub.judging.verdict import compare, level_name, splits_of, summarise
+from lottery_hub.judging.deciding import basis_of, decide_again
+from lottery_hub.judging.verdict import level_name
 from lottery_hub.networks.compacting import cost
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.cards import render_card
@@ -421,15 +420,8 @@ def raised(ticket: Ticket) -> Ticket:
         if record["ticket"] == level_name(ticket.level) and record["regime"] == "adversarial":
             record.update(counted(everything, everything))
 
-    def measured(name: str) -> Any:
-        return splits_of(record for record in records["transfers"] if record["ticket"] == name)
-
-    dense = measured(level_name(0))
-    tolerance = Tolerance.parse(records["plan"]["tolerance"], records["seeds"])
-    for row in records["levels"]:
-        row.update(compare(dense, measured(level_name(row["level"])), tolerance))
-    records["double_win"] = pick(records["levels"])["double_win"]
-    assert summarise(dense["test"]).items() <= records["dense"].items()
+    edited = replace(ticket, records=records)
+    records |= decide_again(basis_of(edited), edited)
     return replace(ticket, records=records)
 
 

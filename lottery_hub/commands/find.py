@@ -24,8 +24,11 @@ def find(
     dataset: str | os.PathLike[str] | Dataset = "digits",
     fraction: float = 1.0,
     preset: Preset = "quick",
-    seeds: int = 1,
-    tolerance: str = "auto",
+    seeds: int | Literal["auto"] = 1,
+    max_seeds: int | None = None,
+    confirm: int | None = None,
+    margin: float | Literal["auto"] | None = None,
+    tolerance: str | None = None,
     scan: Literal["bisect", "all"] = "bisect",
     level: int | None = None,
     sparsity: float | None = None,
@@ -62,8 +65,14 @@ def find(
         dataset: the downstream dataset, as of `load_dataset`, or one itself.
         fraction: share of the training images, in (0, 1].
         preset: `quick` for a laptop and 32x32 images, or `paper`.
-        seeds: transfers of each regime, with seeds 0 to seeds - 1.
-        tolerance: the rule of the verdict: `auto`, `std`, `points:X` or `noninferiority:X`, X in percentage points.
+        seeds: transfers of each regime, with seeds 0 to seeds - 1; `auto` begins with three, and adds some to what is
+            undecided.
+        max_seeds: how many `auto` may come to; 8 unless given.
+        confirm: give the verdict on so many seeds that had no part in picking the level; None does where that costs
+            less than a quarter of the find.
+        margin: how many points worse than dense still counts as no worse; `auto` is the smallest of 1, 2, 3 and 5 that
+            the data can tell.
+        tolerance: an older rule instead: `std`, `points:X` or `noninferiority:X`, X in percentage points.
         scan: `bisect` the levels, or run `all`.
         level, sparsity: judge one level alone, by its number or as the one nearest to a sparsity, in 0..1.
         controls: also transfer OMP and random masks.

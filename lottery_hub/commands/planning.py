@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from lottery_hub.commands.options import batch_sizes, one_of
-from lottery_hub.errors import ConfigError
+from lottery_hub.errors import ConfigError, printable
 from lottery_hub.images.caching import OnDecoded
 from lottery_hub.images.datasets import Dataset, load_planned, peek
 from lottery_hub.images.opening import dataset_name
 from lottery_hub.images.recorded import load_for, seen_size
+from lottery_hub.judging.rules import MARGIN
 from lottery_hub.networks.backbones import DEFAULT_ARCH, Backbone, check_arch
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.settings.config import (
@@ -42,6 +43,7 @@ from lottery_hub.sharing.sources import load_backbone
 from lottery_hub.training.drawing import source_data
 
 Place = str | os.PathLike[str]
+FIRST_SEEDS, MOST_SEEDS = 3, 8  # of `--seeds auto`
 IMAGES = 45_000  # of CIFAR's training split, validation left out: what a laptop's drawing is made for
 
 
@@ -70,8 +72,11 @@ def plan_find(
     dataset: Place | Dataset,
     fraction: float,
     preset: Preset,
-    seeds: int,
-    tolerance: str,
+    seeds: int | Literal["auto"],
+    max_seeds: int | None,
+    confirm: int | None,
+    margin: float | str | None,
+    tolerance: str | None,
     scan: str,
     level: int | None,
     sparsity: float | None,
@@ -91,6 +96,7 @@ def plan_find(
     image_size = _shown(image_size, dataset, preset)
     asked = _asked(dataset, fraction, image_size)
     name, images = _about(dataset, asked)
+    first, most = _seeds(seeds, max_seeds)
     plan = FindPlan.preset(
         preset,
         pretrain=_named(backbone) if isinstance(pretrain, Backbone) else os.fspath(pretrain),
@@ -105,8 +111,10 @@ def plan_find(
         precision=precision,
         draw=draw,
         ladder="draw" if method and ladder == "auto" else os.fspath(ladder),
-        seeds=seeds,
-        tolerance=tolerance,
+        seeds=first,
+        max_seeds=most,
+        confirm=confirm,
+        tolerance=_rule(margin, tolerance),
         scan=scan,
         level=level,
         sparsity=sparsity,
@@ -126,6 +134,28 @@ def planned_find(
     plan = plan.with_settings(batch_sizes(batch_size, *TRANSFERS)).with_settings(settings or ())
     backbone = pretrain if isinstance(pretrain, Backbone) else load_backbone(plan.pretrain, plan.arch)
     return Finding(plan, backbone, dataset if isinstance(dataset, Dataset) else None)
+
+
+def _seeds(seeds: int | str, most: int | None) -> tuple[int, int | None]:
+    """Return with how many seeds a find begins, and how many it may come to."""
+    if isinstance(seeds, int):
+        if most is not None:
+            raise ConfigError("max_seeds bounds the seeds that are added by themselves: give seeds auto with it")
+        return seeds, None
+    if seeds != "auto":
+        raise ConfigError(f"{printable(repr(seeds))} is no number of seeds, and not auto")
+    return FIRST_SEEDS, MOST_SEEDS if most is None else most
+
+
+def _rule(margin: float | str | None, tolerance: str | None) -> str:
+    """Return the rule of the verdict, as plans write it."""
+    if tolerance is not None:
+        if margin is not None:
+            raise ConfigError("a margin is one rule and a tolerance another: give one of them")
+        return tolerance
+    if margin is None or margin == "auto":
+        return MARGIN
+    return f"{MARGIN}:{margin}"
 
 
 TRANSFERS = ("transfer.standard", "transfer.adversarial")

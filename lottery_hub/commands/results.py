@@ -89,8 +89,8 @@ class Found(Made):
 
     @property
     def verdict(self) -> str:
-        """The answer in words: `double win`, `no double win` or `undecided`."""
-        return str(self._chosen.get("answer", "double win" if self.double_win else "no double win"))
+        """The answer in words."""
+        return str(self.summary["answer"])
 
     @property
     def sparsity(self) -> float:

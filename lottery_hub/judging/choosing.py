@@ -15,7 +15,7 @@ import numpy as np
 from lottery_hub.judging.frontier import INSIDE, Compared, Frontier, frontier_of
 from lottery_hub.judging.margins import Margin
 from lottery_hub.judging.rules import Rule
-from lottery_hub.judging.verdict import Runs, Splits, alike, differences, informative
+from lottery_hub.judging.verdict import Runs, Splits, alike, bits_of, differences, informative
 from lottery_hub.settings.config import REGIMES
 
 
@@ -57,11 +57,9 @@ def _located(
             if not informative(dense, regime, figure, rule):
                 continue
             runs = splits[split][regime]
-            means = [
-                np.mean([run.bits(figure) for run in side], axis=0, dtype=np.float64)
-                for side in (runs, alike(dense[regime], runs))
-            ]
-            levels[level][regime, figure] = Compared(seen, means[0] - means[1])
+            ticket, beside = (bits_of(side, figure) for side in (runs, alike(dense[regime], runs)))
+            images = np.stack(ticket).sum(0, dtype=np.float64) - np.stack(beside).sum(0, dtype=np.float64)
+            levels[level][regime, figure] = Compared(seen, images / len(runs))
     return frontier_of(levels, sparsities, rule.points)
 
 

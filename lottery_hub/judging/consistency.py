@@ -10,18 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lottery_hub.errors import LotteryHubError, TicketError, printable
-from lottery_hub.judging.choosing import is_rejected, is_whole, pick, unsettled
-from lottery_hub.judging.rules import Tolerance
+from lottery_hub.judging.choosing import is_rejected, is_whole, unsettled
+from lottery_hub.judging.deciding import Basis, basis_of, decide_again
 from lottery_hub.judging.scrutiny import CHECKED, COMPARED, SAMPLES, SEED, attacks_of_checks
-from lottery_hub.judging.verdict import (
-    Splits,
-    caveats,
-    compare,
-    control_name,
-    level_name,
-    splits_of,
-    summarise,
-)
+from lottery_hub.judging.verdict import control_name, level_name
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.corruptions import CORRUPTIONS, SEVERITIES
 from lottery_hub.robustness.masking import judge_masking
@@ -90,55 +82,42 @@ def _of_verdict(ticket: Ticket) -> Iterable[str]:
         }
         yield from _compared(said, computed, name)
 
-    tolerance = Tolerance.parse(plan.tolerance, plan.seeds)
-
-    def measured(name: str) -> Splits:
-        return splits_of(transfer for transfer in records["transfers"] if transfer["ticket"] == name)
-
-    dense = measured(level_name(0))
-    rows = [
-        {"level": row["level"], "sparsity": row["sparsity"]}
-        | compare(dense, measured(level_name(row["level"])), tolerance)
-        for row in records["levels"]
-    ]
-    chosen = pick(rows)
-    controls = [
-        {"method": row["method"], "sparsity": ticket.sparsity}
-        | compare(dense, measured(control_name(row["method"], chosen["level"])), tolerance)
-        for row in records["controls"]
-    ]
-    computed = {
+    basis = basis_of(ticket)
+    decided = decide_again(basis, ticket)
+    picked = {"level": decided["level"], "sparsity": decided["sparsity"], "fraction": records["data"]["fraction"]}
+    computed = decided | {
         "fingerprint": ticket.fingerprint(),
-        "double_win": chosen["double_win"],
         "sparsity": ticket.sparsity,
         "level": ticket.level,
-        "tolerance": tolerance.describe(),
         "attack": attack.describe(classes),
         "samples": records["data"]["test"],
         "validation_samples": records["data"]["validation"],
         "fraction": plan.data.fraction,
-        "seeds": plan.seeds,
         "scan": plan.scan,
-        "dense": summarise(dense["test"]) | {"validation": summarise(dense["validation"])},
-        "levels": rows,
-        "controls": controls,
-        "caveats": caveats(dense["test"], records["data"]["classes"]),
     }
-    yield from _compared({key: records[key] for key in computed}, computed, "")
-    picked = {"level": chosen["level"], "sparsity": chosen["sparsity"], "fraction": records["data"]["fraction"]}
+    yield from _compared({key: records.get(key) for key in computed}, computed, "")
     yield from _compared({key: records[key] for key in picked}, picked, "by its own rule")
+    yield from _of_levels(basis, decided)
+    yield from _of_networks(records["transfers"])
+    yield from _of_looks(records["scrutiny"], records["data"], attack)
+
+
+def _of_levels(basis: Basis, decided: Mapping[str, Any]) -> Iterable[str]:
+    """Were the levels rejected for a reason, and has each as many seeds as the plan allows, each once?"""
+    rows, plan = decided["levels"], basis.plan
     if unsettled(rows) is not None:
         yield "a level that was rejected might have been picked"
+    fresh = list(range(plan.fresh, plan.fresh + (plan.confirm or 0)))
+    allowed = [list(range(count)) for count in plan.looks]
     for row in [{"level": 0}, *rows]:
         name = level_name(row["level"])
         if row["level"] and not is_whole(row) and not (plan.scan == "bisect" and is_rejected(row)):
             yield f"{name}: it was rejected, though it does not fail"
-        for regime, runs in measured(name)["test"].items():
+        confirmed = fresh if row["level"] in (0, decided["level"]) else []
+        for regime, runs in basis.measured(name)["test"].items():
             left_out = row["level"] and regime not in row
-            if not left_out and [run.seed for run in runs] != list(range(plan.seeds)):
+            if not left_out and [run.seed for run in runs] not in [seeds + confirmed for seeds in allowed]:
                 yield f"{name}: not every seed of the {regime} transfers is recorded once"
-    yield from _of_networks(records["transfers"])
-    yield from _of_looks(records["scrutiny"], records["data"], attack)
 
 
 def _of_networks(transfers: Iterable[Mapping[str, Any]]) -> Iterable[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -77,8 +78,7 @@ def frontier_of(
     """
     order = sorted(levels)
     depths = {level: -np.log1p(-sparsities[level]) for level in order}
-    generator = np.random.RandomState(0)  # numpy promises that its numbers never change
-    draws = generator.standard_normal((RESAMPLES, BLOCKS))
+    draws = _draws()
     point, drawn = np.inf, np.full(RESAMPLES, np.inf)
     for figure in dict.fromkeys(figure for level in order for figure in levels[level]):
         tried = [level for level in order if figure in levels[level]]
@@ -95,6 +95,12 @@ def frontier_of(
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
     ends = [float(-np.expm1(-depth)) for depth in (min(point, last), min(low, last), high)]
     return Frontier(ends[0], (ends[1], ends[2]), not np.isfinite(point), inside)
+
+
+@cache
+def _draws() -> Floats:
+    """Return a normal number for every block of every resample; numpy promises that these never change."""
+    return np.random.RandomState(0).standard_normal((RESAMPLES, BLOCKS))
 
 
 def falling(values: Floats, weights: Floats) -> Floats:

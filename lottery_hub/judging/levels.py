@@ -34,13 +34,9 @@ def judge_levels(
         weigh: told all rows so far, writes into each what all of them tell of it; see `choosing.weigh`.
     """
     if only is not None:
-        rows = try_levels([only], True)
-        weigh(rows)
-        return rows, rows[0]
+        return _weighed(try_levels([only], True), weigh)
     if scan == "all":
-        rows = try_levels(range(1, levels + 1), True)
-        weigh(rows)
-        return rows, pick(rows)
+        return _weighed(try_levels(range(1, levels + 1), True), weigh)
     tried: dict[int, dict[str, Any]] = {}
 
     def add(asked: Sequence[int], whole: bool) -> Rows:
@@ -59,6 +55,11 @@ def judge_levels(
             rows = add([row["level"]], True)
         else:
             return rows, pick(rows)
+
+
+def _weighed(rows: Rows, weigh: Callable[[Rows], None]) -> tuple[Rows, dict[str, Any]]:
+    weigh(rows)
+    return rows, pick(rows)
 
 
 def _between(tried: dict[int, dict[str, Any]], levels: int) -> tuple[int, int] | None:

@@ -60,7 +60,8 @@ def trained_networks(ticket: Ticket, place: Path, ladder: Ladder | None) -> tupl
         if answer == "cannot tell":
             unsure.append(f"{name}: {told}")
         networks[name] = network
-    wanted = {place.rpartition("/")[2] for place in folder.trained_places(ticket.records["seeds"])}
+    places = folder.trained_places(folder.trained_seeds(ticket.records))
+    wanted = {place.rpartition("/")[2] for place in places}
     missing = sorted(wanted - networks.keys())
     if missing:
         few = f"{len(missing)} of {len(wanted)} trained networks are not there, e.g. {missing[0]}"

@@ -8,7 +8,7 @@ chooses the rule by which it is judged.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,16 +123,24 @@ def deciding(undecided: Iterable[Difference], margin: Margin) -> str:
         margin: the rule.
     """
     several = list(undecided)
-    worse = [each for each in several if each.mean < -margin.points]
-    # One that is worse settles a verdict alone; those that are not must all be seen to be.
-    settle = min if worse else max
-    seeds, images = (settle(needed(each, margin) for each in worse or several) for needed in (_seeds, _images))
+    seeds, images = (_settling(several, margin, needed) for needed in (_seeds, _images))
     ways = []
     if math.isfinite(seeds):
         ways.append(f"about {seeds:.0f} seeds")
     if math.isfinite(images):
         ways.append(f"{'about ' * (not ways)}{_round(images):,} test images")
     return ", or ".join(ways) or f"neither {MOST_SEEDS} seeds nor {MOST_IMAGES} times as many test images"
+
+
+def within_seeds(undecided: Sequence[Difference], margin: Margin, most: int) -> bool:
+    """Whether so many seeds are expected to decide these differences if they stay where they are."""
+    return _settling(undecided, margin, _seeds) <= most
+
+
+def _settling(undecided: Sequence[Difference], margin: Margin, needed: Callable[[Difference, Margin], float]) -> float:
+    """Return what is needed: one that is worse settles a verdict alone; those that are not must all be seen to be."""
+    worse = [each for each in undecided if each.mean < -margin.points]
+    return (min if worse else max)(needed(each, margin) for each in worse or undecided)
 
 
 def _seeds(seen: Difference, margin: Margin) -> float:
@@ -151,7 +159,7 @@ def _images(seen: Difference, margin: Margin) -> float:
 
 def _round(number: float) -> int:
     """Return it to two digits."""
-    scale = 10 ** max(math.floor(math.log10(number)) - 1, 0)
+    scale = int(10 ** max(math.floor(math.log10(number)) - 1, 0))
     return math.ceil(number / scale) * scale
 
 

@@ -19,12 +19,11 @@ import torch
 
 from lottery_hub.errors import ConfigError
 from lottery_hub.images.datasets import Dataset, Split, sample, sampled_rows
-from lottery_hub.judging.choosing import pick
+from lottery_hub.judging.deciding import basis_of, decide_again
 from lottery_hub.judging.findings import Answer, Finding, Report, worst
 from lottery_hub.judging.lineage import record_of
-from lottery_hub.judging.rules import Tolerance
 from lottery_hub.judging.scrutiny import COMPARED, SAMPLES, SEED, attacks_of_checks
-from lottery_hub.judging.verdict import FIGURES, Measured, Splits, compare, level_name, splits_of
+from lottery_hub.judging.verdict import FIGURES, Measured, Splits, answer_of, level_name
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.attacks import margin
 from lottery_hub.robustness.corruptions import CORRUPTIONS
@@ -170,30 +169,27 @@ def judged_again(ticket: Ticket, found: Mapping[str, Mapping[str, Outcomes]]) ->
 
     What rounding may move is more than some verdicts hang by; an edit of so few images must not pass for rounding.
     """
-    records = ticket.records
-    plan = FindPlan.parse(records["plan"])
-    tolerance = Tolerance.parse(plan.tolerance, plan.seeds)
-    names = {(level_name(0), "dense"), (level_name(ticket.level), "ticket")}
+    basis = basis_of(ticket)
+    names = {level_name(0): "dense", level_name(ticket.level): "ticket"}
 
-    def measured(level: int) -> Splits:
-        name = level_name(level)
-        runs = splits_of(transfer for transfer in records["transfers"] if transfer["ticket"] == name)
-        shown = next((short for unit, short in names if unit == name), None)
+    def measured(name: str) -> Splits:
         return {
             split: {
-                regime: [_with(run, found.get(f"{shown}-{regime}-seed-{run.seed}", {}).get(split)) for run in each]
-                for regime, each in of.items()
+                regime: [
+                    _with(run, found.get(f"{names.get(name)}-{regime}-seed-{run.seed}", {}).get(split))
+                    for run in several
+                ]
+                for regime, several in runs.items()
             }
-            for split, of in runs.items()
+            for split, runs in basis.measured(name).items()
         }
 
-    dense = measured(0)
-    rows = [{"level": row["level"]} | compare(dense, measured(row["level"]), tolerance) for row in records["levels"]]
-    (row,) = (row for row in rows if row["level"] == ticket.level)
-    if row["double_win"] != records["double_win"]:
-        return f"by what was measured here the verdict is {'' if row['double_win'] else 'no '}double win"
-    if pick(rows)["level"] != ticket.level:
-        return f"by what was measured here level {pick(rows)['level']} is picked, not level {ticket.level}"
+    told = decide_again(replace(basis, measured=measured), ticket)
+    if told["level"] != ticket.level:
+        return f"by what was measured here level {told['level']} is picked, not level {ticket.level}"
+    said = answer_of(ticket.records)
+    if answer_of(told) != said:
+        return f"by what was measured here the verdict is: {answer_of(told)}, not: {said}"
     return ""
 
 

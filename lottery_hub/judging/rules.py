@@ -10,12 +10,14 @@ where nobody chose.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
 from lottery_hub.errors import ConfigError
 from lottery_hub.judging.margins import Margin
+from lottery_hub.settings.plans import FindPlan
 
 MARGIN = "margin"
 ONE_POINT = 0.01
@@ -85,3 +87,30 @@ def parse_rule(text: str, seeds: int) -> Rule | None:
     if name == MARGIN:
         return Margin.parse(points or "auto")
     return Tolerance.parse(text, seeds)
+
+
+CONFIRMING = 3  # seeds at least, of which fewer tell little
+CHEAP = 0.25  # share of a find's transfers that its confirmation may be without being asked for
+
+
+def confirming(plan: FindPlan, levels: int) -> int:
+    """Return with how many fresh seeds a verdict is confirmed: as the plan says, or as many as cost little.
+
+    Args:
+        plan: of the find.
+        levels: of the ladder.
+    """
+    if plan.confirm is not None:
+        return plan.confirm
+    by_margin = plan.tolerance.partition(":")[0] == MARGIN
+    if plan.seeds < 2 or plan.max_seeds is not None or not by_margin:
+        return 0
+    asked = plan.level is not None or plan.sparsity is not None
+    tried = 1 if asked else levels if plan.scan == "all" else math.ceil(math.log2(levels + 1))
+    cheap = (n for n in range(max(CONFIRMING, plan.seeds), CONFIRMING - 1, -1) if _cost(n, plan.seeds, tried) < CHEAP)
+    return next(cheap, 0)
+
+
+def _cost(fresh: int, seeds: int, tried: int) -> float:
+    """Return the share of transfers that confirm, of all of them."""
+    return 2 * fresh / (2 * fresh + (1 + tried) * seeds)

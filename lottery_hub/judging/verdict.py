@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from lottery_hub.errors import ConfigError
 from lottery_hub.judging.intervals import Difference, difference
-from lottery_hub.judging.margins import Margin, chosen, deciding
+from lottery_hub.judging.margins import Margin, chosen, deciding, within_seeds
 from lottery_hub.judging.rules import Rule, Tolerance, parse_rule
 from lottery_hub.robustness.outcomes import LEVEL, Bits, Outcomes, interval
 from lottery_hub.settings.config import REGIMES, Regime
@@ -24,6 +24,7 @@ Answer = Literal["double win", "no double win", "undecided"]
 DOUBLE_WIN: Answer = "double win"
 NO_DOUBLE_WIN: Answer = "no double win"
 UNDECIDED: Answer = "undecided"
+FEW = {"test": 400, "validation": 200}  # images, fewer of which are too few to say much
 MATCHING, WORSE, UNINFORMATIVE = "matching", "worse", "uninformative"  # of one figure; or undecided
 
 FIGURES = ("SA", "RA")
@@ -133,6 +134,26 @@ def caveats(dense: Runs, classes: int) -> list[str]:
     return lines
 
 
+def few(samples: Mapping[str, int], seeds: int) -> list[str]:
+    """Return one line for each thing of which a verdict has too little to say much.
+
+    Args:
+        samples: images of each split.
+        seeds: how many runs the verdict rests on.
+    """
+    lines = [
+        f"{samples[split]} {split} images are few (fewer than {least}): one is {100 / samples[split]:.2f} points, and "
+        "a few are chance"
+        for split, least in FEW.items()
+        if samples[split] < least
+    ]
+    if seeds == 1:
+        lines.append("one seed: the intervals are over images alone, and say nothing of other runs")
+    elif seeds == 2:
+        lines.append("two seeds: their spread is hardly known, which makes the intervals wide; three tell far more")
+    return lines
+
+
 def rule_of(text: str, seeds: int, dense: Runs, classes: int, *, looks: int = 1) -> Rule:
     """Return the rule that a plan names; a margin is chosen by what the dense runs tell, unless it is given.
 
@@ -153,7 +174,7 @@ def rule_of(text: str, seeds: int, dense: Runs, classes: int, *, looks: int = 1)
     if rule is not None:
         return replace(rule, level=level, guessing=guessing)
     telling = [
-        _bits(dense[regime], figure)
+        bits_of(dense[regime], figure)
         for regime in REGIMES
         for figure in FIGURES
         if _mean(dense[regime], figure) > guessing
@@ -182,6 +203,13 @@ def judge(dense: Runs, ticket: Runs, rule: Rule) -> dict[str, Any]:
     return _by_margin(dense, ticket, rule) if isinstance(rule, Margin) else _by_tolerance(dense, ticket, rule)
 
 
+def answer_of(verdict: Mapping[str, Any]) -> Answer:
+    """Return the answer of a verdict, also of one that knows two of them only."""
+    two: Answer = DOUBLE_WIN if verdict["double_win"] else NO_DOUBLE_WIN
+    answer: Answer = verdict.get("answer", two)
+    return answer
+
+
 def differences(dense: Runs, ticket: Runs) -> Iterator[tuple[Regime, str, Difference]]:
     """Yield the paired difference of each figure that was measured.
 
@@ -191,7 +219,7 @@ def differences(dense: Runs, ticket: Runs) -> Iterator[tuple[Regime, str, Differ
     for regime in _run(ticket):
         beside = alike(dense[regime], ticket[regime])
         for figure in FIGURES:
-            yield regime, figure, difference(_bits(ticket[regime], figure), _bits(beside, figure))
+            yield regime, figure, difference(bits_of(ticket[regime], figure), bits_of(beside, figure))
 
 
 def alike(dense: Sequence[Measured], ticket: Sequence[Measured]) -> list[Measured]:
@@ -203,7 +231,12 @@ def alike(dense: Sequence[Measured], ticket: Sequence[Measured]) -> list[Measure
     return [of_seed[run.seed] for run in ticket]
 
 
-def _bits(runs: Sequence[Measured], figure: str) -> list[Bits]:
+def bits_of(runs: Sequence[Measured], figure: str) -> list[Bits]:
+    """Return which images were right in each run, bool [n].
+
+    Raises:
+        ConfigError: single images were not kept.
+    """
     known = [bits for run in runs if (bits := run.bits(figure)) is not None]
     if len(known) < len(runs):
         raise ConfigError("the margin needs the outcome of every image; use --tolerance std or points:X")
@@ -249,11 +282,21 @@ def informative(dense: Runs, regime: Regime, figure: str, rule: Margin) -> bool:
     return _mean(dense[regime], figure) > rule.guessing
 
 
+def hopeless(dense: Runs, ticket: Runs, rule: Margin, most: int) -> bool:
+    """Whether some figure would stay undecided with so many seeds, if the differences stay where they are."""
+    seen = list(_undecided(dense, ticket, rule))
+    return bool(seen) and not within_seeds(seen, rule, most)
+
+
 def would_decide(dense: Runs, ticket: Runs, rule: Margin) -> str:
     """Return in words what would decide the figures that are undecided; nothing where there is none."""
+    seen = list(_undecided(dense, ticket, rule))
+    return deciding(seen, rule) if seen else ""
+
+
+def _undecided(dense: Runs, ticket: Runs, rule: Margin) -> Iterator[Difference]:
     answers = {(row["regime"], row["figure"]): row["answer"] for row in judge(dense, ticket, rule)["figures"]}
-    open_ = [seen for regime, figure, seen in differences(dense, ticket) if answers[regime, figure] == UNDECIDED]
-    return deciding(open_, rule) if open_ else ""
+    return (seen for regime, figure, seen in differences(dense, ticket) if answers[regime, figure] == UNDECIDED)
 
 
 def _by_tolerance(dense: Runs, ticket: Runs, tolerance: Tolerance) -> dict[str, Any]:

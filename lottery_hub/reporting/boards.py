@@ -80,7 +80,7 @@ class Listed:
             dataset=records["data"]["name"],
             figures={figure_name(f["regime"], f["figure"]): f["ticket"] for f in chosen_row(records)["figures"]},
             autoattack=checks and checks["attacks"][1]["RA"],
-            frontier=where and where["sparsity"],
+            frontier=where["sparsity"] if where else None,
             attack=records["attack"],
         )
 

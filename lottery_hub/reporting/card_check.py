@@ -29,12 +29,12 @@ _SIGNATURE = re.compile(r"<!-- rendered by lottery_hub; sha256 of the text above
 _FREE_KEYS = {"language", "license_name", "license_link", "pipeline_tag", "base_model_relation"}
 
 _VERDICT = re.compile(
-    r"double\W*win|\bwin(s|ner|ners|ning)?\b|\bwon\b|\bmatch(es|ed|ing)?\b|\bverified\b|\bcertified\b|\bguarantee[ds]*\b"
+    r"double\W*win|\b(un)?decided\b|\binconclusive\b|\bwin(s|ner|ners|ning)?\b|\bwon\b|\bmatch(es|ed|ing)?\b|\bverified\b|\bcertified\b|\bguarantee[ds]*\b"
     r"|lottery|\bbeats?\b|\bout\W?perform|\bsuperior\b|\bstate\W+of\W+the\W+art\b|\bsota\b|\bbest\b|\bperfect(ly)?\b"
 )
 # What the figures are of; without a number, the first are a claim all the same, and the others are talk.
 _FIGURE = re.compile(
-    r"\b(sa|ra|acc|aa|pgd|autoattack|auc)\b|accura|robust|spars|densit|toleranc|withst[ao]|adversarial"
+    r"\b(sa|ra|acc|aa|pgd|autoattack|auc)\b|accura|robust|spars|densit|toleranc|margin|frontier|withst[ao]|adversarial"
 )
 _MEASURE = re.compile(
     _FIGURE.pattern

@@ -14,7 +14,9 @@ from lottery_hub.errors import ConfigError, printable
 from lottery_hub.fetching import names
 from lottery_hub.images.fitting import sides_of
 from lottery_hub.images.opening import NAMED
-from lottery_hub.judging.verdict import FIGURES
+from lottery_hub.judging.frontier import INSIDE
+from lottery_hub.judging.rules import MARGIN
+from lottery_hub.judging.verdict import DOUBLE_WIN, FIGURES, NO_DOUBLE_WIN, UNDECIDED, UNINFORMATIVE
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.plots import VERDICT
 from lottery_hub.reporting.rendering import (
@@ -28,6 +30,7 @@ from lottery_hub.reporting.rendering import (
     percent,
     render,
     whole,
+    yes_no,
 )
 from lottery_hub.robustness.corruptions import CORRUPTIONS
 from lottery_hub.robustness.unseen import mean_share
@@ -138,6 +141,14 @@ def _context(ticket: Ticket) -> dict[str, Any]:
         context |= {
             "figures": _figures(records),
             "pictures": [{"told": VERDICT[what](records).told, "path": Safe(path)} for what, path in SHOWN.items()],
+            "by_margin": "margin" in records,
+            "seeds": len(_summaries(records)[1]["standard"]["seeds"]),
+            "fresh": _fresh(records),
+            "added": bool(records["plan"].get("max_seeds")) and not _fresh(records),
+            "frontier": records.get("frontier"),
+            "surely": INSIDE,
+            "levels": [_row(row) for row in records["levels"]],
+            "controls": [_row(row) for row in records["controls"]],
             "compared": [Safe(f"{which}, {regime} transfer") for which, regime in _COMPARED],
             "corruptions": _corruptions(records["scrutiny"].get("corruptions")),
             "unseen": _unseen(records["scrutiny"].get("unseen")),
@@ -173,15 +184,39 @@ def _class_names(data: dict[str, Any]) -> str | None:
 
 def _figures(records: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the four figures of the verdict with their deviations over seeds, null where there is one seed."""
-    chosen, dense = _chosen(records), records["dense"]
+    dense, ticket = _summaries(records)
     return [
         row
         | {
+            "told": Safe(row["answer"]) if "answer" in row else yes_no(row["matching"]),
             "dense_deviation": dense[row["regime"]]["deviation"][row["figure"]],
-            "ticket_deviation": chosen[row["regime"]]["deviation"][row["figure"]],
+            "ticket_deviation": ticket[row["regime"]]["deviation"][row["figure"]],
         }
-        for row in chosen["figures"]
+        for row in ticket["figures"]
     ]
+
+
+def _summaries(records: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the verdict is given on, dense and ticket: of fresh seeds where there are any."""
+    chosen = _chosen(records)
+    confirmed = records.get("confirmed")
+    return (confirmed["dense"], confirmed) if confirmed else (records["dense"], chosen)
+
+
+def _fresh(records: dict[str, Any]) -> Safe | None:
+    confirmed = records.get("confirmed")
+    return Safe(", ".join(count(run["seed"]) for run in confirmed["standard"]["seeds"])) if confirmed else None
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a table of levels or controls, whichever rule it is by."""
+    held_out = row["validation"]
+    inside = percent(held_out["inside"]) if "inside" in held_out else yes_no(held_out["double_win"])
+    return row | {
+        "least": row["slack"] if "slack" in row else row["margin"],
+        "told": Safe(row["answer"]) if "answer" in row else yes_no(row["double_win"]),
+        "held_out": inside,
+    }
 
 
 def _corruptions(look: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -226,6 +261,8 @@ def _verdict(ticket: Ticket) -> Safe:
             "images. One transfer is no verdict: nothing here was compared with the dense backbone."
         )
     tolerance = escaped(records["tolerance"])
+    if "margin" in records:
+        return _by_margin(records, where)
     if boolean(records["double_win"]):
         return Safe(
             f"**Double win**: with {where}, this ticket matches the dense backbone on SA and RA, under standard and "
@@ -235,6 +272,28 @@ def _verdict(ticket: Ticket) -> Safe:
         f"**NOT a double-win ticket: best level tried.** With {where}, it fails to match the dense backbone on at "
         f"least one of SA and RA under standard and adversarial transfer to {dataset}, within {tolerance}."
     )
+
+
+def _by_margin(records: dict[str, Any], where: str) -> Safe:
+    """Return one of the three answers that there are by a margin."""
+    _, verdict = _summaries(records)
+    dataset, rule = escaped(records["data"]["name"]), escaped(records["tolerance"])
+    guessed = [
+        f"{row['figure']} under {row['regime']} transfer"
+        for row in verdict["figures"]
+        if row["answer"] == UNINFORMATIVE
+    ]
+    lacking = f" Uninformative, and not counted: {' and '.join(guessed)}; dense only guesses there." if guessed else ""
+    on = f"SA and RA, under standard and under adversarial transfer to {dataset}, by the {rule}.{lacking}"
+    answers = {
+        DOUBLE_WIN: f"**Double win**: with {where}, this ticket is no worse than the dense backbone on {on}",
+        NO_DOUBLE_WIN: f"**NOT a double-win ticket: best level tried.** With {where}, it is worse than the dense "
+        f"backbone on at least one of {on}",
+        UNDECIDED: f"**Undecided**: with {where}, it cannot be told whether this ticket is no worse than the dense "
+        f"backbone on {on} What would decide it, if the differences stay where they are: "
+        f"{escaped(records['would_decide'])}.",
+    }
+    return Safe(answers[records["answer"]])
 
 
 def _metadata(ticket: Ticket) -> Safe:
@@ -294,14 +353,15 @@ def _metrics(records: dict[str, Any]) -> list[dict[str, Any]]:
         attacks = {"SA": {}, "RA": {"attack": done["attack"]}}
         return [_metric(name, done[name], about | attacks[name]) for name in FIGURES if done[name] is not None]
     robust = {"attack": records["attack"]} | records["plan"]["transfer"]["test_attack"]
-    about = {"seeds": whole(records["seeds"]), "samples": whole(records["samples"])}
+    _, verdict = _summaries(records)
+    about = {"seeds": len(verdict["standard"]["seeds"]), "samples": whole(records["samples"])}
     return [
         _metric(
             row["figure"],
             row["ticket"],
             {"transfer": row["regime"]} | about | (robust if row["figure"] == "RA" else {}),
         )
-        for row in _chosen(records)["figures"]
+        for row in verdict["figures"]
     ]
 
 
@@ -355,6 +415,12 @@ def _preset(records: dict[str, Any]) -> dict[str, str]:
     return {}
 
 
+def _rule(text: str) -> dict[str, str]:
+    """Return the option that names a rule; none for the margin that dense tells."""
+    name, _, points = text.partition(":")
+    return {"tolerance": text} if name != MARGIN else {"margin": points} if points else {}
+
+
 def _exact_text(eps: float) -> str:
     """Return `8/255` where that is exactly the number, else all its digits."""
     short = pixel_units(eps)
@@ -377,7 +443,9 @@ def _command(records: dict[str, Any], recipe: dict[str, str]) -> Safe:
         "fraction": plan["data"]["fraction"],
         **recipe,
         "seeds": plan["seeds"],
-        "tolerance": plan["tolerance"],
+        "max-seeds": plan.get("max_seeds"),
+        "confirm": plan.get("confirm"),
+        **_rule(plan["tolerance"]),
         "scan": plan["scan"],
         "ladder": plan["ladder"],
         # --method asks for a new ladder, so it is named only where one was drawn.

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lottery_hub.errors import printable
+from lottery_hub.judging.choosing import wins
 from lottery_hub.reporting.notebook import CellView
 from lottery_hub.settings.paths import path_of
 from lottery_hub.values import percent as percent
@@ -72,42 +73,65 @@ def print_table(console: Console, table: Table) -> None:
 
 
 def levels_table(dense: dict[str, Any] | None, levels: list[dict[str, Any]], controls: list[dict[str, Any]]) -> Table:
-    """Return the table of a find: dense, then each level tried, then the controls; failing figures in red."""
-    table = _figures_table(CAPTION + "; valid., test: double win on those images", "level")
+    """Return the table of a find: dense, then each level tried, then the controls; failing figures in red.
+
+    What cannot be told is yellow. By a margin, `valid.` is the share of resamples in which a level lies inside.
+    """
+    inside = any("inside" in row["validation"] for row in levels)
+    about = (
+        "; valid.: how surely inside the frontier; test: the answer"
+        if inside
+        else "; valid., test: double win on those images"
+    )
+    table = _figures_table(f"{CAPTION}; {about}", "level")
     table.add_column("valid.", no_wrap=True)
     table.add_column("test", no_wrap=True)
     if dense is not None:
         table.add_row("dense", "0.00", *(percent(dense[regime][figure]) for regime, figure in COLUMNS), "", "")
     for row in [*sorted(levels, key=lambda row: int(row["level"])), *controls]:
-        test = _yes(row["double_win"]) if "adversarial" in row else "–"
-        verdicts = (_yes(row["validation"]["double_win"]), test)
+        test = _answer(row) if "adversarial" in row else "–"
+        held_out = row["validation"]
+        valid = Text(f"{held_out['inside'] * 100:.0f} %") if "inside" in held_out else _answer(held_out)
+        verdicts = (valid, test)
         table.add_row(str(row.get("level", row.get("method"))), percent(row["sparsity"]), *_cells(row), *verdicts)
     return table
 
 
 def verdict_table(summary: dict[str, Any]) -> Table:
     """Return the four figures of the level that was picked: dense, ticket and their difference on test images."""
-    caption = "in %, on test images; in brackets the 95 % interval of the difference"
-    if summary["seeds"] > 1:
-        caption += f"; ±: one deviation over {summary['seeds']} seeds"
+    dense, chosen = verdict_runs(summary)
+    seeds = [run["seed"] for run in chosen["standard"]["seeds"]]
+    caption = f"in %, on test images, of which one is {100 / summary['samples']:.2f}"
+    caption += "; in brackets the 95 % interval of the difference"
+    if len(seeds) > 1:
+        caption += f"; ±: one deviation over {len(seeds)} seeds"
+    if "confirmed" in summary:
+        caption += f", {seeds[0]} to {seeds[-1]}, which had no part in picking the level"
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, caption=caption, caption_justify="left")
     table.add_column(f"level {summary['level']}", no_wrap=True)
     for name in ("dense", "ticket", "difference", "allowed"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("match", no_wrap=True)
-    (chosen,) = (row for row in summary["levels"] if row["level"] == summary["level"])
     for row in chosen["figures"]:
         regime, figure = row["regime"], row["figure"]
         low, high = (percent(bound) for bound in row["interval"])
         table.add_row(
             f"{SHORT[regime]} {figure}",
-            _with_deviation(row["dense"], summary["dense"][regime]["deviation"][figure]),
+            _with_deviation(row["dense"], dense[regime]["deviation"][figure]),
             _with_deviation(row["ticket"], chosen[regime]["deviation"][figure]),
             f"{percent(row['ticket'] - row['dense'])} ({low}, {high})",
             percent(row["tolerance"]),
-            _yes(row["matching"]),
+            _match(row),
         )
     return table
+
+
+def verdict_runs(summary: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a verdict is given on, dense and ticket: runs with fresh seeds where there are any."""
+    if "confirmed" in summary:
+        return summary["confirmed"]["dense"], summary["confirmed"]
+    (chosen,) = (row for row in summary["levels"] if row["level"] == summary["level"])
+    return summary["dense"], chosen
 
 
 def _with_deviation(mean: float, deviation: float | None) -> str:
@@ -123,7 +147,7 @@ def fractions_table(summaries: list[dict[str, Any]]) -> Table:
         (row,) = (row for row in summary["levels"] if row["level"] == summary["level"])
         shown = f"{summary['fraction']:g}"
         table.add_row(shown, "0.00", *(percent(dense[regime][figure]) for regime, figure in COLUMNS), "")
-        table.add_row("", percent(row["sparsity"]), *_cells(row), _yes(summary["double_win"]), end_section=True)
+        table.add_row("", percent(row["sparsity"]), *_cells(row), _answer(summary), end_section=True)
     return table
 
 
@@ -183,27 +207,43 @@ def _figures_table(caption: str, first: str) -> Table:
 
 
 def _cells(row: dict[str, Any]) -> list[Text]:
-    matching = {(figure["regime"], figure["figure"]): figure["matching"] for figure in row["figures"]}
+    styles = {(figure["regime"], figure["figure"]): _match(figure).style for figure in row["figures"]}
     return [
-        Text(percent(row[regime][figure]), style="" if matching[regime, figure] else "red")
+        Text(percent(row[regime][figure]), style="" if styles[regime, figure] == GREEN else styles[regime, figure])
         if regime in row
         else Text("–")
         for regime, figure in COLUMNS
     ]
 
 
-def _yes(double_win: bool) -> Text:
-    return Text("yes", style="bold green") if double_win else Text("no", style="red")
+GREEN = "bold green"
+STYLES = {"yes": GREEN, "no": "red", "undecided": "yellow", "uninformative": "dim"}
+
+
+def _answer(verdict: dict[str, Any]) -> Text:
+    """Return whether it is a double win: yes, no, or that it is undecided."""
+    words = {"double win": "yes", "no double win": "no"}
+    word = "yes" if verdict["double_win"] else "no"
+    word = words.get(verdict["answer"], verdict["answer"]) if "answer" in verdict else word
+    return Text(word, style=STYLES[word])
+
+
+def _match(figure: dict[str, Any]) -> Text:
+    """Return whether a figure matches: yes, no, that it is undecided, or that it says nothing."""
+    words = {"matching": "yes", "worse": "no"}
+    word = "yes" if figure["matching"] else "no"
+    word = words.get(figure["answer"], figure["answer"]) if "answer" in figure else word
+    return Text(word, style=STYLES[word])
 
 
 def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
     """Print what a find says: the levels tried, the four figures of the one that was picked, and the verdict."""
     print_table(console, levels_table(summary["dense"], summary["levels"], summary["controls"]))
     print_table(console, verdict_table(summary))
-    seeds = f"{summary['seeds']} seed{'s' if summary['seeds'] > 1 else ''}"
-    conditions = (
-        f"{summary['samples']} test images, {seeds}, RA by {summary['attack']}, tolerance {summary['tolerance']}"
-    )
+    count = len(verdict_runs(summary)[1]["standard"]["seeds"])
+    seeds = f"{count} seed{'s' if count > 1 else ''}"
+    rule = summary["tolerance"] if "margin" in summary else f"tolerance {summary['tolerance']}"
+    conditions = f"{summary['samples']} test images, {seeds}, RA by {summary['attack']}, {rule}"
     console.print(f"{about}: {conditions}", style="dim", highlight=False, markup=False, soft_wrap=True)
     seen = summary["scrutiny"].get("checks")
     if seen:
@@ -219,15 +259,36 @@ def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
         console.print(f"caveat: {caveat}", style="yellow", highlight=False, soft_wrap=True)
     (chosen,) = (row for row in summary["levels"] if row["level"] == summary["level"])
     level = f"level {summary['level']}, picked on {summary['validation_samples']} validation images"
-    if not chosen["validation"]["double_win"]:
-        level += ", where none wins"
+    if not wins(chosen):
+        level += ", where none wins" if "margin" not in summary else ", where none is surely inside"
+    if "frontier" in summary:
+        console.print(frontier_line(summary["frontier"]), highlight=False, soft_wrap=True)
     if summary["double_win"]:
-        found = f"Double win at {percent(summary['sparsity'])} % sparsity ({level})."
+        found = f"Double win at {percent(summary['sparsity'])} % sparsity ({level}){_counted(summary)}."
         console.print(found, style="bold green", highlight=False, soft_wrap=True)
+    elif summary.get("answer") == "undecided":
+        saved = f"Undecided: saved {level}, {percent(summary['sparsity'])} %{_counted(summary)}. "
+        saved += f"What would decide it, if the differences stay where they are: {summary['would_decide']}."
+        console.print(saved, style="bold yellow", highlight=False, soft_wrap=True)
     else:
         saved = f"No double win: saved {level}, {percent(summary['sparsity'])} %, marked as such."
         console.print(saved, style="bold red", highlight=False, soft_wrap=True)
     console.print(f"ticket: {summary['ticket']}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _counted(summary: dict[str, Any]) -> str:
+    """Return which figures do not count, in words; nothing where all do."""
+    figures = verdict_runs(summary)[1]["figures"]
+    lacking = [f"{SHORT[row['regime']]} {row['figure']}" for row in figures if row.get("answer") == "uninformative"]
+    counted = len(figures) - len(lacking)
+    return f", on {counted} of {len(figures)} figures: {' and '.join(lacking)} is uninformative" if lacking else ""
+
+
+def frontier_line(frontier: dict[str, Any]) -> str:
+    """Return up to which sparsity tickets are within the margin, in words."""
+    low, high = (percent(end) for end in frontier["interval"])
+    least = "at least " if frontier["beyond"] else ""
+    return f"frontier: within the margin up to {least}{percent(frontier['sparsity'])} % sparsity ({low} to {high})"
 
 
 def print_next(directory: object, dataset: str, *, judged: bool = False) -> None:
@@ -328,7 +389,7 @@ class Progress:
             self._say(f"dense: {_figures(record)}")
         elif kind == "level":
             self.levels = [row for row in self.levels if row["level"] != record["level"]] + [record]
-            verdict = "double win" if record["double_win"] else "no double win"
+            verdict = record.get("answer", "double win" if record["double_win"] else "no double win")
             if "adversarial" not in record:
                 verdict = "rejected on validation images, adversarial transfer left out"
             self._say(f"level {record['level']} ({percent(record['sparsity'])} %): {_figures(record)}: {verdict}")

@@ -49,7 +49,10 @@ class FindPlan(Frozen):
         ladder: a ladder folder to reuse; `auto` takes the packaged one or draws, `draw` always draws.
         transfer: the downstream recipes.
         seeds: transfers per regime, with seeds 0 to seeds-1.
-        tolerance: `auto`, `std`, `points:X` or `noninferiority:X`; see `verdict.Tolerance`.
+        max_seeds: so many are added, at most, to what is undecided; None adds none.
+        confirm: transfers of dense and of the level that is picked, per regime, with seeds that had no part in picking,
+            on which the verdict is given then; None has as many as cost less than a quarter of the find.
+        tolerance: the rule of the verdict: `margin`, `margin:X`, `std`, `points:X` or `noninferiority:X`; see `rules`.
         scan: `bisect` assumes that a level below a double-win level wins too, and rejects a level once it fails; `all`
             runs every level wholly.
         controls: also transfer one-shot-magnitude and random masks at the winning sparsity.
@@ -64,7 +67,9 @@ class FindPlan(Frozen):
     ladder: str = "auto"
     transfer: TransferPlan
     seeds: int = Field(default=1, ge=1, le=MAX_SEEDS)
-    tolerance: str = "auto"
+    max_seeds: int | None = Field(default=None, ge=2, le=MAX_SEEDS // 2)
+    confirm: int | None = Field(default=None, ge=0, le=MAX_SEEDS // 2)
+    tolerance: str = "margin"
     scan: Literal["bisect", "all"] = "bisect"
     controls: bool = False
     level: int | None = Field(default=None, ge=1, le=64)
@@ -75,6 +80,29 @@ class FindPlan(Frozen):
         if self.level is not None and self.sparsity is not None:
             raise ValueError("give the level to judge by its number or by its sparsity, not both")
         return self
+
+    @model_validator(mode="after")
+    def _several_seeds(self) -> Self:
+        if self.max_seeds is not None and self.max_seeds <= self.seeds:
+            raise ValueError(
+                f"max_seeds are more than the {self.seeds} seeds that a find begins with; {self.max_seeds} are not"
+            )
+        if self.fresh + (self.confirm or 0) > MAX_SEEDS:
+            raise ValueError(f"a find has {MAX_SEEDS} seeds at most, those that confirm its verdict included")
+        return self
+
+    @property
+    def looks(self) -> list[int]:
+        """After how many seeds a verdict is looked at: each time there are about 1.6 times as many."""
+        counts = [self.seeds]
+        while counts[-1] < (self.max_seeds or 0):
+            counts.append(min(-(-counts[-1] * 8 // 5), self.max_seeds or 0))
+        return counts
+
+    @property
+    def fresh(self) -> int:
+        """The first seed that has no part in picking a level."""
+        return self.looks[-1]
 
     @classmethod
     def preset(
@@ -113,7 +141,8 @@ class FindPlan(Frozen):
             source: the source task of a drawing by imp, a dataset.
             method: how to draw.
             precision: of the convolutions in training.
-            others: further fields: `ladder`, `seeds`, `tolerance`, `scan`, `controls`, `level`, `sparsity`.
+            others: further fields: `ladder`, `seeds`, `max_seeds`, `confirm`, `tolerance`, `scan`, `controls`, `level`,
+                `sparsity`.
 
         Raises:
             ConfigError: something is missing, unknown, or not allowed.

@@ -189,8 +189,7 @@ def _trained_places(commit: downloads.Commit, wished: _Wished = None) -> list[st
     if wished == ():
         return []
     results = files.read_json(commit.fetch(RESULTS, limit=files.MAX_JSON_BYTES))
-    seeds = results.get("seeds")
-    places = folder.trained_places(seeds if type(seeds) is int else 0)
+    places = folder.trained_places(folder.trained_seeds(results))
     named = places if wished is None else [place for place in places if Path(place).name in wished]
     return [place for place in named if commit.has(f"{place}/{CONFIG}")]
 

@@ -41,6 +41,7 @@ from lottery_hub.storage.places import packaged_folder as packaged_folder
 from lottery_hub.storage.places import packaged_names as packaged_names
 from lottery_hub.storage.places import trained_folders as trained_folders
 from lottery_hub.storage.places import trained_places as trained_places
+from lottery_hub.storage.places import trained_seeds as trained_seeds
 from lottery_hub.version import __version__
 
 MAX_CARD_BYTES = 4 * 2**20

@@ -9,8 +9,9 @@ DIR/trained/NAME                the networks whose figures a verdict's records a
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lottery_hub.errors import TicketError, printable
 from lottery_hub.fetching import names
@@ -90,13 +91,24 @@ def network_name(which: Literal["dense", "ticket"], regime: Regime, seed: int) -
 DEPLOYED = tuple(network_name("ticket", regime, 0) for regime in REGIMES)
 
 
-def trained_places(seeds: int) -> list[str]:
+def trained_seeds(records: Mapping[str, Any]) -> list[int]:
+    """Return the seeds of the trained networks behind a verdict, given records that a stranger may have written."""
+    count, confirmed = records.get("seeds"), records.get("confirmed")
+    seeds = list(range(min(count, MAX_SEEDS))) if type(count) is int else []
+    try:
+        fresh = [run["seed"] for run in confirmed["standard"]["seeds"]] if confirmed else []
+    except (LookupError, TypeError):
+        fresh = []
+    return seeds + [seed for seed in fresh if type(seed) is int and 0 <= seed < MAX_SEEDS and seed not in seeds]
+
+
+def trained_places(seeds: Iterable[int]) -> list[str]:
     """Return where a ticket's folder holds the trained networks of a verdict, e.g. `trained/dense-standard-seed-0`."""
     return [
         f"{TRAINED}/{network_name(which, regime, seed)}"
         for which in ("dense", "ticket")
         for regime in REGIMES
-        for seed in range(min(seeds, MAX_SEEDS))
+        for seed in seeds
     ]
 
 
@@ -106,5 +118,5 @@ def trained_folders(folder: Path) -> dict[str, Path]:
     Raises:
         TicketError: one of them is a link that leads out of the folder.
     """
-    there = [place for place in trained_places(MAX_SEEDS) if files.is_file(folder / place / CONFIG)]
+    there = [place for place in trained_places(range(MAX_SEEDS)) if files.is_file(folder / place / CONFIG)]
     return {Path(place).name: names.below(folder, place, TicketError) for place in there}

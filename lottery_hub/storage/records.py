@@ -48,11 +48,14 @@ from lottery_hub.storage.origins import (
     check,
 )
 
+MOST = 20  # of the ends of an interval: that of two seeds may reach far beyond what there can be
 MAX_TRANSFERS = 2 * MAX_SEEDS * (MAX_LEVELS + 3)  # both regimes of dense, of every level and of two controls
 
+Slack = Annotated[float, Field(ge=-MOST, le=MOST)]
+Answer = Literal["double win", "no double win", "undecided"]
 Signed = Annotated[float, Field(ge=-1, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
-Interval = Annotated[list[Signed], Field(min_length=2, max_length=2)]
+Interval = Annotated[list[Annotated[float, Field(ge=-MOST, le=MOST)]], Field(min_length=2, max_length=2)]
 Bits = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$", max_length=MAX_IMAGES // 6 + 4)]
 Network = Annotated[str, Field(pattern=r"^(dense|ticket)-(standard|adversarial)-seed-[0-9]{1,2}$")]
 
@@ -167,8 +170,9 @@ class Figure(Frozen):
     difference: Signed
     interval: Interval | None
     tolerance: Share
-    slack: Annotated[float, Field(ge=-2, le=2)]
+    slack: Slack
     matching: bool
+    answer: Literal["matching", "worse", "undecided", "uninformative"] = ABSENT
 
 
 class Judged(Frozen):
@@ -177,8 +181,16 @@ class Judged(Frozen):
     standard: Summary = ABSENT
     adversarial: Summary = ABSENT
     double_win: bool
-    margin: Annotated[float, Field(ge=-2, le=2)]
+    answer: Answer = ABSENT  # of the rules that have three
+    slack: Slack = ABSENT  # the same by its older name: `margin`
+    margin: Slack = ABSENT
     figures: Annotated[list[Figure], Field(min_length=2, max_length=4)]
+
+
+class HeldOut(Judged):
+    """The same on the validation split; by a margin, with the share of resamples in which a level lies inside."""
+
+    inside: Share = ABSENT
 
 
 class Row(Judged):
@@ -186,7 +198,7 @@ class Row(Judged):
 
     level: Level
     sparsity: Share
-    validation: Judged
+    validation: HeldOut
 
 
 class Control(Judged):
@@ -208,6 +220,26 @@ class Dense(DenseSplit):
     """The same on the test split, with that of the validation split inside."""
 
     validation: DenseSplit
+
+
+class Confirmed(Judged):
+    """The level that was picked, and dense, with seeds that had no part in picking it."""
+
+    dense: DenseSplit
+
+
+class Frontier(Frozen):
+    """Up to which sparsity tickets are within the margin; see `frontier`."""
+
+    sparsity: Share
+    interval: Annotated[list[Share], Field(min_length=2, max_length=2)]
+    beyond: bool
+
+
+class Frontiers(Frontier):
+    """The same on the test split, with that of the validation split inside."""
+
+    validation: Frontier
 
 
 class Look(Frozen):
@@ -269,9 +301,14 @@ class VerdictRecords(Frozen):
     """What `find` writes."""
 
     double_win: bool
+    answer: Answer = ABSENT
     sparsity: Share
     level: Level
     tolerance: Word
+    margin: Share = ABSENT
+    frontier: Frontiers = ABSENT
+    would_decide: Text = ABSENT
+    confirmed: Confirmed = ABSENT
     attack: Word
     samples: Samples
     validation_samples: Samples

@@ -116,19 +116,24 @@ class Bench:
         for unit, record in zip(units, records, strict=True):
             said = {"ticket": name, "sparsity": ticket.sparsity} | labelled(record, ticket, self.data)
             self.done[unit.name] = (unit, said)
-        # A list, made at once: another ticket's records may come in meanwhile.
-        return splits_of(record for _, record in list(self.done.values()) if record["ticket"] == name)
+        return self.measured(name)
+
+    def measured(self, name: str) -> Splits:
+        """Return all runs so far of what goes by a name."""
+        return splits_of(record for record in self.transfers() if record["ticket"] == name)
 
     def transfers(self) -> list[dict[str, Any]]:
         """Return the records of all transfers, in an order that does not depend on what was run first."""
-        return sorted((record for _, record in self.done.values()), key=_place)
+        # A list, made at once: another ticket's records may come in meanwhile.
+        return sorted((record for _, record in list(self.done.values())), key=_place)
 
     @contextmanager
-    def networks(self, tickets: Mapping[str, Ticket]) -> Iterator[dict[str, Path]]:
+    def networks(self, tickets: Mapping[str, Ticket], seeds: Iterable[int]) -> Iterator[dict[str, Path]]:
         """Yield folders of the networks that levels became, e.g. `ticket-adversarial-seed-0`; some end with the block.
 
         Args:
             tickets: levels of the ladder, by what they are called there.
+            seeds: of the transfers.
 
         Raises:
             RunError: one of them is no longer there, or not what it was.
@@ -138,7 +143,7 @@ class Bench:
                 f"{shown}-{regime}-seed-{seed}": self._network(ticket, regime, seed, Path(place))
                 for shown, ticket in tickets.items()
                 for regime in REGIMES
-                for seed in range(self.plan.seeds)
+                for seed in seeds
             }
 
     def _network(self, start: Ticket, regime: Regime, seed: int, place: Path) -> Path:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lottery_hub.judging.choosing import is_rejected
-from lottery_hub.judging.levels import spread
-from lottery_hub.judging.rules import Tolerance
-from lottery_hub.judging.verdict import Splits, compare, control_name, summarise
+from lottery_hub.judging.choosing import is_rejected, is_whole, near, pick, wins
+from lottery_hub.judging.deciding import Basis, row_of, weigh_rows
+from lottery_hub.judging.levels import Rows, spread
+from lottery_hub.judging.margins import Margin
+from lottery_hub.judging.rules import Rule
+from lottery_hub.judging.verdict import UNDECIDED, compare, control_name, hopeless, level_name, summarise
 from lottery_hub.networks.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.networks.tickets import Ladder, ticket_of
 from lottery_hub.settings.config import REGIMES, Method
@@ -19,23 +21,22 @@ from lottery_hub.training.bench import Bench
 
 @dataclass(frozen=True)
 class Trial:
-    """A ladder on the bench, with the figures of dense that its levels are held against."""
+    """A ladder on the bench, with what its verdict rests on, and the rule that dense has told."""
 
     bench: Bench
     ladder: Ladder
-    tolerance: Tolerance
-    dense: Splits
+    basis: Basis
+    rule: Rule
 
     @classmethod
-    def begin(cls, bench: Bench, ladder: Ladder, tolerance: Tolerance, only: int | None = None) -> Trial:
-        """Transfer dense, and beside it what will be asked first.
+    def begin(cls, bench: Bench, ladder: Ladder, only: int | None = None) -> Trial:
+        """Transfer dense, which tells the rule, and beside it what will be asked first.
 
         Those levels are run wholly, since nothing can be rejected before dense is known.
 
         Args:
             bench: that runs them.
             ladder: with the levels.
-            tolerance: the rule.
             only: the one level that will be asked for; None where any may be.
         """
         beside, scan = bench.together - 1, bench.plan.scan
@@ -43,7 +44,9 @@ class Trial:
         first = levels[:beside] if scan == "all" or only is not None else spread(0, ladder.levels, beside)
         dense = bench.each([partial(bench.measure, ladder, level, REGIMES) for level in (0, *first)])[0]
         bench.report("dense", {"level": 0, "sparsity": 0.0, **summarise(dense["test"])})
-        return cls(bench, ladder, tolerance, dense)
+        samples = {"test": len(bench.data.test), "validation": len(bench.data.validation)}
+        basis = Basis(bench.plan, len(bench.data.classes), samples, bench.measured)
+        return cls(bench, ladder, basis, basis.rule)
 
     def levels(self, levels: Sequence[int], whole: bool) -> list[dict[str, Any]]:
         """Return a row for each level: its figures beside those of dense, and whether it wins.
@@ -59,13 +62,51 @@ class Trial:
         return bench.each([partial(self._level, level, whole, jobs) for level in levels])
 
     def _level(self, level: int, whole: bool, jobs: int) -> dict[str, Any]:
-        row = {"level": level, "sparsity": self.ladder.sparsities[level]}
+        row: dict[str, Any] = {}
         for regimes in [REGIMES] if whole else [[regime] for regime in REGIMES]:
-            row |= compare(self.dense, self.bench.measure(self.ladder, level, regimes, jobs), self.tolerance)
+            self.bench.measure(self.ladder, level, regimes, jobs)
+            row = row_of(self.basis, level, self.ladder.sparsities[level], self.rule)
+            self.weigh([row])
             if is_rejected(row) and not whole:
                 break
         self.bench.report("level", row)
         return row
+
+    def weigh(self, rows: Rows) -> None:
+        """Write into the rows of levels what all of them tell of each."""
+        weigh_rows(self.basis, rows, self.rule)
+
+    def add_seeds(self, rows: Rows) -> None:
+        """Add seeds to dense and to the levels that are undecided, until they are decided, or hopeless."""
+        for count in self.bench.plan.looks[1:]:
+            waiting = self._undecided(rows)
+            if not waiting:
+                return
+            for level in (0, *waiting):
+                self.bench.measure(self.ladder, level, REGIMES, self.bench.jobs * self.bench.together, range(count))
+            rows[:] = [row_of(self.basis, row["level"], row["sparsity"], self.rule) for row in rows]
+            self.weigh(rows)
+            for row in rows:
+                self.bench.report("level", row)
+
+    def _undecided(self, rows: Rows) -> list[int]:
+        """Return the level that would be reported, where its verdict is open, and sparser ones that may come inside."""
+        if not isinstance(self.rule, Margin):
+            return []
+        chosen = pick(rows)
+        dense = self.basis.dense["test"]
+        ticket = self.basis.picking(level_name(chosen["level"]))["test"]
+        if chosen["answer"] != UNDECIDED or hopeless(dense, ticket, self.rule, self.bench.plan.looks[-1]):
+            return []
+        beyond = [row for row in rows if row["level"] > chosen["level"] and is_whole(row)]
+        return [chosen["level"], *(row["level"] for row in beyond if near(row) and not wins(row))]
+
+    def confirm(self, level: int) -> None:
+        """Transfer dense and a level with seeds that had no part in picking it."""
+        plan = self.bench.plan
+        seeds = range(plan.fresh, plan.fresh + (plan.confirm or 0))
+        for each in (0, level) if seeds else ():
+            self.bench.measure(self.ladder, each, REGIMES, self.bench.jobs * self.bench.together, seeds)
 
     def controls(self, level: int) -> list[dict[str, Any]]:
         """Transfer one-shot-magnitude and random masks with as many kept weights as this level."""
@@ -82,7 +123,7 @@ class Trial:
             ticket = ticket_of(backbone, mask, level, method, {})
             row = {"method": method, "sparsity": ticket.sparsity}
             transfers = self.bench.measure_ticket(ticket, control_name(method, level), REGIMES)
-            row |= compare(self.dense, transfers, self.tolerance)
+            row |= compare(self.basis.dense, transfers, self.rule)
             self.bench.report("control", row)
             return row
 

@@ -18,13 +18,11 @@ import numpy as np
 import torch
 
 from lottery_hub.images.datasets import Dataset
-from lottery_hub.judging.choosing import pick
-from lottery_hub.judging.rules import Tolerance
-from lottery_hub.judging.verdict import caveats, compare, control_name, level_name, splits_of, summarise
+from lottery_hub.judging.deciding import basis_of, decide_again
+from lottery_hub.judging.verdict import level_name
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.outcomes import Outcomes
-from lottery_hub.settings.plans import FindPlan
 from lottery_hub.storage.folder import load_ticket, save_ticket, trained_folders
 
 
@@ -117,28 +115,5 @@ def counted(clean: Any, robust: Any) -> dict[str, Any]:
 
 def rejudge(records: dict[str, Any], ticket: Ticket) -> None:
     """Compute from the outcomes all that `finding` does."""
-    plan = FindPlan.parse(records["plan"])
-    tolerance = Tolerance.parse(plan.tolerance, plan.seeds)
-
-    def measured(name: str) -> Any:
-        return splits_of(record for record in records["transfers"] if record["ticket"] == name)
-
-    dense = measured(level_name(0))
-    rows = [
-        {key: row[key] for key in ("level", "sparsity")} | compare(dense, measured(level_name(row["level"])), tolerance)
-        for row in records["levels"]
-    ]
-    chosen = pick(rows)
-    records |= {
-        "levels": rows,
-        "dense": summarise(dense["test"]) | {"validation": summarise(dense["validation"])},
-        "double_win": chosen["double_win"],
-        "tolerance": tolerance.describe(),
-        "caveats": caveats(dense["test"], records["data"]["classes"]),
-        "fingerprint": ticket.fingerprint(),
-        "controls": [
-            {key: row[key] for key in ("method", "sparsity")}
-            | compare(dense, measured(control_name(row["method"], ticket.level)), tolerance)
-            for row in records["controls"]
-        ],
-    }
+    forged = replace(ticket, records=records)
+    records |= decide_again(basis_of(forged), forged) | {"fingerprint": ticket.fingerprint()}

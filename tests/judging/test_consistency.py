@@ -91,7 +91,7 @@ def test_what_no_figure_follows_from_is_still_on_the_card_by_the_digest_of_the_r
     ("path", "new", "line"),
     [
         (("double_win",), None, "double_win"),
-        (("tolerance",), "1 percentage point", "tolerance: 1 percentage point, not one standard deviation"),
+        (("tolerance",), "margin of 1 point", "tolerance: margin of 1 point, not margin of 5 points"),
         (("plan", "seeds"), 3, "seeds"),
         (("plan", "transfer", "test_attack", "eps"), 0.2, "attack"),
         (("data", "test"), 13, "level-00, standard transfer, seed 0, test.samples: 12, not 13"),
