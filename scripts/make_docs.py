@@ -10,8 +10,10 @@ import argparse
 import importlib
 import inspect
 import json
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,7 @@ from lottery_hub.settings.config import Frozen
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "api.md"
+TOUR = ROOT / "docs" / "tour.ipynb"
 WIDTH = 100  # of a signature that stays on one line
 
 # Everything public, in the order of the page; names with a dot are not imported from the top, but come back from there.
@@ -200,12 +203,33 @@ def _anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
+def run_tour() -> None:
+    """Run the notebook in a folder and with a store of its own, and write it again with what its cells show."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(TOUR, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(notebook, timeout=None, record_timing=False, resources={"metadata": {"path": folder}})
+        client.execute(env=os.environ | {"LOTTERY_HUB_STORE": f"{folder}/store", "HF_HUB_OFFLINE": "1"})
+    for cell in notebook.cells:
+        # The view of progress is cleared in the end, and its empty output says nothing.
+        shown = [each for each in cell.get("outputs", []) if each.get("data", {}).get("text/html") != ""]
+        cell.update({"outputs": shown} if cell.cell_type == "code" else {})
+    notebook.metadata.pop("widgets", None)
+    nbformat.write(notebook, TOUR)
+
+
 def main() -> int:
     """Write or check the page, check the links, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--tour", action="store_true", help="run the notebook")
+    asked = parser.parse_args()
+    if asked.tour:
+        run_tour()
     text, stale = api(), False
-    if parser.parse_args().check:
+    if asked.check:
         stale = not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text
     else:
         PAGE.write_text(text, encoding="utf-8")

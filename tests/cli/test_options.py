@@ -23,7 +23,7 @@ COMMANDS: list[tuple[Callable[..., None], Callable[..., Any]]] = [
     (use.evaluate_command, lh.evaluate),
 ]
 ONLY_TYPED = {"as_json", "print_plan"}
-ONLY_IN_PYTHON = {"progress", "image_size"}
+ONLY_IN_PYTHON = {"progress"}
 OTHERWISE = {"ref", "network", "fraction"}  # other names, or several values
 
 
