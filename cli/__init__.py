@@ -25,6 +25,7 @@ from . import (
     listing,
     make,
     predict,
+    results,
     see,
     show,
     store,
@@ -50,6 +51,7 @@ app.command("show")(show.show_command)
 app.command("plot")(see.plot_command)
 app.command("report")(see.report_command)
 app.command("board")(see.board_command)
+app.command("results")(results.results_command)
 app.command("export")(export.export_command)
 app.command("verify")(verify.verify_command)
 app.command("import")(bring.import_command)

@@ -41,6 +41,7 @@ _HOME = {
     "Accuracy": "robustness.evaluation",
     "overlap": "commands.overlap",
     "plot": "reporting.pictures",
+    "results": "commands.tables",
     "list_tickets": "sharing.listing",
     "load_ticket": "sharing.pulling",
     "load_ladder": "sharing.pulling",
@@ -89,6 +90,7 @@ __all__ = [
     "pretrain",
     "pull",
     "push_ticket",
+    "results",
     "save_ticket",
     "search_tickets",
     "transfer",
@@ -102,6 +104,7 @@ if TYPE_CHECKING:
     from lottery_hub.commands.finetune import finetune
     from lottery_hub.commands.overlap import overlap
     from lottery_hub.commands.pretrain import pretrain
+    from lottery_hub.commands.tables import results
     from lottery_hub.errors import DownloadError, LotteryHubError, PublishError, TicketError
     from lottery_hub.images.datasets import Dataset, load_dataset
     from lottery_hub.networks.backbones import Backbone, Normalised

@@ -29,7 +29,7 @@ WIDTH = 100  # of a signature that stays on one line
 
 # Everything public, in the order of the page; names with a dot are not imported from the top, but come back from there.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Commands": ("find", "draw", "pretrain", "finetune", "evaluate"),
+    "Commands": ("find", "draw", "pretrain", "finetune", "evaluate", "results"),
     "What they give back": (
         "commands.results.Found",
         "commands.results.Drawn",
@@ -43,7 +43,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "Networks and images": ("Backbone", "load_backbone", "Normalised", "Dataset", "load_dataset"),
     "Training and attacks": (
-        *("transfer", "training.transferring.Transferred", "Recipe", "Attack", "perturb", "Accuracy", "Seeds"),
+        *("transfer", "training.transferring.Transferred", "Recipe", "Attack", "ForeignAttack", "perturb", "Accuracy"),
+        "Seeds",
     ),
     "Plans": ("FindPlan", "DataPlan", "DrawPlan", "TransferPlan", "PretrainPlan", "settings.config.Frozen"),
     "The Hub": ("push_ticket", "pull", "search_tickets"),

@@ -46,7 +46,7 @@ DOORS = {
     "markupsafe": {"reporting/rendering.py"},
     "matplotlib": {"reporting/canvas.py"},
     "datasets": {"images/parquet.py"},
-    "pyarrow": {"images/parquet.py"},
+    "pyarrow": {"images/parquet.py", "reporting/tables.py"},
     "scipy": {"judging/frontier.py", "judging/intervals.py", "judging/margins.py"},
     "sklearn": {"images/opening.py"},
     "yaml": {"reporting/rendering.py"},
@@ -65,7 +65,7 @@ DOORS = {
     "typer": set(),
     "rich": {"reporting/screen.py"},
     "IPython": {"reporting/notebook.py"},
-    "pandas": {"commands/results.py"},
+    "pandas": {"commands/results.py", "commands/tables.py", "reporting/tables.py"},
     "tomli_w": {"settings/plans.py"},
 }
 

@@ -253,7 +253,7 @@ class Ticket:
             raise TicketError(
                 f"{revived:,} pruned weights are not 0; call ticket.hold_mask(optimizer, model) before training"
             )
-        return replace(self, weights=weights, records={})
+        return replace(self, weights=weights, records={}, networks={})
 
     @property
     def fit(self) -> Fit:

@@ -229,6 +229,34 @@ def is_right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(1) == labels) & logits.isfinite().all(1)
 
 
+def predictions(
+    model: nn.Module, split: Split, *, image_size: int, device: torch.device | str = "cpu", batch_size: int = 256
+) -> list[int | None]:
+    """Return the class that a model sees in each clean image; None where a logit is not finite.
+
+    Args:
+        model: maps float images in [0,1] to logits; on `device`. Its training flags are restored.
+        split: the images.
+        image_size: side of what the model sees, in pixels.
+        device: where to compute.
+        batch_size: images in a pass.
+    """
+    check_takes_pixels(model)
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    found: list[int | None] = []
+    try:
+        with torch.no_grad(), computing(device):
+            for images, _ in plain_batches(split, batch_size, image_size, torch.device(device)):
+                logits: Tensor = model(images)
+                known = logits.isfinite().all(1).tolist()
+                found += [label if fits else None for label, fits in zip(logits.argmax(1).tolist(), known, strict=True)]
+    finally:
+        for module in training:
+            module.training = True
+    return found
+
+
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """Return the context in which convolutions and linear layers run in `precision`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")

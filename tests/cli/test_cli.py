@@ -24,7 +24,19 @@ from lottery_hub.settings.config import DrawPlan
 from lottery_hub.storage.folder import load_backbone_folder, load_ladder, load_ticket, save_backbone
 from lottery_hub.training.drawing import draw
 
-COMMANDS = ["find", "draw", "pretrain", "finetune", "evaluate", "verify", "show", "export", "import", "backbones"]
+COMMANDS = [
+    "find",
+    "draw",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "verify",
+    "show",
+    "export",
+    "import",
+    "backbones",
+    "results",
+]
 RUN = [sys.executable, "-c", "from lottery_hub.cli import main; main()"]
 
 
