@@ -68,6 +68,7 @@ class Saved:
         try:
             for name, holder in holders.items():
                 holder.load_state_dict(state[name])
+            _check_momentum(optimizer)
             for group, ours in zip(optimizer.param_groups, settings, strict=True):
                 group.update(ours)
             return _progress(state, model.network.state_dict())
@@ -78,6 +79,18 @@ class Saved:
             why = f"{printable(self.path)} is no checkpoint of this training ({first_line(problem)})"
             atomic.set_aside(self.path, why)
             return 0, [], None
+
+
+def _check_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse momentum that is not of the weights that it moves, which the optimizer takes and stumbles over later.
+
+    Raises:
+        ValueError: it is not.
+    """
+    for parameter, state in optimizer.state.items():
+        momentum = state.get("momentum_buffer")
+        if momentum is not None and not (isinstance(momentum, Tensor) and momentum.shape == parameter.shape):
+            raise ValueError(f"momentum of the shape {tuple(parameter.shape)} is missing")
 
 
 def _progress(

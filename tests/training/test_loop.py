@@ -363,7 +363,10 @@ def test_the_guard_goes_back_to_the_average(backbone, tiny_data, monkeypatch):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"epoch": 1.5}, {"epoch": 7}, {"history": "x"}, {"best": 3}, {"model": {}}, {"optimizer": []}, "other shapes"],
+    [
+        *({"epoch": 1.5}, {"epoch": 7}, {"history": "x"}, {"best": 3}, {"model": {}}, {"optimizer": []}),
+        *("other shapes", "other momentum"),
+    ],
 )
 def test_a_checkpoint_that_somebody_made_is_set_aside_and_training_begins_anew(backbone, tiny_data, tmp_path, changed):
     whole = train(backbone.model(3), tiny_data, QUICK, seed=0)
@@ -372,6 +375,9 @@ def test_a_checkpoint_that_somebody_made_is_set_aside_and_training_begins_anew(b
     if changed == "other shapes":
         name = next(iter(state["best"]["weights"]))
         changed = {"best": state["best"] | {"weights": state["best"]["weights"] | {name: torch.zeros(1)}}}
+    if changed == "other momentum":
+        state["optimizer"]["state"][0]["momentum_buffer"] = torch.zeros(2)
+        changed = {}
     checkpoints.save(tmp_path / "checkpoint.pt", state | changed)
     with pytest.warns(DamageWarning, match="no checkpoint of this training"):
         again = train(backbone.model(3), tiny_data, QUICK, seed=0, checkpoint=tmp_path / "checkpoint.pt")
