@@ -185,7 +185,7 @@ def broken_links(root: Path = ROOT) -> list[str]:
             if re.match(r"[a-z]+:", target):
                 continue
             there = (page.parent / place).resolve() if place else page
-            if not there.is_file() or (anchor and anchor not in _anchors(_text(there))):
+            if not there.exists() or (anchor and anchor not in _anchors(_text(there))):
                 broken.append(f"{page.relative_to(root)}: {target}")
     return broken
 
