@@ -106,7 +106,7 @@ def find(
     from lottery_hub.finding import find as find_by
     from lottery_hub.images.fitting import larger_notes
     from lottery_hub.reporting.screen import Decoding, Progress
-    from lottery_hub.running.engines import engine_of
+    from lottery_hub.running.named import engine_of
     from lottery_hub.settings.environment import choose
     from lottery_hub.training.bench import likely_jobs
 

@@ -7,15 +7,12 @@ unless this module made them safe.
 from __future__ import annotations
 
 import hashlib
-import shlex
 from typing import Any
 
-from lottery_hub.errors import ConfigError, printable
 from lottery_hub.fetching import names
 from lottery_hub.images.fitting import sides_of
 from lottery_hub.images.opening import NAMED
 from lottery_hub.judging.frontier import INSIDE
-from lottery_hub.judging.rules import MARGIN
 from lottery_hub.judging.verdict import DOUBLE_WIN, FIGURES, NO_DOUBLE_WIN, UNDECIDED, UNINFORMATIVE
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.plots import VERDICT
@@ -32,10 +29,10 @@ from lottery_hub.reporting.rendering import (
     whole,
     yes_no,
 )
+from lottery_hub.reporting.repeating import command_of, preset_of
 from lottery_hub.robustness.corruptions import CORRUPTIONS
 from lottery_hub.robustness.unseen import mean_share
-from lottery_hub.settings import presets
-from lottery_hub.settings.config import LOOKS, REGIMES, TransferPlan, parse_number, pixel_units
+from lottery_hub.settings.config import REGIMES
 from lottery_hub.storage.atomic import json_text
 
 METHODS = {
@@ -137,7 +134,7 @@ def _context(ticket: Ticket) -> dict[str, Any]:
         ],
     }
     if judged:
-        recipe = _preset(records)
+        recipe = preset_of(records)
         context |= {
             "figures": _figures(records),
             "pictures": [{"told": VERDICT[what](records).told, "path": Safe(path)} for what, path in SHOWN.items()],
@@ -154,7 +151,7 @@ def _context(ticket: Ticket) -> dict[str, Any]:
             "unseen": _unseen(records["scrutiny"].get("unseen")),
             "digest": Safe(hashlib.sha256(json_text(records).encode()).hexdigest()),
             "preset": recipe.get("preset"),
-            "command": _command(records, recipe),
+            "command": command_of(records, recipe),
         }
     return context
 
@@ -392,68 +389,3 @@ def _chosen(records: dict[str, Any]) -> dict[str, Any]:
     if len(rows[0]["figures"]) != len(REGIMES) * len(FIGURES):
         raise LookupError("the verdict does not rest on four figures")
     return rows[0]
-
-
-def _preset(records: dict[str, Any]) -> dict[str, str]:
-    """Return the options that give these transfers: `preset`, with `eps` where it is not the preset's own, or none."""
-    plan, images = records["plan"], whole(records["data"]["train"])
-    dataset, precision = plan["data"]["dataset"], plan["transfer"]["standard"]["precision"]
-    radius = number(plan["transfer"]["test_attack"]["eps"])
-    try:
-        recorded = TransferPlan.parse(plan["transfer"])
-    except ConfigError:
-        return {}
-    for eps in (None, radius):
-        transfers = {
-            "quick": presets.quick_transfer(dataset, images, precision, eps),
-            "paper": presets.paper_transfer(dataset, precision, eps, images),
-        }
-        for name, transfer in transfers.items():
-            # Of an older record settings may be missing that are new since, and have their defaults.
-            if transfer == recorded:
-                return {"preset": Safe(name)} | ({"eps": _exact_text(radius)} if eps else {})
-    return {}
-
-
-def _rule(text: str) -> dict[str, str]:
-    """Return the option that names a rule; none for the margin that dense tells."""
-    name, _, points = text.partition(":")
-    return {"tolerance": text} if name != MARGIN else {"margin": points} if points else {}
-
-
-def _exact_text(eps: float) -> str:
-    """Return `8/255` where that is exactly the number, else all its digits."""
-    short = pixel_units(eps)
-    return short if parse_number(short) == eps else repr(eps)
-
-
-def find_command(records: dict[str, Any]) -> str:
-    """Return the command that repeats a verdict; without the options of its transfers, where no preset gives them."""
-    return _command(records, _preset(records))
-
-
-def _command(records: dict[str, Any], recipe: dict[str, str]) -> Safe:
-    plan = records["plan"]
-    draw = plan["draw"]
-    drawn = {"method": draw["method"], "source": draw["data"] and draw["data"]["dataset"]}
-    options = {
-        "pretrain": plan["pretrain"],
-        "arch": plan["arch"],
-        "dataset": plan["data"]["dataset"],
-        "fraction": plan["data"]["fraction"],
-        **recipe,
-        "seeds": plan["seeds"],
-        "max-seeds": plan.get("max_seeds"),
-        "confirm": plan.get("confirm"),
-        **_rule(plan["tolerance"]),
-        "scan": plan["scan"],
-        "ladder": plan["ladder"],
-        # --method asks for a new ladder, so it is named only where one was drawn.
-        **(drawn if plan["ladder"] == "draw" else {}),
-        "precision": plan["transfer"]["standard"]["precision"],
-    }
-    words = [f"--{name} {shlex.quote(printable(value))}" for name, value in options.items() if value is not None]
-    if boolean(plan["controls"]):
-        words.append("--controls")
-    words += [f"--{look}" for look in LOOKS if look in records["scrutiny"]]
-    return Safe(" \\\n    ".join(["lottery-hub find", *words]))

@@ -17,10 +17,11 @@ from lottery_hub.judging.verdict import level_name
 from lottery_hub.networks.inspection import overlaps, size, total_overlap
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.canvas import Picture, palette
-from lottery_hub.reporting.cards import METHODS, find_command
+from lottery_hub.reporting.cards import METHODS
 from lottery_hub.reporting.pictures import plot, possible
 from lottery_hub.reporting.plots import FOUR, NONE, answer_of, chosen_row, figure_name, frontier_of, is_of
 from lottery_hub.reporting.rendering import markup, percent, points, render_page
+from lottery_hub.reporting.repeating import find_command
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import folder
 from lottery_hub.storage.atomic import json_text

@@ -14,7 +14,6 @@ from typing import Any, Protocol, Self
 
 import torch
 
-from lottery_hub.errors import ConfigError, printable
 from lottery_hub.running.side_by_side import side_by_side
 from lottery_hub.running.store import Store, Unit
 
@@ -103,30 +102,3 @@ class Local:
         """See `Engine.run`."""
         works = [partial(do, unit, inputs, self.device, report, stop) for unit in units]
         return side_by_side(works, jobs, self.threads, stop)
-
-
-ENGINES = ("local", "ray")
-
-
-def engine_of(name: str, device: torch.device | str, jobs: int) -> Engine:
-    """Return an engine by its name.
-
-    Args:
-        name: one of `ENGINES`.
-        device: what units compute on.
-        jobs: units at a time on this machine; they share its threads, or a GPU. A cluster runs as many as it has
-            room for, of the same size.
-
-    Raises:
-        ConfigError: there is no such engine, or it is not installed.
-    """
-    local = Local.of(device, jobs)
-    if name == "local":
-        return local
-    if name != "ray":
-        raise ConfigError(f"unknown engine {printable(repr(name))}; choose {' or '.join(ENGINES)}")
-    try:
-        from lottery_hub.running.on_ray import OnRay
-    except ImportError as problem:
-        raise ConfigError("Ray is not installed; it comes with: pip install 'lottery-hub[cluster]'") from problem
-    return OnRay(torch.device(device), local.threads, share=1 / jobs)

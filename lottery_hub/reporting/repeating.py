@@ -1,0 +1,78 @@
+"""The command that repeats a find, from its records."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from lottery_hub.errors import ConfigError, printable
+from lottery_hub.judging.rules import MARGIN
+from lottery_hub.reporting.rendering import Safe, boolean, number, whole
+from lottery_hub.settings import presets
+from lottery_hub.settings.config import LOOKS, TransferPlan, parse_number, pixel_units
+
+
+def preset_of(records: dict[str, Any]) -> dict[str, str]:
+    """Return the options that give these transfers: `preset`, with `eps` where it is not the preset's own, or none."""
+    plan, images = records["plan"], whole(records["data"]["train"])
+    dataset, precision = plan["data"]["dataset"], plan["transfer"]["standard"]["precision"]
+    radius = number(plan["transfer"]["test_attack"]["eps"])
+    try:
+        recorded = TransferPlan.parse(plan["transfer"])
+    except ConfigError:
+        return {}
+    for eps in (None, radius):
+        transfers = {
+            "quick": presets.quick_transfer(dataset, images, precision, eps),
+            "paper": presets.paper_transfer(dataset, precision, eps, images),
+        }
+        for name, transfer in transfers.items():
+            # Of an older record settings may be missing that are new since, and have their defaults.
+            if transfer == recorded:
+                return {"preset": Safe(name)} | ({"eps": _exact_text(radius)} if eps else {})
+    return {}
+
+
+def _rule(text: str) -> dict[str, str]:
+    """Return the option that names a rule; none for the margin that dense tells."""
+    name, _, points = text.partition(":")
+    return {"tolerance": text} if name != MARGIN else {"margin": points} if points else {}
+
+
+def _exact_text(eps: float) -> str:
+    """Return `8/255` where that is exactly the number, else all its digits."""
+    short = pixel_units(eps)
+    return short if parse_number(short) == eps else repr(eps)
+
+
+def find_command(records: dict[str, Any]) -> str:
+    """Return the command that repeats a verdict; without the options of its transfers, where no preset gives them."""
+    return command_of(records, preset_of(records))
+
+
+def command_of(records: dict[str, Any], recipe: dict[str, str]) -> Safe:
+    """Return the command, with these options of its transfers; see `preset_of`."""
+    plan = records["plan"]
+    draw = plan["draw"]
+    drawn = {"method": draw["method"], "source": draw["data"] and draw["data"]["dataset"]}
+    options = {
+        "pretrain": plan["pretrain"],
+        "arch": plan["arch"],
+        "dataset": plan["data"]["dataset"],
+        "fraction": plan["data"]["fraction"],
+        **recipe,
+        "seeds": plan["seeds"],
+        "max-seeds": plan.get("max_seeds"),
+        "confirm": plan.get("confirm"),
+        **_rule(plan["tolerance"]),
+        "scan": plan["scan"],
+        "ladder": plan["ladder"],
+        # --method asks for a new ladder, so it is named only where one was drawn.
+        **(drawn if plan["ladder"] == "draw" else {}),
+        "precision": plan["transfer"]["standard"]["precision"],
+    }
+    words = [f"--{name} {shlex.quote(printable(value))}" for name, value in options.items() if value is not None]
+    if boolean(plan["controls"]):
+        words.append("--controls")
+    words += [f"--{look}" for look in LOOKS if look in records["scrutiny"]]
+    return Safe(" \\\n    ".join(["lottery-hub find", *words]))
