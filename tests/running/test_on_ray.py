@@ -19,8 +19,8 @@ from lottery_hub.finding import find
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.running.engines import Engine
-from lottery_hub.running.named import engine_of
 from lottery_hub.running.locks import locked
+from lottery_hub.running.named import engine_of
 from lottery_hub.running.store import Store, Unit, open_store
 from lottery_hub.settings.config import DataPlan, DrawPlan
 from lottery_hub.settings.plans import FindPlan
