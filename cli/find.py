@@ -95,6 +95,14 @@ def find_command(
     method: Annotated[Literal["imp", "omp", "random"] | None, typer.Option(help="Draw by this method.")],
     source: Annotated[str, typer.Option(help="Source task of imp: a dataset, as for --dataset.")],
     eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")],
+    eps_standard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|FLOAT",
+            help="Measure RA after standard transfer at this radius, where networks withstand nothing of the larger "
+            "one; auto: one at which dense withstands 10 to 60 %.",
+        ),
+    ],
     jobs: Annotated[
         str,
         typer.Option(
@@ -142,6 +150,7 @@ def find_command(
         "method": method,
         "source": source,
         "eps": eps,
+        "eps_standard": eps_standard,
         "plan": plan,
         **how.numbers(),
     }

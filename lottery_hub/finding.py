@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from lottery_hub.errors import ConfigError, RunError, printable
-from lottery_hub.images.datasets import Dataset, load_planned
+from lottery_hub.images.datasets import Dataset, load_planned, sample
 from lottery_hub.images.opening import dataset_name
 from lottery_hub.judging.choosing import pick
-from lottery_hub.judging.deciding import decide
+from lottery_hub.judging.deciding import decide, standard_attack
 from lottery_hub.judging.levels import judge_levels
 from lottery_hub.judging.rules import confirming, parse_rule
 from lottery_hub.judging.scrutiny import check_possible
@@ -23,10 +23,11 @@ from lottery_hub.networks.backbones import Backbone, fingerprint
 from lottery_hub.networks.tickets import Ladder, ticket_of
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.keeping import keep_ticket, kept_ladder, kept_ticket
+from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.running.engines import Engine, Local, Report
 from lottery_hub.running.runs import differences, open_run
 from lottery_hub.running.store import Store, open_store
-from lottery_hub.settings.config import Look
+from lottery_hub.settings.config import Attack, Look
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.settings.paths import path_of
 from lottery_hub.settings.plans import FindPlan
@@ -36,7 +37,10 @@ from lottery_hub.storage.folder import save_ladder, trained_seeds
 from lottery_hub.storage.origins import check_ladder
 from lottery_hub.training.bench import Bench
 from lottery_hub.training.drawing import draw, recorded, source_data
+from lottery_hub.training.radius import telling_radius
 from lottery_hub.training.trying import Trial
+
+RADIUS_IMAGES = 1000  # validation images on which --eps-standard auto looks for its radius
 
 
 def find(
@@ -119,14 +123,20 @@ def find(
                 save_ladder(ladder, directory / "ladder", overwrite=overwrite)
         only = _only(plan, ladder)
         plan = plan.changed(confirm=confirming(plan, ladder.levels))
-        bench = Bench.of(plan, data, store, device, engine or Local.of(device, jobs), tell)
+        engine = engine or Local.of(device, jobs)
+        bench = Bench.of(plan, data, store, device, engine, tell)
+        radius = _telling_radius(bench, ladder) if plan.eps_standard == "auto" else {}
+        if radius and radius["eps"] < plan.transfer.test_attack.eps:
+            weaker = plan.transfer.changed(standard_attack=plan.transfer.test_attack.at(radius["eps"]))
+            plan = plan.changed(transfer=weaker)
+            bench = Bench.of(plan, data, store, device, engine, tell)
         trial = Trial.begin(bench, ladder, only)
         rows, _ = judge_levels(ladder.levels, plan.scan, trial.levels, bench.together, only, trial.weigh)
         trial.add_seeds(rows)
         chosen = pick(rows)
         trial.confirm(chosen["level"])
         controls = trial.controls(chosen["level"]) if plan.controls else []
-        summary = _summary(trial, rows, controls)
+        summary = _summary(trial, rows, controls) | ({"standard_radius": radius} if radius else {})
         ticket = ladder.ticket(chosen["level"])
         with bench.networks({"dense": ladder.ticket(0), "ticket": ticket}, trained_seeds(summary)) as trained:
             summary |= {"scrutiny": {name: bench.look(name, trained) for name in looks}}
@@ -195,11 +205,30 @@ def _summary(trial: Trial, rows: list[dict[str, Any]], controls: list[dict[str, 
     sparsities = {row["level"]: row["sparsity"] for row in rows}
     return decide(trial.basis, sparsities, {row["method"]: row["sparsity"] for row in controls}) | {
         "attack": plan.transfer.test_attack.describe(len(data.classes)),
+        **standard_attack(plan.transfer, len(data.classes)),
         "samples": len(data.test),
         "validation_samples": len(data.validation),
         "fraction": data.fraction,
         "scan": plan.scan,
     }
+
+
+def _telling_radius(bench: Bench, ladder: Ladder) -> dict[str, Any]:
+    """Return at which radius RA after standard transfer separates tickets, by dense of seed 0 on validation images."""
+    start, how = ladder.ticket(0), bench.plan.transfer
+    bench.measure(ladder, 0, ["standard"], seeds=[0])
+    network = bench.network(start, "standard", 0).to_normalised().to(bench.device)
+    images = sample(bench.data.validation, min(RADIUS_IMAGES, len(bench.data.validation)), seed=0)
+
+    def robust(attack: Attack) -> float:
+        size = how.standard.image_size
+        measured = evaluate(network, images, attack=attack, image_size=size, device=bench.device).RA
+        assert measured is not None
+        bench.report("radius", {"eps": attack.eps, "RA": measured})
+        return measured
+
+    found = telling_radius(how.test_attack, robust, len(bench.data.classes))
+    return found | {"samples": len(images)}
 
 
 def _published(plan: FindPlan, data: Dataset, origin: str) -> FindPlan:

@@ -1,6 +1,6 @@
 """What the rules of the verdict are worth: simulated finds, judged by the library itself.
 
-    python scripts/simulate_verdict.py [--finds 1000] [--seed 0] [coverage rules picks looks]
+    python scripts/simulate_verdict.py [--finds 1000] [--seed 0] [looks coverage rules picks]
 
 A simulated image is right if a number stays below a threshold, a lower one under attack. The number is made of how
 hard the image is for every network, how hard for every pruned one, and of what else the run makes of it; a run's luck
@@ -27,12 +27,15 @@ from scipy.special import ndtri
 
 from lottery_hub.judging.choosing import locate, weigh
 from lottery_hub.judging.levels import judge_levels
-from lottery_hub.judging.verdict import Measured, Splits, compare, differences, judge, rule_of
+from lottery_hub.judging.margins import Margin
+from lottery_hub.judging.verdict import Measured, Splits, compare, differences, hopeless, judge, rule_of
 from lottery_hub.robustness.outcomes import Outcomes, interval
 from lottery_hub.settings.config import REGIMES, Regime
+from lottery_hub.settings.plans import FindPlan
 
 CLASSES = 10
 ACCURACIES: dict[Regime, tuple[float, float]] = {"standard": (0.90, 0.30), "adversarial": (0.80, 0.50)}
+LOOKS = FindPlan.preset(train_images=1000)  # of which nothing but the number of seeds matters here
 LADDER = tuple(1 - 0.8**level for level in range(15))  # sparsities; level 0 is dense
 
 
@@ -151,6 +154,34 @@ def answers(world: World, seeds: int, rule: str, worse: float, count: int, seed:
     return {name: times / count for name, times in told.items()}
 
 
+def looked_again(
+    world: World, first: int, most: int, points: float, worse: float, count: int, seed: int
+) -> dict[str, float]:
+    """Return what comes of adding seeds until a verdict is decided or hopeless.
+
+    How often each answer is given and with how many seeds, and in what share of single figures the interval lay above
+    minus the margin at some look.
+    """
+    plan = LOOKS.changed(seeds=first, max_seeds=most)
+    told: Counter[str] = Counter()
+    for find in finds(world, count, seed):
+        dense, ticket = (find.runs(range(most), each)["test"] for each in (None, worse))
+        rule = rule_of(f"margin:{100 * points:g}", most, dense, CLASSES, looks=len(plan.looks))
+        assert isinstance(rule, Margin)
+        above: set[tuple[str, str]] = set()
+        ended = False
+        for seeds in plan.looks:
+            so_far = {regime: several[:seeds] for regime, several in ticket.items()}
+            verdict = judge(dense, so_far, rule)
+            above |= {(row["regime"], row["figure"]) for row in verdict["figures"] if row["answer"] == "matching"}
+            if not ended and (verdict["answer"] != "undecided" or seeds == most or hopeless(dense, so_far, rule, most)):
+                told[verdict["answer"]] += 1
+                told["seeds"] += seeds
+                ended = True
+        told["above"] += len(above)
+    return {name: times / count / (4 if name == "above" else 1) for name, times in told.items()}
+
+
 def falling_off(last: int, margin: float, steepness: float) -> list[float]:
     """Return by how much each level is worse: the margin is crossed between `last` and the next level."""
     return [margin * steepness ** (level - last - 0.5) for level in range(len(LADDER))]
@@ -258,7 +289,25 @@ def print_picks(count: int, seed: int) -> None:
             print(line, flush=True)
 
 
-TABLES = {"coverage": (print_coverage, 1.0), "rules": (print_rules, 1.0), "picks": (print_picks, 0.2)}
+def print_looks(count: int, seed: int) -> None:
+    print(
+        "\nSeeds added from 3 up to 8, margin of 1 point, 10,000 images: double win, undecided (%), seeds on average;"
+    )
+    print("single figures whose interval lay above minus the margin at some look (%): 2.5 are allowed at the margin")
+    for paired in (0.9, 0.0):
+        for worse in (0.0, 0.005, 0.01, 0.015, 0.02):
+            found = looked_again(World(10_000, 0.005, paired), 3, 8, 0.01, worse, count, seed)
+            line = f"paired {paired:.1f}, {100 * worse:.1f} points worse: {100 * found.get('double win', 0):.0f}, "
+            line += f"{100 * found.get('undecided', 0):.0f}; {found['seeds']:.1f}; {100 * found['above']:.1f}"
+            print(line, flush=True)
+
+
+TABLES = {
+    "looks": (print_looks, 1.0),
+    "coverage": (print_coverage, 1.0),
+    "rules": (print_rules, 1.0),
+    "picks": (print_picks, 0.2),
+}
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from lottery_hub.errors import ConfigError, DamageWarning, LotteryHubError, RunE
 from lottery_hub.finding import find
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.consistency import contradictions
+from lottery_hub.judging.frontier import INSIDE
 from lottery_hub.judging.lineage import record_of
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ladder
@@ -43,7 +44,7 @@ from lottery_hub.storage.folder import (
     save_ticket,
     trained_folders,
 )
-from lottery_hub.training import trying, units
+from lottery_hub.training import radius, units
 from lottery_hub.training.drawing import draw
 
 SUMMARY = [
@@ -128,10 +129,10 @@ def test_the_ticket_is_the_chosen_level_under_the_stated_sparsity(found: tuple[P
     ladder = load_ladder(directory / "ladder")
     assert all(torch.equal(ticket.mask[name], kept) for name, kept in ladder.mask(ticket.level).items())
     assert ticket.fingerprint() == ladder.ticket(ticket.level).fingerprint()
-    winners = [row for row in summary["levels"] if row["validation"]["double_win"]]
-    chosen = winners[-1] if winners else max(summary["levels"], key=lambda row: row["validation"]["margin"])
+    winners = [row for row in summary["levels"] if row["validation"]["inside"] >= INSIDE]
+    chosen = winners[-1] if winners else max(summary["levels"], key=lambda row: row["validation"]["slack"])
     assert summary["level"] == chosen["level"]
-    assert summary["double_win"] is chosen["double_win"]
+    assert (summary["double_win"], summary["answer"]) == (chosen["double_win"], chosen["answer"])
 
 
 def test_the_records_hold_every_transfer(found: tuple[Path, dict[str, Any], Any]) -> None:
@@ -483,19 +484,13 @@ def test_what_one_find_has_trained_no_other_trains_whatever_its_ladder_and_direc
 
 
 def test_no_double_win_still_gives_the_best_level_marked_as_such(
-    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path
 ) -> None:
-    real = trying.compare
-
-    def strict(*arguments: Any) -> dict[str, Any]:
-        row = real(*arguments)
-        lost = {"double_win": False, "margin": -row["validation"]["margin"]}
-        return row | {"double_win": False, "validation": row["validation"] | lost}
-
-    monkeypatch.setattr(trying, "compare", strict)
-    summary = find(plan.with_settings(["seeds=1", "controls=false"]), tmp_path / "run", data=tiny_data)
+    strict = plan.with_settings(["seeds=1", "controls=false", 'tolerance="margin:0.01"'])
+    summary = find(strict, tmp_path / "run", data=tiny_data)
     assert summary["double_win"] is False
-    assert summary["level"] == max(summary["levels"], key=lambda row: row["validation"]["margin"])["level"]
+    assert summary["tolerance"] == "margin of 0.01 points"
+    assert summary["level"] == max(summary["levels"], key=lambda row: row["validation"]["slack"])["level"]
     ticket = load_ticket(tmp_path / "run")
     assert ticket.double_win is False
 
@@ -830,3 +825,35 @@ def test_a_ladder_of_other_masks_is_another_run(
     go(draw(backbone, DrawPlan(method="omp", rounds=2)))
     with pytest.raises(RunError, match="ladder: sha256"):
         go(draw(backbone, DrawPlan(method="random", rounds=2)))
+
+
+# Seeds
+
+
+def test_fresh_seeds_have_the_last_word_at_a_radius_that_tells_something(
+    plan: FindPlan, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(radius, "LEAST", 0.05)
+    monkeypatch.setattr(radius, "ABOVE_GUESSING", 0.0)
+    asked = plan.changed(level=1, controls=False, seeds=2, confirm=1, eps_standard="auto")
+    summary = find(asked, tmp_path / "run", data=tiny_data)
+    assert [run["seed"] for run in summary["confirmed"]["adversarial"]["seeds"]] == [2]
+    assert summary["answer"] == summary["confirmed"]["answer"]
+    assert summary["standard_radius"]["eps"] < asked.transfer.test_attack.eps
+    ticket = load_ticket(tmp_path / "run")
+    assert contradictions(ticket) == []
+    of = {(record["regime"], record["attack"]) for record in ticket.records["transfers"]}
+    assert of == {("standard", summary["standard_attack"]), ("adversarial", summary["attack"])}
+    assert len(trained_folders(tmp_path / "run" / "ticket")) == 2 * 2 * 3
+    card = render_card(ticket)
+    assert "seeds that had no part in picking the level (2)" in card
+    assert "--eps-standard" in card
+
+
+def test_seeds_are_added_to_what_is_undecided(plan: FindPlan, tiny_data: Dataset, tmp_path: Path) -> None:
+    asked = plan.changed(level=1, controls=False, seeds=2, max_seeds=3, tolerance="margin:60")
+    summary = find(asked, tmp_path / "run", data=tiny_data)
+    assert summary["seeds"] in (2, 3)
+    ticket = load_ticket(tmp_path / "run")
+    assert contradictions(ticket) == []
+    assert {record["seed"] for record in ticket.records["transfers"]} == set(range(summary["seeds"]))

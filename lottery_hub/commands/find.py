@@ -40,6 +40,7 @@ def find(
     method: Method | None = None,
     source: str | os.PathLike[str] = "cifar100",
     eps: float | str | None = None,
+    eps_standard: float | str | None = None,
     plan: FindPlan | str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
     image_size: int | None = None,
@@ -81,6 +82,8 @@ def find(
         method: draw by this method.
         source: the source task of `imp`, a dataset.
         eps: radius of the attacks in [0,1] pixel units, a number or "8/255"; None takes the dataset's.
+        eps_standard: radius at which RA is measured after standard transfer, where networks withstand nothing of the
+            larger one; `auto` finds one at which dense withstands 10 to 60 %.
         plan: every number, instead of all options above (but a backbone or dataset in memory); or its file.
         settings: what to change in the plan, as `with_settings` takes it.
         image_size: side of what the networks see, in pixels; None takes the preset's, or that of images in memory.

@@ -26,6 +26,7 @@ from lottery_hub.settings.config import (
     Regime,
     Settings,
     TransferPlan,
+    parse_number,
 )
 from lottery_hub.settings.paths import path_of
 from lottery_hub.settings.plans import FindPlan, preset_draw
@@ -85,6 +86,7 @@ def plan_find(
     method: Method | None,
     source: Place,
     eps: float | str | None,
+    eps_standard: float | str | None,
     precision: Precision,
     image_size: int | None,
     batch_size: object,
@@ -115,6 +117,7 @@ def plan_find(
         max_seeds=most,
         confirm=confirm,
         tolerance=_rule(margin, tolerance),
+        eps_standard="auto" if eps_standard == "auto" else None,
         scan=scan,
         level=level,
         sparsity=sparsity,
@@ -123,6 +126,10 @@ def plan_find(
     if isinstance(dataset, Dataset):
         plan = plan.changed(data=asked)
     plan = plan.with_settings(batch_sizes(batch_size, *TRANSFERS)).with_settings(settings or ())
+    if eps_standard not in (None, "auto"):
+        radius = parse_number(eps_standard) if isinstance(eps_standard, str) else float(eps_standard or 0)
+        weaker = plan.transfer.test_attack.at(radius)
+        plan = plan.changed(transfer=plan.transfer.changed(standard_attack=weaker))
     return Finding(plan, backbone, _given(dataset, plan.data, asked))
 
 

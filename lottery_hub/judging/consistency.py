@@ -11,7 +11,7 @@ from typing import Any
 
 from lottery_hub.errors import LotteryHubError, TicketError, printable
 from lottery_hub.judging.choosing import is_rejected, is_whole, unsettled
-from lottery_hub.judging.deciding import Basis, basis_of, decide_again
+from lottery_hub.judging.deciding import Basis, basis_of, decide_again, standard_attack
 from lottery_hub.judging.scrutiny import CHECKED, COMPARED, SAMPLES, SEED, attacks_of_checks
 from lottery_hub.judging.verdict import control_name, level_name
 from lottery_hub.networks.tickets import Ticket
@@ -65,7 +65,7 @@ def _of_verdict(ticket: Ticket) -> Iterable[str]:
     for transfer in records["transfers"]:
         name = printable(f"{transfer['ticket']}, {transfer['regime']} transfer, seed {transfer['seed']}")
         yield from _of_transfer(transfer, records["data"], name)
-        about = transfer["provenance"]
+        about, used = transfer["provenance"], plan.transfer.attack(transfer["regime"])
         said = {
             "sparsity": transfer["sparsity"],
             "seeds": transfer["seeds"],
@@ -76,7 +76,7 @@ def _of_verdict(ticket: Ticket) -> Iterable[str]:
         computed = {
             "sparsity": sparsities[transfer["ticket"]],
             "seeds": dict.fromkeys(("head", "order", "attack"), transfer["seed"]),
-            "attack": [attack.describe(classes), attack.record()],
+            "attack": [used.describe(classes), used.record()],
             "data": records["data"]["fingerprint"],
             "backbone": ticket.provenance.get("backbone", {}).get("fingerprint"),
         }
@@ -90,6 +90,7 @@ def _of_verdict(ticket: Ticket) -> Iterable[str]:
         "sparsity": ticket.sparsity,
         "level": ticket.level,
         "attack": attack.describe(classes),
+        **standard_attack(plan.transfer, classes),
         "samples": records["data"]["test"],
         "validation_samples": records["data"]["validation"],
         "fraction": plan.data.fraction,

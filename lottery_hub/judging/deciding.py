@@ -29,6 +29,7 @@ from lottery_hub.judging.verdict import (
     would_decide,
 )
 from lottery_hub.networks.tickets import Ticket
+from lottery_hub.settings.config import TransferPlan
 from lottery_hub.settings.plans import FindPlan
 
 Measured = Callable[[str], Splits]
@@ -105,6 +106,12 @@ def _of_seeds(splits: Splits, seeds: Sequence[int]) -> Splits:
         split: {regime: [run for run in several if run.seed in seeds] for regime, several in runs.items()}
         for split, runs in splits.items()
     }
+
+
+def standard_attack(transfer: TransferPlan, classes: int) -> dict[str, str]:
+    """Return how RA after standard transfer was measured, where that is another attack; else nothing."""
+    attack = transfer.standard_attack
+    return {} if attack is None else {"standard_attack": attack.describe(classes)}
 
 
 def row_of(basis: Basis, level: int, sparsity: float, rule: Rule) -> dict[str, Any]:

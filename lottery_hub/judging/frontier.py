@@ -72,15 +72,18 @@ def frontier_of(
     """Fit what was measured, and return the frontier.
 
     Args:
-        levels: level → its figures against dense; those that were measured, at least one a level.
+        levels: level → its figures against dense; those that were measured and tell something.
         sparsities: of these levels.
         margin: as a share of 1.
     """
     order = sorted(levels)
     depths = {level: -np.log1p(-sparsities[level]) for level in order}
+    figures = dict.fromkeys(figure for level in order for figure in levels[level])
+    if not figures:  # nothing is known of any level
+        return Frontier(0.0, (0.0, 1.0), True, dict.fromkeys(order, 0.0))
     draws = _draws()
     point, drawn = np.inf, np.full(RESAMPLES, np.inf)
-    for figure in dict.fromkeys(figure for level in order for figure in levels[level]):
+    for figure in figures:
         tried = [level for level in order if figure in levels[level]]
         seen = [levels[level][figure] for level in tried]
         depth = np.array([depths[level] for level in tried])

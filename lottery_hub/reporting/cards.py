@@ -349,14 +349,17 @@ def _metrics(records: dict[str, Any]) -> list[dict[str, Any]]:
         about = {"transfer": done["regime"], "seed": done["seed"], "samples": done["samples"]}
         attacks = {"SA": {}, "RA": {"attack": done["attack"]}}
         return [_metric(name, done[name], about | attacks[name]) for name in FIGURES if done[name] is not None]
-    robust = {"attack": records["attack"]} | records["plan"]["transfer"]["test_attack"]
+    how = records["plan"]["transfer"]
+    robust = dict.fromkeys(REGIMES, {"attack": records["attack"]} | how["test_attack"])
+    if how.get("standard_attack"):
+        robust["standard"] = {"attack": records["standard_attack"]} | how["standard_attack"]
     _, verdict = _summaries(records)
     about = {"seeds": len(verdict["standard"]["seeds"]), "samples": whole(records["samples"])}
     return [
         _metric(
             row["figure"],
             row["ticket"],
-            {"transfer": row["regime"]} | about | (robust if row["figure"] == "RA" else {}),
+            {"transfer": row["regime"]} | about | (robust[row["regime"]] if row["figure"] == "RA" else {}),
         )
         for row in verdict["figures"]
     ]

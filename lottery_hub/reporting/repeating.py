@@ -18,7 +18,7 @@ def preset_of(records: dict[str, Any]) -> dict[str, str]:
     dataset, precision = plan["data"]["dataset"], plan["transfer"]["standard"]["precision"]
     radius = number(plan["transfer"]["test_attack"]["eps"])
     try:
-        recorded = TransferPlan.parse(plan["transfer"])
+        recorded = TransferPlan.parse(plan["transfer"] | {"standard_attack": None})
     except ConfigError:
         return {}
     for eps in (None, radius):
@@ -31,6 +31,12 @@ def preset_of(records: dict[str, Any]) -> dict[str, str]:
             if transfer == recorded:
                 return {"preset": Safe(name)} | ({"eps": _exact_text(radius)} if eps else {})
     return {}
+
+
+def _standard_radius(transfer: dict[str, Any]) -> dict[str, str]:
+    """Return the option that gives RA after standard transfer a radius of its own, where it has one."""
+    attack = transfer.get("standard_attack")
+    return {"eps-standard": _exact_text(number(attack["eps"]))} if attack else {}
 
 
 def _rule(text: str) -> dict[str, str]:
@@ -61,6 +67,7 @@ def command_of(records: dict[str, Any], recipe: dict[str, str]) -> Safe:
         "dataset": plan["data"]["dataset"],
         "fraction": plan["data"]["fraction"],
         **recipe,
+        **_standard_radius(plan["transfer"]),
         "seeds": plan["seeds"],
         "max-seeds": plan.get("max_seeds"),
         "confirm": plan.get("confirm"),

@@ -243,7 +243,8 @@ def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
     count = len(verdict_runs(summary)[1]["standard"]["seeds"])
     seeds = f"{count} seed{'s' if count > 1 else ''}"
     rule = summary["tolerance"] if "margin" in summary else f"tolerance {summary['tolerance']}"
-    conditions = f"{summary['samples']} test images, {seeds}, RA by {summary['attack']}, {rule}"
+    weaker = f" (after standard transfer {summary['standard_attack']})" if "standard_attack" in summary else ""
+    conditions = f"{summary['samples']} test images, {seeds}, RA by {summary['attack']}{weaker}, {rule}"
     console.print(f"{about}: {conditions}", style="dim", highlight=False, markup=False, soft_wrap=True)
     seen = summary["scrutiny"].get("checks")
     if seen:
@@ -396,6 +397,8 @@ class Progress:
         elif kind == "control":
             self.controls.append(record)
             self._say(f"{record['method']} control: {_figures(record)}")
+        elif kind == "radius":
+            self._say(f"dense after standard transfer: RA {percent(record['RA'])} % at eps {record['eps']:.4g}")
         elif kind == "look" and not record["finished"]:
             self._say(f"{record['unit']}: minutes of attacks on the networks behind the verdict")
         elif kind == "unit" and record["finished"]:

@@ -260,6 +260,14 @@ class Attack(Frozen):
             raise ValueError("pgd needs a step_size above 0, for instance 2/255")
         return self
 
+    def at(self, eps: float) -> Attack:
+        """Return the same attack at another radius, its steps as much smaller or larger.
+
+        Raises:
+            ConfigError: there is no such radius.
+        """
+        return self.changed(eps=eps, step_size=self.step_size * (eps / self.eps if self.eps else 1.0))
+
     def describe(self, classes: int | None = None) -> str:
         """Return the attack in the field's shorthand, e.g. `PGD-20 Linf eps 8/255 step 2/255`.
 
@@ -406,11 +414,19 @@ class DrawPlan(Frozen):
 
 
 class TransferPlan(Frozen):
-    """The two downstream recipes and the attack of the test figures."""
+    """The two downstream recipes and the attack of the test figures.
+
+    Attributes:
+        standard, adversarial: the recipes.
+        test_attack: how RA is measured.
+        standard_attack: how it is measured after standard transfer, where that withstands nothing of `test_attack`;
+            None takes that.
+    """
 
     standard: Recipe
     adversarial: Recipe
     test_attack: Attack
+    standard_attack: Attack | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -421,3 +437,7 @@ class TransferPlan(Frozen):
     def recipe(self, regime: Regime) -> Recipe:
         """Return the recipe of a regime."""
         return self.standard if regime == "standard" else self.adversarial
+
+    def attack(self, regime: Regime) -> Attack:
+        """Return how RA is measured after transfer in a regime."""
+        return self.standard_attack or self.test_attack if regime == "standard" else self.test_attack

@@ -53,6 +53,8 @@ class FindPlan(Frozen):
         confirm: transfers of dense and of the level that is picked, per regime, with seeds that had no part in picking,
             on which the verdict is given then; None has as many as cost less than a quarter of the find.
         tolerance: the rule of the verdict: `margin`, `margin:X`, `std`, `points:X` or `noninferiority:X`; see `rules`.
+        eps_standard: `auto` measures RA after standard transfer at a smaller radius, at which dense withstands some
+            attacks and not all; None as `transfer` says.
         scan: `bisect` assumes that a level below a double-win level wins too, and rejects a level once it fails; `all`
             runs every level wholly.
         controls: also transfer one-shot-magnitude and random masks at the winning sparsity.
@@ -70,6 +72,7 @@ class FindPlan(Frozen):
     max_seeds: int | None = Field(default=None, ge=2, le=MAX_SEEDS // 2)
     confirm: int | None = Field(default=None, ge=0, le=MAX_SEEDS // 2)
     tolerance: str = "margin"
+    eps_standard: Literal["auto"] | None = None
     scan: Literal["bisect", "all"] = "bisect"
     controls: bool = False
     level: int | None = Field(default=None, ge=1, le=64)

@@ -242,6 +242,20 @@ class Frontiers(Frontier):
     validation: Frontier
 
 
+class Tried(Frozen):
+    """RA of dense at a radius."""
+
+    eps: Annotated[float, Field(ge=0, le=1000)]
+    RA: Share
+
+
+class Radius(Tried):
+    """The radius at which RA after standard transfer is measured, and those that were tried for it; see `radius`."""
+
+    samples: Samples
+    tried: Annotated[list[Tried], Field(min_length=1, max_length=MAX_ENTRIES)]
+
+
 class Look(Frozen):
     """What every closer look says; see `scrutiny.look`."""
 
@@ -310,6 +324,8 @@ class VerdictRecords(Frozen):
     would_decide: Text = ABSENT
     confirmed: Confirmed = ABSENT
     attack: Word
+    standard_attack: Word = ABSENT
+    standard_radius: Radius = ABSENT
     samples: Samples
     validation_samples: Samples
     fraction: Annotated[float, Field(gt=0, le=1)]

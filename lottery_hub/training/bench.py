@@ -106,7 +106,7 @@ class Bench:
         ]
         begins, how = start_of(ticket), self.plan.transfer
         units = [
-            transfer_unit(called, ticket, self.data, how.recipe(regime), how.test_attack, seed, self.device, begins)
+            transfer_unit(called, ticket, self.data, how.recipe(regime), how.attack(regime), seed, self.device, begins)
             for called, regime, seed in wanted
             if called not in self.done
         ]
@@ -168,6 +168,11 @@ class Bench:
         records = {"transfer": record, "data": self.data.describe(), "recipe": recipe}
         ours = replace(start, weights=found.weights, records=records)
         return folder / TRAINED if _labels(ours) == _labels(found) else save_ticket(ours, place / name)
+
+    def network(self, start: Ticket, regime: Regime, seed: int) -> Ticket:
+        """Return the network that a level became."""
+        with TemporaryDirectory() as place:
+            return load_ticket(self._network(start, regime, seed, Path(place)))
 
     def look(self, wanted: Look, networks: Mapping[str, Path]) -> dict[str, Any]:
         """Return the record of a closer look at the networks in these folders, once for all."""

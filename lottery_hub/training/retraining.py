@@ -57,7 +57,7 @@ def trained_again(
                 start,
                 data,
                 plan.transfer.recipe(regime),
-                test_attack=plan.transfer.test_attack,
+                test_attack=plan.transfer.attack(regime),
                 seed=0,
                 device=device,
                 on_epoch=lambda epoch: report(f"epoch {epoch['epoch']}/{epoch['epochs']}"),

@@ -79,6 +79,11 @@ def test_its_interval_is_as_wide_as_those_of_the_differences() -> None:
     assert inside == pytest.approx(0.975, abs=0.015)
 
 
+def test_where_no_figure_tells_anything_no_level_is_known_to_be_inside() -> None:
+    seen = frontier_of({2: {}, 4: {}}, SPARSITIES, 0.01)
+    assert (seen.interval, set(seen.inside.values())) == ((0.0, 1.0), {0.0})
+
+
 def test_the_same_is_found_again() -> None:
     assert found({2: 50, 4: 150}, noise=30) == found({2: 50, 4: 150}, noise=30)
     assert math.isfinite(found({2: 50}).sparsity)
