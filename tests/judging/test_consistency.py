@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from lottery_hub.errors import TicketError
 from lottery_hub.judging.consistency import contradictions
+from lottery_hub.judging.deciding import basis_of, decide_again
 from lottery_hub.judging.scrutiny import COMPARED
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.cards import render_card
@@ -29,6 +30,7 @@ from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.robustness.unseen import ATTACKS
 from lottery_hub.settings.config import Attack
 from lottery_hub.storage.folder import load_ticket
+from lottery_hub.storage.records import check_ticket
 from tests.judged import ATTACK, at, leaves, put
 
 # What no figure follows from: how it went, on which machine, what things are called.
@@ -53,6 +55,24 @@ def edited(ticket: Ticket, path: tuple[Any, ...], new: Any) -> Ticket:
 def test_the_records_of_a_find_hold_together(ticket: Ticket) -> None:
     assert contradictions(ticket) == []
     assert contradictions(replace(ticket, records=json.loads(json.dumps(ticket.records)))) == []
+
+
+def test_an_older_ticket_is_read_by_the_rule_that_it_names(ticket: Ticket) -> None:
+    records = copy.deepcopy(ticket.records)
+    newer = {"max_seeds", "confirm", "eps_standard"}
+    records["plan"] = {key: value for key, value in records["plan"].items() if key not in newer} | {"tolerance": "auto"}
+    del records["plan"]["transfer"]["standard_attack"]
+    for key in ("answer", "margin", "frontier", "would_decide"):
+        del records[key]
+    old = replace(ticket, records=records)
+    records |= decide_again(basis_of(old), old)
+    assert records["tolerance"] == "one standard deviation of the dense runs"
+    assert {"margin", "double_win"} <= records["levels"][0].keys()
+    assert not any(line.startswith("12 test images") for line in records["caveats"])
+    assert records["level"] == ticket.level  # else the mask would be another's
+    assert contradictions(old) == []
+    check_ticket(old)
+    assert "within one standard deviation of the dense runs" in render_card(old)
 
 
 def changed(value: Any) -> Any:

@@ -6,17 +6,20 @@ import copy
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from lottery_hub.errors import TicketError
+from lottery_hub.judging.deciding import Basis, decide
 from lottery_hub.judging.rules import Tolerance
 from lottery_hub.judging.verdict import Measured, Runs, judge, summarise
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.corruptions import CORRUPTIONS
+from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings import presets
 from lottery_hub.settings.config import (
     DataPlan,
@@ -400,3 +403,66 @@ def test_rendering_leaves_the_records_alone() -> None:
     before = copy.deepcopy(records)
     render_card(make_ticket(records))
     assert records == before
+
+
+# By a margin
+
+
+def by_margin(worse: float, seeds: int = 3, confirm: int = 0, robust: float = 0.3) -> dict[str, Any]:
+    """Records of two levels of which the second is so much worse; under standard transfer dense withstands `robust`."""
+
+    def splits(name: str) -> dict[str, Runs]:
+        shift = {"level-00": 0.0, "level-01": 0.0}.get(name, worse)
+
+        def run(seed: int, count: int, withstood: float) -> Measured:
+            hard = np.random.default_rng([seed, count]).random(count)
+            bits = Outcomes(hard < 0.9 - shift, hard < max(withstood - shift, 0.0))
+            return Measured(seed, float(bits.SA.mean()), float(bits.RA.mean()), bits)
+
+        return {
+            split: {
+                "standard": [run(seed, count, robust) for seed in range(seeds + confirm)],
+                "adversarial": [run(seed, count, 0.5) for seed in range(seeds + confirm)],
+            }
+            for split, count in (("test", 2000), ("validation", 1000))
+        }
+
+    records = make_records()
+    plan = FindPlan.parse(records["plan"]).changed(seeds=seeds, tolerance="margin:2", confirm=confirm)
+    basis = Basis(plan, 10, {"test": 2000, "validation": 1000}, splits)
+    told = decide(basis, {1: 0.2, 2: 0.36}, {})
+    return records | told | {"plan": plan.record(), "samples": 2000, "validation_samples": 1000}
+
+
+def test_a_card_by_a_margin_says_rule_intervals_and_frontier() -> None:
+    records = by_margin(0.05)
+    card = render_card(make_ticket(records, level=1))
+    assert "**Double win**: with 8 of 10 prunable weights kept, this ticket is no worse than the dense backbone" in card
+    assert "by the margin of 2 points." in card
+    assert "paired by seed and image" in card
+    assert "**Frontier**: by all that was measured, tickets stay within the margin up to 2" in card
+    assert "| no double win | 0.00 % |" in card
+    assert "--margin 2" in card
+    assert "--tolerance" not in card
+    check_tables(card)
+
+
+def test_a_card_of_a_verdict_that_cannot_be_told_says_what_would_decide_it() -> None:
+    records = by_margin(0.05) | {"answer": "undecided", "double_win": False, "would_decide": "about 5 seeds"}
+    card = render_card(make_ticket(records))
+    assert "**Undecided**" in card
+    assert "if the differences stay where they are: about 5 seeds." in card
+    assert "ouble win**" not in card
+
+
+def test_a_figure_on_which_dense_guesses_is_named_where_it_would_have_counted() -> None:
+    card = render_card(make_ticket(by_margin(0.05, robust=0.0)))
+    assert "Uninformative, and not counted: RA under standard transfer; dense only guesses there." in card
+    assert re.search(r"\| standard \| RA \|.*\| uninformative \|", card)
+
+
+def test_a_card_shows_the_seeds_that_had_no_part_in_picking() -> None:
+    card = render_card(make_ticket(by_margin(0.05, confirm=2)))
+    assert "These are transfers with seeds that had no part in picking the level (3, 4)" in card
+    assert "--confirm 2" in card
+    check_tables(card)
