@@ -58,15 +58,15 @@ Ref = Annotated[
     str,
     typer.Argument(
         help="A ticket or ladder: a folder or run directory, a packaged name such as resnet18-slim-adv, "
-        "USER/NAME[@REVISION] on the Hub, or an address such as s3://bucket/folder."
+        "USER/NAME or USER/NAME@REVISION on the Hub, or an address such as s3://bucket/folder."
     ),
 ]
 NetworkRef = Annotated[
     str,
     typer.Argument(
         help="A network: of a ticket that find judged the one trained from it, see --regime; a fine-tuned ticket, a "
-        "ladder or a backbone: a folder or run directory, a packaged name, USER/NAME[@REVISION] on the Hub, an "
-        "address, or a checkpoint as KIND:FILE.",
+        "ladder or a backbone: a folder or run directory, a packaged name, USER/NAME or USER/NAME@REVISION on the Hub, "
+        "an address, or a checkpoint as KIND:FILE.",
         metavar="REF",
     ),
 ]

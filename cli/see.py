@@ -12,7 +12,7 @@ from . import options
 Refs = Annotated[
     list[str],
     typer.Argument(
-        help="Tickets: folders, run directories, or USER/NAME[@REVISION] on the Hub; several are set side by side."
+        help="Tickets: folders, run directories, USER/NAME or USER/NAME@REVISION on the Hub; several stand side by side."
     ),
 ]
 
@@ -83,7 +83,7 @@ def report_command(
 def board_command(
     refs: Annotated[
         list[str] | None,
-        typer.Argument(help="Tickets: folders, run directories, or USER/NAME[@REVISION] on the Hub."),
+        typer.Argument(help="Tickets: folders, run directories, USER/NAME or USER/NAME@REVISION on the Hub."),
     ] = None,
     hub: Annotated[bool, typer.Option("--hub", help="Also every ticket that a search of the Hub finds.")] = False,
     output: Annotated[Path, typer.Option(help="The file to write.", callback=options.place)] = Path("board.html"),

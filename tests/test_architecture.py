@@ -63,7 +63,7 @@ DOORS = {
     "onnxruntime": {"sharing/exporting.py"},
     "onnxscript": {"sharing/exporting.py"},
     "typer": set(),
-    "rich": {"reporting/screen.py"},
+    "rich": {"reporting/narrow.py", "reporting/screen.py"},
     "IPython": {"reporting/notebook.py"},
     "pandas": {"commands/results.py", "commands/tables.py", "reporting/tables.py"},
     "tomli_w": {"settings/plans.py"},

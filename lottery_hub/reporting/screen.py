@@ -13,12 +13,12 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from lottery_hub.errors import printable
 from lottery_hub.judging.choosing import wins
+from lottery_hub.reporting.narrow import fitted, least_width
 from lottery_hub.reporting.notebook import CellView
 from lottery_hub.settings.paths import path_of
 from lottery_hub.values import percent as percent
@@ -56,19 +56,11 @@ class Decoding:
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print a table with every figure whole: on a screen too narrow for it, rows run on where they would be cut.
-
-    A column is as wide as what is in it, unless it says itself that it folds (down to its min_width) or crops.
-    """
-    unbounded = console.options.update(max_width=sys.maxsize)
-    for column in table.columns:
-        if column.overflow == "ellipsis":
-            cells = (column.header, *column.cells)
-            column.min_width = max(Measurement.get(console, unbounded, cell).maximum for cell in cells)
-    between = 3 * len(table.columns) + (1 if table.pad_edge else -1)  # lines, and a space to each side of them
-    least = sum(column.min_width or 0 for column in table.columns) + between
-    screen, console.width = console.width, max(console.width, least)
-    console.print(table)
+    """Print a table with every figure whole: a terminal too narrow for it has its rows stacked, a file none cut."""
+    screen = console.width
+    if not console.is_terminal:
+        console.width = max(screen, least_width(console, table))
+    console.print(fitted(console, table))
     console.width = screen
 
 
@@ -434,7 +426,7 @@ class Progress:
         line = Text(f"{passed // 60:.0f}:{passed % 60:02.0f}  {self.line}", style="dim")
         if self.dense is None:
             return line
-        return Group(levels_table(self.dense, self.levels, self.controls), line)
+        return Group(fitted(self.console, levels_table(self.dense, self.levels, self.controls)), line)
 
 
 def _validation(record: dict[str, Any]) -> str:
