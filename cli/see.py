@@ -12,7 +12,7 @@ from . import options
 Refs = Annotated[
     list[str],
     typer.Argument(
-        help="Tickets: folders, run directories, USER/NAME or USER/NAME@REVISION on the Hub; several stand side by side."
+        help="Tickets: folders, run directories, USER/NAME or USER/NAME@REVISION on the Hub; several are compared."
     ),
 ]
 

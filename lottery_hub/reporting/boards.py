@@ -79,7 +79,7 @@ class Listed:
             **about,
             dataset=records["data"]["name"],
             figures={figure_name(f["regime"], f["figure"]): f["ticket"] for f in chosen_row(records)["figures"]},
-            autoattack=checks and checks["attacks"][1]["RA"],
+            autoattack=checks["attacks"][1]["RA"] if checks else None,
             frontier=where["sparsity"] if where else None,
             attack=records["attack"],
         )

@@ -15,6 +15,7 @@ from lottery_hub.images.opening import NAMED
 from lottery_hub.judging.frontier import INSIDE
 from lottery_hub.judging.verdict import DOUBLE_WIN, FIGURES, NO_DOUBLE_WIN, UNDECIDED, UNINFORMATIVE
 from lottery_hub.networks.tickets import Ticket
+from lottery_hub.reporting.card_parts import LIBRARY_ENTRY, PAPER, PIPELINE, described, hyperparameters, training_log
 from lottery_hub.reporting.plots import VERDICT
 from lottery_hub.reporting.rendering import (
     Safe,
@@ -115,6 +116,11 @@ def _context(ticket: Ticket) -> dict[str, Any]:
         "tuned": tuned,
         "records": records,
         "fitted": _fitted(records) if records else None,
+        "described": described(ticket),
+        "recipes": hyperparameters(records) if records else None,
+        "log": training_log(records) if records else [],
+        "paper": PAPER,
+        "library": LIBRARY_ENTRY,
         "class_names": _class_names(records["data"]) if records else None,
         "classes": whole(records["data"]["classes"]) if records else 10,
         "arch": ticket.arch,
@@ -298,6 +304,7 @@ def _metadata(ticket: Ticket) -> Safe:
     backbone = ticket.provenance.get("backbone", {})
     metadata: dict[str, Any] = {
         "library_name": LIBRARY,
+        "pipeline_tag": PIPELINE,
         "license": hub_license(backbone.get("license")),
         "tags": tags(ticket),
     }
@@ -313,6 +320,8 @@ def _metadata(ticket: Ticket) -> Safe:
     base = _repo_of(str(backbone.get("source"))) if backbone.get("revision") else None
     if base:
         metadata |= {"base_model": base, "base_model_revision": str(backbone["revision"])}
+        if ticket.records:  # trained networks are there; a ticket alone is a part of its base
+            metadata["base_model_relation"] = "finetune"
     if ticket.records:
         name = str(ticket.records["data"]["name"])
         hub_id = dataset_id(name)

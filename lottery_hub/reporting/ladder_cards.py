@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lottery_hub.networks.tickets import Ladder
+from lottery_hub.reporting.card_parts import PIPELINE, training
 from lottery_hub.reporting.cards import LIBRARY, METHODS, dataset_id
 from lottery_hub.reporting.rendering import Safe, front_matter, hub_license, number, render, whole
-from lottery_hub.settings.config import Attack, Recipe
+from lottery_hub.settings.config import Attack
 
 
 def render_ladder_card(ladder: Ladder, name: str) -> str:
@@ -38,12 +39,12 @@ def _context(ladder: Ladder, name: str) -> dict[str, Any]:
         "fingerprint": backbone.fingerprint(),
         "method": METHODS[ladder.method],
         # Weights that somebody else published come without records of their training.
-        "training": records and _training(records["plan"]["recipe"]),
+        "training": records and training(records["plan"]["recipe"]),
         "seconds": sum(number(epoch["seconds"]) for epoch in records.get("history", [])),
         "records": records,
         "origin": {key: backbone.provenance.get(key) for key in ("source", "revision", "license")},
         "drawing": drawing,
-        "round_training": drawing["data"] and _training(drawing["plan"]["recipe"]),
+        "round_training": drawing["data"] and training(drawing["plan"]["recipe"]),
         "round_seconds": sum(number(e["seconds"]) for row in drawing["rounds"] for e in row.get("history", [])),
         "rows": [_row(level, sparsity, drawing["rounds"]) for level, sparsity in enumerate(ladder.sparsities) if level],
     }
@@ -56,33 +57,12 @@ def _row(level: int, sparsity: float, rounds: list[dict[str, Any]]) -> dict[str,
     return {"level": level, "sparsity": sparsity, "kept": record["kept"], "source": record.get("source")}
 
 
-def _training(plan: dict[str, Any]) -> Safe:
-    """Return a recipe as one line of words; a recipe that parses holds no stranger's."""
-    recipe = Recipe.parse(plan)
-    words = [
-        "standard training" if recipe.attack is None else f"adversarial training by {recipe.attack.describe()}",
-        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} in batches of {recipe.batch_size}",
-        f"SGD, learning rate {recipe.lr:g} ({recipe.schedule}), momentum {recipe.momentum:g}, "
-        f"weight decay {recipe.weight_decay:g}",
-        f"augmentation {recipe.augment}",
-    ]
-    if recipe.label_smoothing:
-        words.append(f"label smoothing {recipe.label_smoothing:g}")
-    if recipe.average:
-        words.append(f"weights averaged with decay {recipe.average:g}")
-    if recipe.guard:
-        words.append("guarded against catastrophic overfitting")
-    if recipe.select == "best":
-        chosen = "SA" if recipe.selection_attack is None else f"RA ({recipe.selection_attack.describe()})"
-        words.append(f"the epoch of the best validation {chosen}")
-    return Safe(", ".join([*words, recipe.precision]))
-
-
 def _metadata(ladder: Ladder, name: str) -> Safe:
     """Return the card's metadata as YAML; the model-index is the dense backbone's."""
     backbone = ladder.backbone
     metadata: dict[str, Any] = {
         "library_name": LIBRARY,
+        "pipeline_tag": PIPELINE,
         "license": hub_license(backbone.provenance.get("license")),
         "tags": [
             "lottery-ticket-ladder",

@@ -360,7 +360,7 @@ def test_hostile_names_break_neither_tables_nor_metadata() -> None:
     card = render_card(ticket)
     check_tables(card)
     assert "\x1b" not in card
-    body, code = card.split("---\n", 2)[2], card.split("```")[3]
+    body, code = card.split("---\n", 2)[2], card.split("## Reproduce")[1].split("```")[1]
     assert "<script>" not in body.replace(code, "")
     headings = [line for line in render_card(make_ticket(plain)).splitlines() if line.startswith("#")]
     assert [line for line in card.splitlines() if line.startswith("#")] == headings
@@ -382,7 +382,7 @@ def test_a_ticket_that_was_never_transferred_gets_a_short_card() -> None:
 
 def test_a_fine_tuned_ticket_shows_its_one_transfer_and_claims_no_verdict() -> None:
     transfer = {"regime": "adversarial", "seed": 3, "SA": 0.8125, "RA": 0.5, "samples": 360, "attack": "PGD-20"}
-    records = {"transfer": transfer, "data": make_records()["data"], "recipe": {}}
+    records = {"transfer": transfer, "data": make_records()["data"], "recipe": {"epochs": 2, "lr": 0.1}}
     card = render_card(make_ticket(records))
     assert "**Fine-tuned**" in card
     assert "SA 81.25 %, RA 50.00 % under PGD-20, on 360 test images" in card
