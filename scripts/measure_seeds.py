@@ -57,9 +57,7 @@ def main() -> None:
     print(
         f"{options.seeds} seeds, level {options.level}, {len(data.test)} test images; deviations in points over seeds"
     )
-    print(
-        "figure            | dense | ticket | difference, paired | unpaired | correlation | foretold / seen by the paired"
-    )
+    print("figure            | dense | ticket | difference, paired | unpaired | correlation | foretold / paired")
     dense, ticket = basis.dense["test"], basis.picking(level_name(options.level))["test"]
     for regime in REGIMES:
         for figure in FIGURES:
