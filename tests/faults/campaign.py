@@ -104,7 +104,8 @@ def peak() -> float:
 def _refusal(folder: Path, message: str) -> Outcome:
     weights = [f"{content}.safetensors" for content in LOADERS]
     # Where nothing is wrong but what is asked of the folder, no file is to blame.
-    named = any(name in message for name in (CONFIG, RESULTS, *weights, " holds ", " of this ladder "))
+    asked = (" holds ", " of this ladder ", " inside; give one of ")
+    named = any(name in message for name in (CONFIG, RESULTS, *weights, *asked))
     good = message.isprintable() and len(message) < 1000 and named and str(folder) in message
     return Outcome("refused" if good else "bad message", message)
 
