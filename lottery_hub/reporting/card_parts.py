@@ -91,7 +91,7 @@ def _recipes(records: dict[str, Any]) -> dict[str, Recipe]:
 
 def _settings(recipe: Recipe) -> dict[str, Safe]:
     """Return name → value of what a recipe says, in the order of its fields, without what it does not use."""
-    unused = (None, 0, [], ())
+    unused: tuple[object, ...] = (None, 0, [], ())
     return {name: _value(recipe, name, value) for name, value in recipe.record().items() if value not in unused}
 
 
