@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lottery_hub.judging.verdict import FIGURES
 from lottery_hub.reporting.canvas import Picture, paper
 from lottery_hub.reporting.rendering import percent, points
@@ -42,9 +44,8 @@ def chosen_row(records: dict[str, Any]) -> dict[str, Any]:
 
 def frontier_of(records: dict[str, Any]) -> dict[str, Any] | None:
     """Return the frontier on test images; older records have none."""
-    known = records.get("frontier")
-    found = known.get("test", known) if isinstance(known, dict) else None
-    return found if isinstance(found, dict) and "sparsity" in found else None
+    found: dict[str, Any] | None = records.get("frontier")
+    return found
 
 
 def answer_of(figure: dict[str, Any]) -> str:
@@ -61,7 +62,8 @@ def curve(records: dict[str, Any]) -> Picture:
     )
     told = f"At the picked level {records['level']}, {percent(records['sparsity'])} sparsity: {said}."
     if where:
-        told += f" The frontier is at {percent(where['sparsity'])} sparsity{_between(where['interval'])}."
+        least = "at least " if where.get("beyond") else ""
+        told += f" The frontier is at {least}{percent(where['sparsity'])} sparsity{_between(where['interval'])}."
     note = (
         "A point is a mean over seeds; the line through it is the 95 % interval of its paired difference from dense. "
         "Hollow points, by which alone the level was picked, stand as far from the line of dense as they do from dense "
@@ -142,7 +144,13 @@ def _curve_panel(records: dict[str, Any], regime: str, figure: str, axes: Axes) 
     axes.set_title(f"{figure_name(regime, figure)}, %")
     axes.grid(axis="y")
     axes.set_xlim(*ends)
-    axes.set_ylim(bottom=max(axes.get_ylim()[0], -1), top=min(axes.get_ylim()[1], 101))
+    # An interval of two seeds may reach far beyond all points, and would flatten them.
+    upright = ("picked level", "frontier")
+    drawn = [line for line in axes.get_lines() if not str(line.get_label()).startswith(("_", *upright))]
+    heights = [float(y) for line in drawn for y in np.asarray(line.get_ydata())]
+    span = max(max(heights) - min(heights), 2.0)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, min(heights) - span, -1), min(high, max(heights) + span, 101))
     _sparsity_ticks(axes, [0.0, *(row["sparsity"] for row in records["levels"])], records["sparsity"])
 
 

@@ -171,6 +171,8 @@ def _facts(ticket: Ticket) -> Rows:
         low, high = where["interval"]
         beyond = "at least " if where.get("beyond") else ""
         rows.append(("Frontier", f"{beyond}{percent(where['sparsity'])} (95 %: {percent(low)} to {percent(high)})"))
+    if records.get("would_decide"):
+        rows.append(("What would decide", records["would_decide"]))
     data = records["data"]
     seeds = f"{records['seeds']} seed{'s' if records['seeds'] > 1 else ''} in each regime"
     return [

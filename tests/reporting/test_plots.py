@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from lottery_hub.reporting.plots import FOUR, chosen_row, curve, differences, is_of
+from lottery_hub.reporting.plots import ANSWERS, FOUR, chosen_row, curve, differences, is_of
 from lottery_hub.storage.folder import load_ticket
 
 if TYPE_CHECKING:
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def records(run: Path) -> dict[str, Any]:
-    """Two levels, two seeds, both controls, judged by a tolerance."""
+    """Two levels, two seeds, both controls, judged by the margin."""
     return load_ticket(run).records
 
 
 @pytest.fixture
 def newer(records: dict[str, Any]) -> dict[str, Any]:
-    """The same, as the rule of the margin writes it."""
+    """The same with each of the four answers, and a frontier between the levels."""
     changed = copy.deepcopy(records)
-    changed["frontier"] = {"test": {"sparsity": 0.3, "interval": [0.1, 0.36], "beyond": False}}
+    changed["frontier"] = {"sparsity": 0.3, "interval": [0.1, 0.36], "beyond": False}
     answers = ("matching", "worse", "undecided", "uninformative")
     for figure, answer in zip(chosen_row(changed)["figures"], answers, strict=True):
         figure["answer"] = answer
@@ -101,7 +101,8 @@ def test_a_level_that_was_rejected_is_in_the_panels_of_the_regime_it_was_run_in(
 
 
 def test_the_frontier_is_shown_where_the_records_have_one(records: dict[str, Any], newer: dict[str, Any]) -> None:
-    assert not any("frontier" in lines(axes) for axes in curve(records).figure().axes)
+    older = {name: value for name, value in records.items() if name != "frontier"}
+    assert not any("frontier" in lines(axes) for axes in curve(older).figure().axes)
     picture = curve(newer)
     assert [x for x, _ in lines(picture.figure().axes[0])["frontier"]] == pytest.approx([depth(0.3)] * 2)
     assert "The frontier is at 30.00 % sparsity (95 % interval 10.00 % to 36.00 %)." in picture.told
@@ -111,7 +112,8 @@ def test_the_forest_shows_the_four_differences_with_their_intervals(records: dic
     rows = chosen_row(records)["figures"]
     (axes,) = differences(records).figure().axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [f"{f}, {r} transfer" for r, f in FOUR]
-    points = [pair for label, pairs in lines(axes).items() if "allowed" in label for pair in pairs]
+    known = {label for _, _, label in ANSWERS.values()}
+    points = [pair for label, pairs in lines(axes).items() if label in known for pair in pairs]
     assert sorted((place, x) for x, place in points) == [(i, row["difference"] * 100) for i, row in enumerate(rows)]
     intervals = [
         list(line.get_xdata())

@@ -14,7 +14,7 @@ from lottery_hub.networks.inspection import overlaps, total_overlap
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.pictures import plot, possible
 from lottery_hub.reporting.plots import chosen_row
-from lottery_hub.reporting.reports import Reported, answer, called, render_report, verdict_of
+from lottery_hub.reporting.reports import ANSWERS, Reported, answer, called, render_report, verdict_of
 from lottery_hub.storage.folder import load_ticket
 from lottery_hub.storage.signing import is_untouched
 from tests.judged import put
@@ -73,7 +73,12 @@ def test_the_verdict_comes_first_with_its_caveats(page: Read, reported: Reported
     records = reported.ticket.records
     order = [
         page.text.index(words)
-        for words in ("ouble win", records["caveats"][0], "Accuracy over sparsity", "What it cost")
+        for words in (
+            ANSWERS[answer(reported.ticket)][0],
+            records["caveats"][0],
+            "Accuracy over sparsity",
+            "What it cost",
+        )
     ]
     assert order == sorted(order)
     assert f"within {records['tolerance']}" in page.text
