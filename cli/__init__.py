@@ -29,6 +29,7 @@ from . import (
     see,
     show,
     store,
+    study,
     terminal,
     use,
     verify,
@@ -42,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("find")(find.find_command)
+app.command("study")(study.study_command)
 app.command("draw")(make.draw_command)
 app.command("pretrain")(make.pretrain_command)
 app.command("finetune")(use.finetune_command)

@@ -118,7 +118,9 @@ def find(
             tell("ladder", {"source": origin, "levels": ladder.levels, "method": ladder.method})
         else:
             tell("ladder", {"source": "drawing", "levels": plan.draw.rounds, "method": plan.draw.method})
-            ladder = drawn or draw(backbone, plan.draw, data=source, store=store, device=device, report=tell)
+            ladder = drawn or draw(
+                backbone, plan.draw, data=source, store=store, device=device, report=tell, engine=engine
+            )
             if not drawn:
                 save_ladder(ladder, directory / "ladder", overwrite=overwrite)
         only = _only(plan, ladder)
@@ -149,6 +151,16 @@ def find(
             }
             folder = keep_ticket(replace(ticket, records=records), directory / "ticket", trained, overwrite)
     return {"ticket": str(folder), **summary}
+
+
+def ladder_at_hand(plan: FindPlan, backbone: Backbone, directory: Path) -> Ladder | None:
+    """Return the ladder that a find will judge, where no training is needed for it."""
+    known = known_ladder(plan, backbone)
+    if known:
+        return known[0]
+    return _drawn_before(directory / "ladder", plan, backbone, False) or (
+        draw(backbone, plan.draw) if plan.draw.method != "imp" else None
+    )
 
 
 def _drawn_before(place: Path, plan: FindPlan, backbone: Backbone, overwrite: bool) -> Ladder | None:

@@ -24,6 +24,7 @@ FLOORS = [
     {"training", "reporting"},
     {"sharing"},
     {"finding", "verifying"},
+    {"studying"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -391,6 +391,11 @@ class Progress:
             self._say(f"{record['method']} control: {_figures(record)}")
         elif kind == "radius":
             self._say(f"dense after standard transfer: RA {percent(record['RA'])} % at eps {record['eps']:.4g}")
+        elif kind == "cell":
+            self.dense, self.levels, self.controls = None, [], []
+            self._say(f"cell {printable(record['cell'])}")
+        elif kind == "failed":
+            self._say(f"cell {printable(record['cell'])} failed: {printable(record['why'], 1000)}")
         elif kind == "look" and not record["finished"]:
             self._say(f"{record['unit']}: minutes of attacks on the networks behind the verdict")
         elif kind == "unit" and record["finished"]:

@@ -57,6 +57,9 @@ class Engine(Protocol):
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+    def whole(self) -> Engine:
+        """Return the same for a unit that runs by itself, with what all those on a machine share."""
+
     def run(
         self, do: Do, units: Sequence[Unit], inputs: Inputs, report: Report, stop: Event, jobs: int
     ) -> list[dict[str, Any]]:
@@ -95,6 +98,10 @@ class Local:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Threads have ended with `run`."""
+
+    def whole(self) -> Local:
+        """See `Engine.whole`."""
+        return Local(self.device, torch.get_num_threads())
 
     def run(
         self, do: Do, units: Sequence[Unit], inputs: Inputs, report: Report, stop: Event, jobs: int

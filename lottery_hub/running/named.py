@@ -31,4 +31,4 @@ def engine_of(name: str, device: torch.device | str, jobs: int) -> Engine:
         from lottery_hub.running.on_ray import OnRay
     except ImportError as problem:
         raise ConfigError("Ray is not installed; it comes with: pip install 'lottery-hub[cluster]'") from problem
-    return OnRay(torch.device(device), local.threads, share=1 / jobs)
+    return OnRay(torch.device(device), local.threads, at_a_time=jobs)

@@ -16,7 +16,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from types import TracebackType
 from typing import Any, Self
@@ -59,13 +59,13 @@ class OnRay:
     Attributes:
         device: class of device that units compute on.
         threads: of torch, for each, and CPUs that it asks for.
-        share: of a GPU that a unit asks for, where it computes on one.
+        at_a_time: units that share a GPU, or this machine's threads.
         retries: of a unit whose worker has died.
     """
 
     device: torch.device
     threads: int
-    share: float = 1.0
+    at_a_time: int = 1
     retries: int = RETRIES
 
     def __enter__(self) -> Self:
@@ -93,8 +93,14 @@ class OnRay:
         """How many units the cluster has room for."""
         there = ray.cluster_resources()
         by_cpu = there.get("CPU", 1) // self.threads
-        by_gpu = there.get("GPU", 0) // self.share if self.device.type == "cuda" else by_cpu
+        by_gpu = there.get("GPU", 0) * self.at_a_time if self.device.type == "cuda" else by_cpu
         return max(1, int(min(by_cpu, by_gpu)))
+
+    def whole(self) -> OnRay:
+        """See `Engine.whole`."""
+        alone = replace(self, threads=self.threads * self.at_a_time, at_a_time=1)
+        alone._told = self._told
+        return alone
 
     def run(
         self, do: Do, units: Sequence[Unit], inputs: Inputs, report: Report, stop: Event, jobs: int
@@ -103,7 +109,7 @@ class OnRay:
         inputs.keep()
         asked: dict[str, Any] = {"num_cpus": self.threads, "max_retries": self.retries}
         if self.device.type == "cuda":
-            asked["num_gpus"] = self.share
+            asked["num_gpus"] = 1 / self.at_a_time
         call = ray.remote(_work).options(**asked)
         elsewhere = inputs.elsewhere()
 

@@ -38,7 +38,37 @@ from lottery_hub.settings.presets import (
 MAX_BYTES = 2**20  # of a plan's file
 
 
-class FindPlan(Frozen):
+class Written(Frozen):
+    """A plan that is written and read as a file."""
+
+    def toml(self) -> str:
+        """Return the plan as TOML, which `read` takes; a setting that is None is left out."""
+        import tomli_w
+
+        return tomli_w.dumps(_without_none(self.record()))
+
+    @classmethod
+    def read(cls, file: str | os.PathLike[str]) -> Self:
+        """Read a plan from a file of TOML or, if its name ends so, of JSON.
+
+        Raises:
+            ConfigError: there is no such file, or it is no plan.
+        """
+        path = path_of(file)
+        try:
+            with path.open("rb") as opened:
+                text = opened.read(MAX_BYTES + 1).decode("utf-8")
+            if len(text) > MAX_BYTES:
+                raise ConfigError("it is too large for a plan")
+            values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+            return cls.model_validate_json(json.dumps(values))
+        except (OSError, ValueError, TypeError, RecursionError) as problem:
+            raise ConfigError(f"cannot read the plan {printable(path)}: {first_line(problem)}") from problem
+        except ConfigError as problem:
+            raise ConfigError(f"{printable(path)}: {problem}") from problem
+
+
+class FindPlan(Written):
     """One whole `find`: backbone, ladder, downstream transfers and the rule of the verdict.
 
     Attributes:
@@ -167,32 +197,6 @@ class FindPlan(Frozen):
         return cls.parse(
             {"pretrain": pretrain, "arch": arch, "data": data, "draw": draw, "transfer": transfer} | others
         )
-
-    def toml(self) -> str:
-        """Return the plan as TOML, which `read` takes; a setting that is None is left out."""
-        import tomli_w
-
-        return tomli_w.dumps(_without_none(self.record()))
-
-    @classmethod
-    def read(cls, file: str | os.PathLike[str]) -> Self:
-        """Read a plan from a file of TOML or, if its name ends so, of JSON.
-
-        Raises:
-            ConfigError: there is no such file, or it is no plan.
-        """
-        path = path_of(file)
-        try:
-            with path.open("rb") as opened:
-                text = opened.read(MAX_BYTES + 1).decode("utf-8")
-            if len(text) > MAX_BYTES:
-                raise ConfigError("it is too large for a plan")
-            values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-            return cls.model_validate_json(json.dumps(values))
-        except (OSError, ValueError, TypeError, RecursionError) as problem:
-            raise ConfigError(f"cannot read the plan {printable(path)}: {first_line(problem)}") from problem
-        except ConfigError as problem:
-            raise ConfigError(f"{printable(path)}: {problem}") from problem
 
 
 def preset_draw(

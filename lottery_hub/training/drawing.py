@@ -18,7 +18,7 @@ from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.networks.backbones import Backbone, Weights
 from lottery_hub.networks.masks import Mask, keep_count, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.networks.tickets import Ladder, ticket_of
-from lottery_hub.running.engines import Local, Report
+from lottery_hub.running.engines import Engine, Local, Report
 from lottery_hub.running.store import Store, open_store
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.settings.environment import describe_environment
@@ -34,6 +34,7 @@ def draw(
     store: Store | None = None,
     device: torch.device | str = "cpu",
     report: Report | None = None,
+    engine: Engine | None = None,
 ) -> Ladder:
     """Draw a ladder.
 
@@ -44,6 +45,7 @@ def draw(
         store: where finished rounds are kept; without it they are forgotten at the end, or at a kill.
         device: where to train.
         report: called as report("draw", record) after every epoch.
+        engine: what trains the rounds, entered; None is this thread.
 
     Raises:
         ConfigError: imp without data.
@@ -52,7 +54,9 @@ def draw(
     """
     if store is None:
         with TemporaryDirectory() as scratch:
-            return draw(backbone, plan, data=data, store=open_store(scratch), device=device, report=report)
+            store = open_store(scratch)
+            return draw(backbone, plan, data=data, store=store, device=device, report=report, engine=engine)
+    alone = (engine or Local(device, torch.get_num_threads())).whole()
     names = backbone.prunable
     total = kept_and_total(backbone.dense_mask())[1]
     mask = backbone.dense_mask()
@@ -71,7 +75,7 @@ def draw(
             last = level == plan.rounds
             # Nothing is pruned after the last level, so it is trained only where its accuracy was asked for.
             if not last or plan.test_attack is not None:
-                weights, measured = _round(backbone, mask, plan, level, data, store, device, report)
+                weights, measured = _round(backbone, mask, plan, level, data, store, device, report, alone)
                 record |= measured
         rounds.append(record)
     drawing = {
@@ -94,6 +98,7 @@ def _round(
     store: Store,
     device: torch.device | str,
     report: Report | None,
+    engine: Engine,
 ) -> tuple[Weights, dict[str, Any]]:
     """Rewind, train one round with a new optimizer, and return (trained weights, record)."""
     if data is None or plan.recipe is None:
@@ -106,7 +111,7 @@ def _round(
             report("draw" if kind == "epoch" else kind, {"level": level, "of": plan.rounds} | record)
 
     inputs = Inputs(store, {unit.inputs["start"]: start, unit.inputs["data"]: data})
-    record = Local(device, torch.get_num_threads()).run(run_unit, [unit], inputs, tell, Event(), 1)[0]
+    record = engine.run(run_unit, [unit], inputs, tell, Event(), 1)[0]
     return round_weights(store.folder(unit), backbone.arch, len(data.classes)), record
 
 

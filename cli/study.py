@@ -1,0 +1,177 @@
+"""`lottery-hub study`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from lottery_hub.commands.study import study
+
+from . import options
+
+
+@options.trains(
+    study,
+    plan="settings",
+    print_plan="settings",
+    dry_run="settings",
+    jobs="batch_size",
+    engine="batch_size",
+    store="output",
+    overwrite="output",
+)
+def study_command(
+    *,
+    preset: Annotated[Literal["quick", "paper"], typer.Option(help="The grid and its recipes, but for what is given.")],
+    pretrain: Annotated[list[str] | None, typer.Option(help="As for find; may be given several times.")],
+    arch: options.Arch,
+    dataset: Annotated[list[str] | None, typer.Option(help="As for find; several times.")],
+    fraction: Annotated[list[float] | None, typer.Option(help="Share of the training images; several times.")],
+    method: Annotated[
+        list[str] | None, typer.Option(metavar="imp|omp|random", help="How ladders are drawn; several times.")
+    ],
+    level: Annotated[list[int] | None, typer.Option(help="Judge this level by itself; several times.", metavar="INT")],
+    scan: Annotated[Literal["bisect", "all"] | None, typer.Option(help="Look for the frontier, or try all levels.")],
+    seeds: Annotated[
+        str | None, typer.Option(metavar="auto|INT", help="Transfers of each regime, with seeds 0, 1, …, as for find.")
+    ],
+    max_seeds: Annotated[int | None, typer.Option(metavar="INT", help="As for find.")],
+    confirm: Annotated[int | None, typer.Option(min=0, metavar="INT", help="As for find.")],
+    margin: Annotated[str | None, typer.Option(metavar="auto|FLOAT", help="The rule of the verdicts, as for find.")],
+    tolerance: Annotated[str | None, typer.Option(metavar="TEXT", help="An older rule, as for find.")],
+    controls: Annotated[bool, typer.Option("--controls", help="Also transfer OMP and random masks.")],
+    source: Annotated[str | None, typer.Option(help="Source task of imp, where a ladder is drawn.")],
+    eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")],
+    jobs: Annotated[str, typer.Option(metavar="auto|INT", help="Transfers at a time on a machine, as for find.")],
+    engine: options.EngineName,
+    plan: Annotated[Path | None, typer.Option(help="A file with the grid, as --print-plan prints it.")],
+    print_plan: Annotated[bool, typer.Option("--print-plan", help="Print the grid as TOML, and do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the units, which are finished, and the hours for the others.")
+    ] = False,
+    store: options.StorePlace,
+    overwrite: options.Overwrite,
+    how: options.Training,
+) -> None:
+    """Find in every cell of a grid: kinds of pre-training x datasets x fractions x methods, and compare them."""
+    from rich.console import Console
+
+    from lottery_hub.commands.study import outline_of, plan_of
+    from lottery_hub.reporting.screen import print_table, words_table
+
+    given: dict[str, Any] = {
+        "preset": preset,
+        "pretrain": pretrain,
+        "arch": arch,
+        "dataset": dataset,
+        "fraction": fraction,
+        "method": method,
+        "level": level,
+        "scan": scan,
+        "seeds": None if seeds is None else options.auto_or_number(seeds, least=1, hint="--seeds"),
+        "max_seeds": max_seeds,
+        "confirm": confirm,
+        "margin": margin,
+        "tolerance": tolerance,
+        "controls": controls,
+        "source": source,
+        "eps": eps,
+        "plan": plan,
+        "jobs": options.auto_or_number(jobs, least=1, hint="--jobs"),
+        "engine": engine,
+        "store": store,
+        "output": how.output,
+        **how.numbers(),
+    }
+    if print_plan or how.asks_for_settings:
+        grid = plan_of(**given)
+        print(grid.toml(), end="") if print_plan else options.print_settings(grid)
+        return
+    if dry_run:
+        ahead = outline_of(**given).record()
+        if how.as_json:
+            options.emit(ahead)
+        else:
+            header = ("cell", "units", "finished", "to be chosen", "hours")
+            rows = [
+                (row["cell"], str(row["units"]), str(row["finished"]), str(row["to_be_chosen"]), f"{row['hours']:.2f}")
+                for row in ahead["cells"]
+            ]
+            print_table(Console(), words_table(header, rows))
+            print(
+                f"{ahead['units']} units, {ahead['finished']} of them finished; {ahead['hours']:.2f} hours for the rest"
+            )
+        return
+    done = study(**given, overwrite=overwrite, progress=True)
+    failed = [cell for cell in done.cells if "failed" in cell]
+    if how.as_json:
+        options.emit(done.record())
+    else:
+        _print(done.record())
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print(record: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from lottery_hub.errors import printable
+    from lottery_hub.reporting.screen import COLUMNS, SHORT, percent, print_table, words_table
+
+    console = Console()
+    header = ("cell", "sparsity", *(f"{SHORT[regime]} {figure}" for regime, figure in COLUMNS), "verdict")
+    rows = []
+    for cell in record["cells"]:
+        if "failed" in cell:
+            rows.append((cell["cell"], *[""] * 5, "failed"))
+            continue
+        figures = [
+            f"{percent(cell['figures'][regime][figure])} ({percent(cell['dense'][regime][figure])})"
+            for regime, figure in COLUMNS
+        ]
+        answer = cell.get("answer") or ("yes" if cell["double_win"] else "no")
+        verdict = {"yes": "double win", "no": "no double win"}.get(answer, answer)
+        rows.append((cell["cell"], _frontier(cell), *figures, printable(verdict, 60)))
+    print_table(console, words_table(header, rows))
+    print("in %, on test images; in brackets that of dense")
+    shown = _worth_showing(record["differences"])
+    if shown:
+        header = ("pre-training", "on", "level", *(f"{SHORT[regime]} {figure}" for regime, figure in COLUMNS))
+        print_table(console, words_table(header, shown))
+        print("percentage points, paired by seed and image, with the 95 % interval")
+    for cell in record["cells"]:
+        if "failed" in cell:
+            print(f"failed: {printable(cell['cell'], 200)}: {printable(cell['failed'], 1000)}")
+    print(f"study: {printable(record['study'], 1000)}")
+
+
+def _frontier(cell: dict[str, Any]) -> str:
+    """Return the sparsity that was found, with the frontier's interval where there is one."""
+    from lottery_hub.reporting.screen import percent
+
+    frontier = cell.get("frontier")
+    interval = frontier.get("interval") if isinstance(frontier, dict) else None
+    found: str = percent(cell["sparsity"])
+    return f"{found} ({percent(interval[0])}, {percent(interval[1])})" if interval else found
+
+
+def _worth_showing(differences: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return the rows for dense and for the sparsest level that two kinds share; all are in differences.csv."""
+    from lottery_hub.reporting.screen import COLUMNS
+
+    groups: dict[tuple[Any, ...], dict[int, dict[Any, dict[str, Any]]]] = {}
+    for row in differences:
+        key = tuple(row[name] for name in ("pretrain", "against", "dataset", "fraction", "method"))
+        groups.setdefault(key, {}).setdefault(row["level"], {})[row["regime"], row["figure"]] = row
+    rows = []
+    for (pretrain, against, dataset, fraction, method), levels in groups.items():
+        for level in sorted({min(levels), max(levels)}):
+            cells = [
+                f"{row['difference'] * 100:+.2f} ({row['low'] * 100:.2f}, {row['high'] * 100:.2f})" if row else ""
+                for row in (levels[level].get(column) for column in COLUMNS)
+            ]
+            about = f"{dataset} {fraction:g} {method}"
+            rows.append((f"{pretrain} - {against}", about, "dense" if level == 0 else str(level), *cells))
+    return rows

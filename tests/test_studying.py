@@ -1,0 +1,157 @@
+"""Studies: every cell found, nothing trained twice, and kinds of pre-training compared by hand-worked figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from lottery_hub.errors import LotteryHubError, RunError
+from lottery_hub.images.datasets import Dataset
+from lottery_hub.networks.backbones import Backbone, fresh_weights
+from lottery_hub.robustness.outcomes import Outcomes
+from lottery_hub.running.engines import Local
+from lottery_hub.running.store import Store, open_store
+from lottery_hub.settings.config import DataPlan, DrawPlan
+from lottery_hub.settings.plans import FindPlan
+from lottery_hub.settings.studies import CellPlan
+from lottery_hub.storage.folder import load_ticket
+from lottery_hub.studying import Cell, outline, study
+from tests.judged import TRANSFER
+
+KINDS = {"std": 0, "adv": 1}  # kind → seed of its weights
+
+
+def cell(kind: str, method: str, data: Dataset, **changes: Any) -> Cell:
+    plan = FindPlan(
+        pretrain=kind,
+        arch="resnet18-slim",
+        data=DataPlan(dataset=data.name, image_size=8),
+        draw=DrawPlan(method=method, rounds=1),  # type: ignore[arg-type]
+        ladder="draw",
+        transfer=TRANSFER,
+        scan="all",
+        tolerance="points:50",
+    ).changed(**changes)
+    backbone = Backbone("resnet18-slim", kind, fresh_weights("resnet18-slim", 5, KINDS[kind]))  # type: ignore[arg-type]
+    place = CellPlan(kind, data.name, 1.0, method, None)  # type: ignore[arg-type]
+    return Cell(f"{kind}-{method}", place, lambda: (plan, backbone, data))
+
+
+class Told(list[tuple[str, dict[str, Any]]]):
+    def __call__(self, kind: str, record: dict[str, Any]) -> None:
+        self.append((kind, record))
+
+    @property
+    def made(self) -> list[str]:
+        return [f"{r['cell']} {r['unit']}" for kind, r in self if kind == "unit" and not r["finished"]]
+
+
+def go(cells: list[Cell], directory: Path, store: Store) -> tuple[dict[str, Any], Told]:
+    told = Told()
+    summary = study(cells, directory, store=store, engine=Local.of("cpu", 1), device="cpu", report=told)
+    return summary, told
+
+
+@pytest.fixture(scope="module")
+def done(tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store, dict[str, Any], Told]:
+    """A study of two kinds by two methods, and what it told."""
+    place = tmp_path_factory.mktemp("study")
+    store = open_store(place / "store")
+    cells = [cell(kind, method, tiny_data) for kind in KINDS for method in ("omp", "random")]
+    return place / "study", store, *go(cells, place / "study", store)
+
+
+def test_every_cell_has_its_ticket_and_dense_of_a_kind_is_trained_once(done: Any) -> None:
+    directory, store, summary, told = done
+    assert [one["cell"] for one in summary["cells"]] == ["std-omp", "std-random", "adv-omp", "adv-random"]
+    for one in summary["cells"]:
+        ticket = load_ticket(one["ticket"])
+        assert Path(one["ticket"]) == directory / "cells" / one["cell"] / "ticket"
+        assert (ticket.kind, ticket.method) == (one["pretrain"], one["method"])
+        assert one["figures"]["adversarial"]["SA"] == pytest.approx(
+            next(row for row in ticket.records["levels"] if row["level"] == ticket.level)["adversarial"]["SA"]
+        )
+    # Two kinds: dense, and a level by each method, in two regimes.
+    assert len(told.made) == len(store.addresses()) == 2 * (1 + 2) * 2
+    assert json.loads((directory / "study.json").read_text(encoding="utf-8")) == {
+        key: summary[key] for key in ("cells", "differences")
+    }
+
+
+def test_figures_are_a_row_each_in_csv_and_parquet(done: Any) -> None:
+    directory, _, _, _ = done
+    with (directory / "figures.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 2 * 2 * 2  # cells, networks, regimes, splits
+    assert {row["cell"] for row in rows} == {"std-omp", "std-random", "adv-omp", "adv-random"}
+    table = pyarrow.parquet.read_table(directory / "figures.parquet").to_pylist()
+    assert [row["SA"] for row in table] == [float(row["SA"]) for row in rows]
+
+
+def test_kinds_are_compared_image_by_image_at_every_level_they_share(done: Any) -> None:
+    directory, _, summary, _ = done
+    rows = summary["differences"]
+    assert len(rows) == 2 * 2 * 4  # methods, levels with dense, figures
+    for row in rows:
+        cells = {one["pretrain"]: one for one in summary["cells"] if one["method"] == row["method"]}
+        bits = {}
+        for kind in ("std", "adv"):
+            records = load_ticket(cells[kind]["ticket"]).records
+            (run,) = (
+                each
+                for each in records["transfers"]
+                if (each["ticket"], each["regime"]) == (f"level-{row['level']:02d}", row["regime"])
+            )
+            bits[kind] = getattr(Outcomes.parse(run["outcomes"], run["samples"]), row["figure"])
+        assert (row["pretrain"], row["against"]) == ("adv", "std")
+        assert row["difference"] == pytest.approx(np.mean(bits["adv"].astype(int) - bits["std"].astype(int)))
+        assert row["low"] <= row["difference"] <= row["high"]
+    with (directory / "differences.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == len(rows)
+
+
+def test_a_study_grows_by_what_is_missing_and_says_before_what_that_is(
+    done: Any, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    _, store, summary, _ = done
+    before = store.addresses()
+    more = [cell("std", "omp", tiny_data, seeds=2), cell("std", "random", tiny_data)]
+    ahead = list(outline(more, tmp_path, store=store, engine=Local.of("cpu", 1), device="cpu"))
+    assert [(row["units"], row["finished"], row["to_be_chosen"]) for row in ahead] == [(8, 4, 0), (2, 2, 0)]
+    assert ahead[0]["hours"] > 0
+    assert ahead[1]["hours"] == 0
+    assert store.addresses() == before
+    told = go(more, tmp_path, store)[1]
+    assert len(told.made) == 4
+    assert all(name.startswith("std-omp") and name.endswith("seed-1") for name in told.made)
+    again, told = go(more[1:], tmp_path, store)
+    assert (told.made, again["cells"][0]["dense"]) == ([], summary["cells"][1]["dense"])
+
+
+def test_a_cell_that_fails_is_told_and_the_others_go_on(done: Any, tiny_data: Dataset, tmp_path: Path) -> None:
+    _, store, _, _ = done
+
+    def broken() -> Any:
+        raise LotteryHubError("no such weights\x1b[31m")
+
+    good = cell("std", "omp", tiny_data)
+    bad = replace(good, name="bad", load=broken)
+    summary, told = go([bad, good], tmp_path, store)
+    assert [one.get("failed") for one in summary["cells"]] == ["no such weights\\x1b[31m", None]
+    assert [record["cell"] for kind, record in told if kind == "failed"] == ["bad"]
+    with pytest.raises(LotteryHubError, match=r"^no cell of the study could be done; the first: no such weights"):
+        go([bad], tmp_path, store)
+
+
+def test_a_folder_of_something_else_is_refused(done: Any, tiny_data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("mine")
+    with pytest.raises(RunError, match="is not empty and not a run directory"):
+        go([cell("std", "omp", tiny_data)], tmp_path, done[1])
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
