@@ -33,6 +33,7 @@ from lottery_hub.settings.config import (
 from lottery_hub.settings.plans import FindPlan
 from lottery_hub.sharing.publishing import prepare, push_ticket
 from lottery_hub.storage.folder import load_ticket, save_backbone, save_ticket, trained_folders
+from lottery_hub.storage.places import DEPLOYED
 from lottery_hub.storage.records import check_ticket
 
 STANDARD = Recipe(epochs=1, batch_size=12, lr=0.02, augment="none", image_size=8)
@@ -253,7 +254,7 @@ def test_a_dry_run_writes_nothing_and_says_what_a_push_would_do_first(
     before = everything_in(place)
     done = push_ticket(place, "alice/net", data=data, dry_run=True)
     assert done.unchecked
-    assert not any(name.startswith("trained/") for name in done.files)
+    assert {name.split("/")[1] for name in done.files if name.startswith("trained/")} == set(DEPLOYED)
     assert everything_in(place) == before
     assert not push_ticket(place, "alice/net", checks=False, dry_run=True).unchecked
 
@@ -295,8 +296,10 @@ def test_a_verdict_that_cannot_be_looked_at_is_not_published_unless_one_says_so(
     shutil.rmtree(place / "trained")
     with pytest.raises(PublishError, match=r"does not hold the trained networks .* publish it unchecked with --no-ch"):
         push_ticket(place, "alice/net", data=data, dry_run=True)
-    push_ticket(place, "alice/net", checks=False, dry_run=True)
-    card = prepare(place, "alice/net").files["README.md"].decode()
+    with pytest.raises(TicketError, match="push without the copy for timm"):
+        push_ticket(place, "alice/net", checks=False, dry_run=True)
+    push_ticket(place, "alice/net", checks=False, timm=False, dry_run=True)
+    card = prepare(place, "alice/net", timm=False).files["README.md"].decode()
     assert "Nothing was done to tell real robustness from masked gradients" in card
 
 
