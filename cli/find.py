@@ -137,7 +137,7 @@ def find_command(
         "arch": arch,
         "dataset": dataset,
         "preset": preset,
-        "seeds": options.auto_or_number(str(seeds), least=1, hint="--seeds"),
+        "seeds": options.auto_or_number(str(seeds), least=0, hint="--seeds"),
         "max_seeds": max_seeds,
         "confirm": confirm,
         "margin": margin,

@@ -6,9 +6,9 @@ minus the margin is the figure's frontier; the frontier of the ladder is the low
 interpolated in the logarithm of density, in which the levels of a ladder are equally far apart; dense is no worse
 than itself.
 
-Its interval is that of a bootstrap: images are drawn with all their outcomes, at every level and in every figure, so
-that what moves together moves together; each deviation is stretched to the width, and to Student's tail, of its own
-interval over seeds and images (see `intervals`).
+Its interval is that of a bootstrap, the lowest of the figures' own: images are drawn with all their outcomes, at every
+level and in every figure, so that what moves together moves together; each deviation is stretched to the width, and to
+Student's tail, of its own interval over seeds and images (see `intervals`).
 """
 
 from __future__ import annotations
@@ -81,8 +81,10 @@ def frontier_of(
     figures = dict.fromkeys(figure for level in order for figure in levels[level])
     if not figures:  # nothing is known of any level
         return Frontier(0.0, (0.0, 1.0), True, dict.fromkeys(order, 0.0))
-    draws = _draws()
+    draws, beyond = _draws(), (1 - LEVEL) / 2
     point, drawn = np.inf, np.full(RESAMPLES, np.inf)
+    lows: list[float] = []
+    highs: list[float] = []
     for figure in figures:
         tried = [level for level in order if figure in levels[level]]
         seen = [levels[level][figure] for level in tried]
@@ -91,12 +93,16 @@ def frontier_of(
         means = np.array([each.difference.mean for each in seen])
         values = means + np.stack([_deviations(each, draws) for each in seen], axis=-1)
         point = min(point, float(_crossing(falling(means, weights), depth, margin)))
-        drawn = np.minimum(drawn, _crossing(falling(values, weights), depth, margin))
+        own = _crossing(falling(values, weights), depth, margin)
+        # The lowest of several is lower than each: where they lie together, a quantile of it would be too low. Nothing
+        # is interpolated between draws, of which some are infinite.
+        low, high = np.quantile(own, [beyond, 1 - beyond / len(figures)], method="inverted_cdf")
+        lows.append(float(low))
+        highs.append(float(high))
+        drawn = np.minimum(drawn, own)
     inside = {level: float((drawn >= depths[level] - _ROUNDING).mean()) for level in order}
     last = depths[order[-1]]
-    # Between nearest draws nothing is interpolated: it would not be a number next to infinity.
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
-    ends = [float(-np.expm1(-depth)) for depth in (min(point, last), min(low, last), high)]
+    ends = [float(-np.expm1(-depth)) for depth in (min(point, last), min(*lows, last), min(highs))]
     return Frontier(ends[0], (ends[1], ends[2]), not np.isfinite(point), inside)
 
 
