@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -55,6 +56,7 @@ DOORS = {
         "fetching/answers.py",
         "settings/config.py",
         "settings/plans.py",
+        "settings/studies.py",
         "storage/origins.py",
         "storage/records.py",
         "storage/manifest.py",
@@ -85,8 +87,13 @@ def name_of(path):
 KNOWN = {name_of(path) for path in (*modules(), *COMMANDS.glob("*.py"))}
 
 
+@cache
 def imports(path):
     """Every imported module of a file, `from package import module` as package.module, wherever it stands."""
+    return tuple(_imports(path))
+
+
+def _imports(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -1,5 +1,5 @@
 """What one asks of the library in a line: the commands, and in Python their functions, with the same options.
 
 Signatures say what an option is unless given, there and here; so that they are read at once, imports stand inside.
-May import: settings, images, networks, storage, robustness, running, judging, training, reporting, sharing, finding.
-"""
+May import: finding, images, judging, networks, reporting, robustness, running, settings, sharing, storage, studying, training.
+"""  # noqa: E501
