@@ -180,10 +180,18 @@ def _facts(ticket: Ticket) -> Rows:
         ("Dataset", f"{data['name']}, {data['classes']} classes, {percent(data['fraction'])} of the training images"),
         ("Measured on", f"{records['samples']:,} test images, {seeds}; one is {points(1 / records['samples'])} points"),
         ("Picked on", f"{records['validation_samples']:,} validation images"),
-        ("Attack behind RA", records["attack"]),
+        *_attacks(records),
         ("Allowed loss", records["tolerance"]),
         ("Levels", "divided by bisection; some were not tried" if records["scan"] == "bisect" else "each was tried"),
     ]  # fmt: skip
+
+
+def _attacks(records: dict[str, Any]) -> Rows:
+    """Return the attack behind RA; after standard transfer it may be another, of a radius that tells something."""
+    other = records.get("standard_attack")
+    if other is None:
+        return [("Attack behind RA", records["attack"])]
+    return [("Attack behind RA", f"{records['attack']}; after standard transfer {other}")]
 
 
 def _limits(ticket: Ticket) -> list[str]:
