@@ -115,8 +115,10 @@ def test_which_images_are_sampled_is_not_known_beforehand(place: Path, monkeypat
 def test_a_verdict_that_hangs_by_the_images_that_may_move_is_decided_by_what_was_measured(run: Path) -> None:
     ticket = load_ticket(run)
     assert remeasuring.judged_again(ticket, {}) == ""
-    turned = replace(ticket, records=ticket.records | {"double_win": not ticket.records["double_win"]})
-    assert "by what was measured here the verdict is " in remeasuring.judged_again(turned, {})
+    other = {"double_win": not ticket.records["double_win"]}
+    other["answer"] = "double win" if other["double_win"] else "no double win"
+    turned = replace(ticket, records=ticket.records | other)
+    assert "by what was measured here the verdict is" in remeasuring.judged_again(turned, {})
     right = Outcomes(np.ones(12, bool), np.ones(12, bool))
     held = Outcomes(np.ones(9, bool), np.ones(9, bool))
     seen = {

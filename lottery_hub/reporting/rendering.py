@@ -15,7 +15,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from lottery_hub.errors import TicketError, printable
+from lottery_hub.errors import ConfigError, TicketError, printable
 from lottery_hub.storage.signing import signed
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
@@ -61,9 +61,10 @@ def render(template: str, context: Callable[[], dict[str, Any]]) -> str:
         "yes_no": yes_no,
         "minutes": minutes,
     }
+    strange = (jinja2.UndefinedError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, ConfigError)
     try:
         return signed(environment.from_string(source(template)).render(context()))
-    except (jinja2.UndefinedError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
+    except strange as problem:
         raise TicketError(f"the records do not make a card: {printable(problem)}") from problem
 
 

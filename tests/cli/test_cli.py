@@ -193,7 +193,7 @@ def ten_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["evaluate", "{backbone}", "--eps", "2"], "an Linf eps of 2 covers all of [0,1]"),
         (["evaluate", "{backbone}", "--restarts", "0"], "restarts: "),
         (["evaluate", "{backbone}", "--sparsity", "0.5"], "holds a backbone, which is dense"),
-        (["pretrain", "--dataset", "digits", "--device", "tpu"], "unknown device 'tpu'; choose auto, cpu or cuda"),
+        (["pretrain", "--dataset", "digits", "--device", "tpu"], "unknown device 'tpu'; choose auto, cpu, cuda"),
         (["finetune", "nowhere"], "no ticket at nowhere"),
         (["evaluate", "nowhere"], "no ticket at nowhere"),
     ],
@@ -341,9 +341,10 @@ def test_a_batch_size_is_that_of_the_recipes_and_recorded(chain: dict[str, tuple
 def test_find_for_people_prints_a_table_and_the_ticket(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
     arguments, output = chain["find"]
     done = call(*(word for word in arguments if word != "--json"))
-    assert done.code == 0
+    assert done.code == 0, done.err
     assert "ouble win" in done.out
-    assert f"\nticket: {output / 'ticket'}\nnext:\n  lottery-hub predict {output} IMAGE\n" in done.out
+    assert f"\nticket: {output / 'ticket'}\n" in done.out
+    assert f"\nnext:\n  lottery-hub predict {output} IMAGE\n" in done.out
     records = load_ticket(output).records
     (chosen,) = (row for row in records["levels"] if row["level"] == records["level"])
     assert ("validation images, where none wins" in done.out) == (not chosen["validation"]["double_win"])

@@ -32,6 +32,7 @@ import torch
 from forging import Forgery, counted
 
 from lottery_hub import verifying
+from lottery_hub.errors import TicketError
 from lottery_hub.finding import find
 from lottery_hub.images.datasets import Dataset, Split, load_planned, sampled_rows
 from lottery_hub.judging import remeasuring
@@ -378,7 +379,10 @@ def forge(run: Path, data: Dataset, name: str, seed: int, **settings: Any) -> di
     with tempfile.TemporaryDirectory() as beside:
         forgery = Forgery.of(run / "ticket", data)
         FORGERIES[name](forgery)
-        place = forgery.save(Path(beside) / "ticket")
+        try:
+            place = forgery.save(Path(beside) / "ticket")
+        except TicketError as problem:  # by its own figures another level had been tried: there is no such card
+            return {"answer": "not verified", "by": [str(problem)]}
         findings = verify(Pulled(place), ladder=run / "ladder", seed=seed, **settings)
     wrong = [f"{each.question}: {each.why}" for each in findings if each.answer == "not verified"]
     return {"answer": verdict_of(findings), "by": wrong[:1]}

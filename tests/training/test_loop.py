@@ -124,9 +124,9 @@ def test_every_seed_and_epoch_has_its_own_views_and_attack_starts(backbone, tiny
     streams = []
     real = training.train_batches
 
-    def batches(split, batch_size, augment, image_size, generator, device):
+    def batches(split, batch_size, augment, image_size, generator, *more):
         streams.append(generator.initial_seed())
-        return real(split, batch_size, augment, image_size, generator, device)
+        return real(split, batch_size, augment, image_size, generator, *more)
 
     def starts(images, attack, generator):
         streams.append(generator.initial_seed())
