@@ -29,6 +29,7 @@ _HOME = {
     "load_dataset": "images.datasets",
     "perturb": "robustness.attacks",
     "find": "commands.find",
+    "study": "commands.study",
     "draw": "commands.draw",
     "pretrain": "commands.pretrain",
     "finetune": "commands.finetune",
@@ -93,6 +94,7 @@ __all__ = [
     "results",
     "save_ticket",
     "search_tickets",
+    "study",
     "transfer",
     "verify",
 ]
@@ -104,6 +106,7 @@ if TYPE_CHECKING:
     from lottery_hub.commands.finetune import finetune
     from lottery_hub.commands.overlap import overlap
     from lottery_hub.commands.pretrain import pretrain
+    from lottery_hub.commands.study import study
     from lottery_hub.commands.tables import results
     from lottery_hub.errors import DownloadError, LotteryHubError, PublishError, TicketError
     from lottery_hub.images.datasets import Dataset, load_dataset

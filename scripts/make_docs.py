@@ -29,13 +29,14 @@ WIDTH = 100  # of a signature that stays on one line
 
 # Everything public, in the order of the page; names with a dot are not imported from the top, but come back from there.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Commands": ("find", "draw", "pretrain", "finetune", "evaluate", "results"),
+    "Commands": ("find", "draw", "pretrain", "finetune", "evaluate", "results", "study"),
     "What they give back": (
         "commands.results.Found",
         "commands.results.Drawn",
         "commands.results.Pretrained",
         "commands.results.Finetuned",
         "commands.results.Evaluated",
+        "commands.study.Studied",
     ),
     "Tickets": (
         *("Ticket", "Ladder", "load_ticket", "load_ladder", "list_tickets", "sharing.listing.Listed", "save_ticket"),

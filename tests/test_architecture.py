@@ -53,6 +53,7 @@ DOORS = {
     "sklearn": {"images/opening.py"},
     "yaml": {"reporting/rendering.py"},
     "pydantic": {
+        "settings/studies.py",
         "fetching/answers.py",
         "settings/config.py",
         "settings/plans.py",

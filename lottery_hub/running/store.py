@@ -129,11 +129,11 @@ class Store:
 
     def addresses(self) -> set[str]:
         """Return the address of every finished unit."""
-        return {path.name for path in self._entries() if _ADDRESS.fullmatch(path.name)}
+        return {name for _, name in self._entries() if _ADDRESS.fullmatch(name)}
 
     def left(self) -> Iterator[Path]:
         """Yield what killed processes left half done, and what was set aside."""
-        return (path for path in self._entries() if _LEFT.fullmatch(path.name))
+        return (Path(shard, name) for shard, name in self._entries() if _LEFT.fullmatch(name))
 
     def remove(self, path: Path) -> None:
         """Remove a unit, or what is left of one, in one step; a process that is at work on it keeps it.
@@ -173,16 +173,15 @@ class Store:
             if above.is_symlink():
                 raise StoreError(f"{printable(above)} is a link, and a store works in its own folder only; remove it")
 
-    def _entries(self) -> Iterator[Path]:
-        """Yield everything in the folders of units that is named as units are."""
+    def _entries(self) -> Iterator[tuple[str, str]]:
+        """Yield folder and name of everything in the folders of units that is named as units are."""
         units = self.directory / "units"
         with suppress(FileNotFoundError):
             for shard in os.scandir(units):
                 if re.fullmatch("[0-9a-f]{2}", shard.name) and shard.is_dir(follow_symlinks=False):
                     with suppress(FileNotFoundError):
-                        for entry in os.scandir(shard.path):
-                            if entry.name.startswith(shard.name):
-                                yield Path(entry.path)
+                        names = (entry.name for entry in os.scandir(shard.path))
+                        yield from ((shard.path, name) for name in names if name[:2] == shard.name)
 
 
 def open_store(directory: PathLike[str] | str | None = None) -> Store:

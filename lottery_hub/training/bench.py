@@ -111,7 +111,7 @@ class Bench:
             if called not in self.done
         ]
         held = {unit.inputs["start"]: ticket for unit in units} | {unit.inputs["data"]: self.data for unit in units}
-        inputs = Inputs(self.store, held)
+        inputs = Inputs(self.store, held, {unit.inputs["data"]: self.plan.data for unit in units})
         records = self.engine.run(run_unit, units, inputs, self.report, self.stop, jobs or self.jobs)
         for unit, record in zip(units, records, strict=True):
             said = {"ticket": name, "sparsity": ticket.sparsity} | labelled(record, ticket, self.data)

@@ -110,7 +110,8 @@ def _round(
         if report is not None and kind in ("epoch", "busy"):
             report("draw" if kind == "epoch" else kind, {"level": level, "of": plan.rounds} | record)
 
-    inputs = Inputs(store, {unit.inputs["start"]: start, unit.inputs["data"]: data})
+    plans = {} if plan.data is None else {unit.inputs["data"]: plan.data}
+    inputs = Inputs(store, {unit.inputs["start"]: start, unit.inputs["data"]: data}, plans)
     record = engine.run(run_unit, [unit], inputs, tell, Event(), 1)[0]
     return round_weights(store.folder(unit), backbone.arch, len(data.classes)), record
 
