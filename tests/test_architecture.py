@@ -57,7 +57,6 @@ DOORS = {
         "fetching/answers.py",
         "settings/config.py",
         "settings/plans.py",
-        "settings/studies.py",
         "storage/origins.py",
         "storage/records.py",
         "storage/manifest.py",
