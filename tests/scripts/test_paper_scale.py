@@ -52,7 +52,7 @@ def test_every_command_parses_and_sets_what_can_be_set(words: list[str]) -> None
 
 
 def test_a_command_that_does_not_exist_would_be_noticed() -> None:
-    for words in (["fnid"], ["draw", "--gpus", "8"], ["find", "--seeds", "many"], ["finetune"]):
+    for words in (["fnid"], ["draw", "--gpus", "8"], ["find", "--level", "many"], ["finetune"]):
         with pytest.raises((AssertionError, USAGE_ERROR)):
             parsed(words)
 
