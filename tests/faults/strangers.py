@@ -26,6 +26,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HOME"] = str(Path(tempfile.gettempdir()) / "lottery-hub-strangers-have-no-cache")
+    os.environ["MPLCONFIGDIR"] = str(Path(tempfile.gettempdir()) / "lottery-hub-strangers-fonts")
     os.environ["OMP_NUM_THREADS"] = "1"
 
 import hostile
