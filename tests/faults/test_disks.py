@@ -92,7 +92,7 @@ def test_a_full_or_read_only_disk_is_one_line_and_with_room_the_same_command_goe
         err = capsys.readouterr().err
         if code == 0:
             break
-        progress = ("note: ", "ladder: ", "transfer-", "pretrain ")
+        progress = ("note: ", "ladder: ", "transfer-", "pretrain ", "dense: ", "level ")
         errors = [line for line in err.splitlines() if not line.startswith(progress)]
         assert len(errors) == 1, err
         assert errors[0].startswith("error: cannot w"), err
