@@ -66,6 +66,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "my photos"
 
 
+@pytest.mark.timeout(900)  # half a minute of work, in which a busy machine may find no time
 def test_a_folder_of_photos_becomes_a_network_that_names_them_everywhere(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
