@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -108,7 +109,8 @@ def waits() -> None:
 
 
 def takes_a_lot() -> int:
-    return len(b"x" * 2**28)
+    # Beyond what other tests of this process have taken before.
+    return len(b"x" * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10 + 2**28))
 
 
 def leaves_a_thread() -> None:
