@@ -7,6 +7,7 @@ shortfall. What its test figures say is then said of one level, not of the best 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -108,7 +109,7 @@ def unsettled(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         return inside[-1]
     if any(wins(row) for row in rows):
         return None
-    best = max(map(_slack, filter(is_whole, rows)), default=-1.0)
+    best = max(map(_slack, filter(is_whole, rows)), default=-math.inf)
     return max((row for row in rows if not is_whole(row) and _slack(row) >= best), key=_slack, default=None)
 
 

@@ -48,7 +48,7 @@ from victims import Scene, remove
 
 from lottery_hub import cli
 from lottery_hub.errors import LotteryHubError
-from lottery_hub.training import drawing, pretraining, transferring
+from lottery_hub.training import pretraining, transferring, units
 
 SECONDS = 20.0
 BEGAN = "the work began"
@@ -233,7 +233,7 @@ class Campaign:
             raise Begun("the work begins")
 
         with ExitStack() as stack:
-            for module in (drawing, pretraining, transferring):
+            for module in (units, pretraining, transferring):
                 stack.enter_context(mock.patch.object(module, "train", begin))
             done = printed(*words)
         errors = [

@@ -147,6 +147,14 @@ def test_a_level_that_fails_under_standard_transfer_needs_no_adversarial_one() -
     assert picked["level"] == 4
 
 
+def test_however_bad_all_levels_are_one_is_run_wholly_and_picked() -> None:
+    def try_level(level: int, whole: bool) -> dict[str, Any]:  # the wide interval of few images begins below minus one
+        return row_of(level, {"standard": -1.5} | ({"adversarial": -2.0} if whole else {}))
+
+    _, picked = judge_levels(1, "bisect", each(try_level))
+    assert (picked["level"], picked["validation"]["margin"]) == (1, -2.0)
+
+
 def test_where_no_level_wins_those_that_might_be_picked_are_run_wholly_after_all() -> None:
     slacks = {1: (-0.02, -0.05), 2: (-0.01, -0.03), 4: (-0.04, -0.04)}
     asked = []
