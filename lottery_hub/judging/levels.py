@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lottery_hub.judging.choosing import near, pick, unsettled, wins
+from lottery_hub.judging.choosing import pick, unsettled, wins
 
 Rows = list[dict[str, Any]]
 
@@ -20,10 +20,10 @@ def judge_levels(
 ) -> tuple[Rows, dict[str, Any]]:
     """Try levels and return (rows in order of level, the row that `choosing.pick` takes).
 
-    `all` tries each, under both regimes. `bisect` asks where the frontier is: between the sparsest level that is inside
-    by all that was measured so far and the next that was tried, and divides what is between them by the levels it
-    tries. It rejects a level that fails under standard transfer without its adversarial one, unless it might be picked
-    all the same.
+    `all` tries each, under both regimes. `bisect` asks which is the sparsest that may be picked: between the sparsest
+    level that may by all that was measured so far and the next that was tried, it divides what is between them by the
+    levels it tries. It rejects a level that fails under standard transfer without its adversarial one, unless it might
+    be picked all the same.
 
     Args:
         levels: how many there are.
@@ -63,17 +63,13 @@ def _weighed(rows: Rows, weigh: Callable[[Rows], None]) -> tuple[Rows, dict[str,
 
 
 def _between(tried: dict[int, dict[str, Any]], levels: int) -> tuple[int, int] | None:
-    """Return (low, high): the last level inside is `low`, or one of those above it up to `high`, which were not tried.
+    """Return (low, high): the last level that wins is `low`, or one of those above it up to `high`, none of them tried.
 
-    Inside by what is most likely, and where nothing is left between those, inside surely enough to be picked. None
-    where nothing lies between either.
+    None where nothing lies between.
     """
-    for inside in (near, wins):
-        low = max((level for level, row in tried.items() if inside(row)), default=0)
-        high = min((level for level in tried if level > low), default=levels + 1) - 1
-        if low < high:
-            return low, high
-    return None
+    low = max((level for level, row in tried.items() if wins(row)), default=0)
+    high = min((level for level in tried if level > low), default=levels + 1) - 1
+    return (low, high) if low < high else None
 
 
 def spread(low: int, high: int, count: int) -> list[int]:

@@ -71,9 +71,9 @@ def levels_table(dense: dict[str, Any] | None, levels: list[dict[str, Any]], con
     """
     inside = any("inside" in row["validation"] for row in levels)
     about = (
-        "; valid.: how surely inside the frontier; test: the answer"
+        "valid.: how surely inside the frontier; test: the answer"
         if inside
-        else "; valid., test: double win on those images"
+        else "valid., test: double win on those images"
     )
     table = _figures_table(f"{CAPTION}; {about}", "level")
     table.add_column("valid.", no_wrap=True)

@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -274,8 +275,15 @@ def checks_said(passed: bool = True, dropped: int = 0, share: float = 1.0) -> Ca
 
 
 def card_of(change: Callable[[str], str]) -> Callable[[Forgery], None]:
+    """What would leave a card as it is would be no forgery."""
+
+    def changed(card: str) -> str:
+        forged = change(card)
+        assert forged != card
+        return forged
+
     def put(forgery: Forgery) -> None:
-        forgery.card = change
+        forgery.card = changed
 
     return put
 
@@ -332,7 +340,9 @@ FORGERIES: dict[str, Callable[[Forgery], None]] = {
     "one check left out": checks_said(dropped=1),
     "checks failed and said to pass": checks_said(passed=False),
     "card turned round": card_of(
-        lambda card: card.replace("Double win", "No double win").replace("no double", "a double")
+        lambda card: re.sub(
+            r"\*\*(Undecided|NOT a double-win ticket)", "**Double win", card.replace("**Double win", "**No win")
+        )
     ),
     "card's table raised": card_of(lambda card: card.replace("| adversarial | RA |", "| adversarial | RA | 99.00 % |")),
     "card's metadata raised": card_of(lambda card: card.replace("    value: ", "    value: 9", 1)),
