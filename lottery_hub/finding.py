@@ -133,7 +133,9 @@ def find(
             plan = plan.changed(transfer=weaker)
             bench = Bench.of(plan, data, store, device, engine, tell)
         trial = Trial.begin(bench, ladder, only)
-        rows, _ = judge_levels(ladder.levels, plan.scan, trial.levels, bench.together, only, trial.weigh)
+        # One seed tells little of where the frontier is: then only what may be picked is asked for.
+        several = plan.seeds > 1
+        rows, _ = judge_levels(ladder.levels, plan.scan, trial.levels, bench.together, only, trial.weigh, several)
         trial.add_seeds(rows)
         chosen = pick(rows)
         trial.confirm(chosen["level"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lottery_hub.judging.choosing import pick, unsettled, wins
+from lottery_hub.judging.choosing import near, pick, unsettled, wins
 
 Rows = list[dict[str, Any]]
 
@@ -17,13 +17,14 @@ def judge_levels(
     together: int = 1,
     only: int | None = None,
     weigh: Callable[[Rows], None] = lambda rows: None,
+    frontier: bool = True,
 ) -> tuple[Rows, dict[str, Any]]:
     """Try levels and return (rows in order of level, the row that `choosing.pick` takes).
 
-    `all` tries each, under both regimes. `bisect` asks which is the sparsest that may be picked: between the sparsest
-    level that may by all that was measured so far and the next that was tried, it divides what is between them by the
-    levels it tries. It rejects a level that fails under standard transfer without its adversarial one, unless it might
-    be picked all the same.
+    `all` tries each, under both regimes. `bisect` asks which is the sparsest that may be picked, and where the frontier
+    is: between the sparsest level that is inside by all that was measured so far and the next that was tried, it
+    divides what is between them by the levels it tries. It rejects a level that fails under standard transfer without
+    its adversarial one, unless it might be picked all the same.
 
     Args:
         levels: how many there are.
@@ -32,6 +33,8 @@ def judge_levels(
         together: how many levels are tried at a time; one fewer at first, beside dense.
         only: the one level to try, whatever the scan.
         weigh: told all rows so far, writes into each what all of them tell of it; see `choosing.weigh`.
+        frontier: whether `bisect` looks first for the likeliest frontier, which steadies the pick and may lie far above
+            it; with few images that takes twice as many levels.
     """
     if only is not None:
         return _weighed(try_levels([only], True), weigh)
@@ -48,7 +51,7 @@ def judge_levels(
     rows: Rows = []
     width = max(1, together - 1)
     while True:
-        if (gap := _between(tried, levels)) is not None:
+        if (gap := _between(tried, levels, (near, wins) if frontier else (wins,))) is not None:
             rows = add(spread(*gap, width), False)
             width = together
         elif (row := unsettled(rows)) is not None:
@@ -62,14 +65,19 @@ def _weighed(rows: Rows, weigh: Callable[[Rows], None]) -> tuple[Rows, dict[str,
     return rows, pick(rows)
 
 
-def _between(tried: dict[int, dict[str, Any]], levels: int) -> tuple[int, int] | None:
-    """Return (low, high): the last level that wins is `low`, or one of those above it up to `high`, none of them tried.
+def _between(
+    tried: dict[int, dict[str, Any]], levels: int, ways: Sequence[Callable[[dict[str, Any]], bool]]
+) -> tuple[int, int] | None:
+    """Return (low, high): the last level inside is `low`, or one of those above it up to `high`, none of them tried.
 
-    None where nothing lies between.
+    Inside in one of these ways, and where nothing is left between those, in the next. None where nothing is at all.
     """
-    low = max((level for level, row in tried.items() if wins(row)), default=0)
-    high = min((level for level in tried if level > low), default=levels + 1) - 1
-    return (low, high) if low < high else None
+    for inside in ways:
+        low = max((level for level, row in tried.items() if inside(row)), default=0)
+        high = min((level for level in tried if level > low), default=levels + 1) - 1
+        if low < high:
+            return low, high
+    return None
 
 
 def spread(low: int, high: int, count: int) -> list[int]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lottery_hub.judging.choosing import unsettled
 from lottery_hub.judging.levels import judge_levels
+from lottery_hub.settings.config import REGIMES
 
 
 def row_of(level: int, slack: dict[str, float], test: bool = False) -> dict[str, Any]:
@@ -145,6 +146,14 @@ def test_a_level_that_fails_under_standard_transfer_needs_no_adversarial_one() -
     rows, picked = judge_levels(7, "bisect", each(lambda level, whole: row_of(level, slacks[level])))
     assert [row["level"] for row in rows] == [4, 5, 6]
     assert picked["level"] == 4
+
+
+def test_bisect_looks_for_the_likeliest_frontier_too_unless_it_is_only_asked_what_may_be_picked() -> None:
+    shares = {1: 1.0, 2: 0.95, 3: 0.8, 4: 0.7, 5: 0.6, 6: 0.55, 7: 0.1}  # how surely each level lies inside
+    rows = each(lambda level, whole: {"level": level, "validation": {"inside": shares[level]}} | dict.fromkeys(REGIMES))
+    for frontier, asked in ((True, [2, 3, 4, 6, 7]), (False, [2, 3, 4])):
+        tried, picked = judge_levels(7, "bisect", rows, frontier=frontier)
+        assert ([row["level"] for row in tried], picked["level"]) == (asked, 2)
 
 
 def test_however_bad_all_levels_are_one_is_run_wholly_and_picked() -> None:
