@@ -6,8 +6,10 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 # The Hub's client reads these when it is first imported, which timm does: they come before every other import.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -21,6 +23,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
+from pyautoattack import AutoAttack
 
 from lottery_hub.images.datasets import Dataset, Split
 from lottery_hub.networks.backbones import Backbone, fresh_weights
@@ -93,6 +96,22 @@ def ladder(backbone: Backbone) -> Ladder:
 def run(backbone: Backbone, tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of `judged`: a find over two levels with two seeds; nobody changes it."""
     return judged(backbone, tiny_data, tmp_path_factory.mktemp("judged"))
+
+
+@pytest.fixture(scope="module")
+def short_autoattack() -> Iterator[None]:
+    """Let AutoAttack take ten steps and fifty queries; who asks for this does not ask how strong it is."""
+    whole = AutoAttack.run_standard_evaluation
+
+    def short(suite: AutoAttack, *arguments: Any, **settings: Any) -> Any:
+        for part in (suite.apgd, suite.apgd_targeted, suite.fab):
+            part.n_iter = min(part.n_iter, 10)
+        suite.square.n_queries = min(suite.square.n_queries, 50)
+        return whole(suite, *arguments, **settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AutoAttack, "run_standard_evaluation", short)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -40,6 +40,9 @@ STANDARD = Recipe(epochs=1, batch_size=12, lr=0.02, augment="none", image_size=8
 ATTACK = Attack(eps=0.03, step_size=0.02, steps=3)
 TRANSFER = TransferPlan(standard=STANDARD, adversarial=STANDARD.changed(attack=ATTACK), test_attack=ATTACK)
 
+# What is looked at, and where it is written, is the matter here, not how strong the attacks are.
+pytestmark = pytest.mark.usefixtures("short_autoattack")
+
 
 def squares(count: int, seed: int) -> Split:
     """Noise with one bright quarter: 4 classes, as many as AutoAttack needs."""
@@ -83,7 +86,7 @@ def place(judged: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checks(judged: Path, data: Dataset) -> dict[str, Any]:
+def checks(judged: Path, data: Dataset, short_autoattack: None) -> dict[str, Any]:
     networks = {name: load_ticket(path) for name, path in trained_folders(judged / "ticket").items()}
     return look("checks", networks, data, ATTACK)
 
