@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery_hub.errors import ConfigError, printable
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.judging.deciding import verdict_runs
 from lottery_hub.networks.backbones import Backbone, Normalised
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting import screen
@@ -105,12 +106,7 @@ class Found(Made):
     @property
     def figures(self) -> list[dict[str, Any]]:
         """The four figures behind the verdict: dense, ticket, their difference with its interval, and the tolerance."""
-        return list(self._chosen["figures"])
-
-    @property
-    def _chosen(self) -> dict[str, Any]:
-        (chosen,) = (row for row in self.levels if row["level"] == self.summary["level"])
-        return chosen
+        return list(verdict_runs(self.summary)[1]["figures"])
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a table: a row for dense and for each level that was tried, SA and RA on test images, in 0..1.

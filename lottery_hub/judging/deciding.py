@@ -101,6 +101,20 @@ def decide_again(basis: Basis, ticket: Ticket) -> dict[str, Any]:
     return shown | {"caveats": caveats(basis.dense["test"], basis.classes)}
 
 
+def verdict_runs(records: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the verdict of such records is given on, dense and ticket: runs of fresh seeds where there are any.
+
+    Raises:
+        LookupError: the level that was picked is not recorded once.
+    """
+    if confirmed := records.get("confirmed"):
+        return confirmed["dense"], confirmed
+    rows = [row for row in records["levels"] if row["level"] == records["level"]]
+    if len(rows) != 1:
+        raise LookupError(f"level {records['level']} is recorded {len(rows)} times, not once")
+    return records["dense"], rows[0]
+
+
 def _of_seeds(splits: Splits, seeds: Sequence[int]) -> Splits:
     return {
         split: {regime: [run for run in several if run.seed in seeds] for regime, several in runs.items()}

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lottery_hub.judging.deciding import verdict_runs
 from lottery_hub.reporting.canvas import palette
-from lottery_hub.reporting.plots import FOUR, NONE, chosen_row, figure_name, frontier_of
+from lottery_hub.reporting.plots import FOUR, NONE, figure_name, frontier_of
 from lottery_hub.reporting.rendering import markup, percent, render_page, source
 from lottery_hub.reporting.reports import Reported, answer
 from lottery_hub.version import __version__
@@ -78,7 +79,7 @@ class Listed:
         return cls(
             **about,
             dataset=records["data"]["name"],
-            figures={figure_name(f["regime"], f["figure"]): f["ticket"] for f in chosen_row(records)["figures"]},
+            figures={figure_name(f["regime"], f["figure"]): f["ticket"] for f in verdict_runs(records)[1]["figures"]},
             autoattack=checks["attacks"][1]["RA"] if checks else None,
             frontier=where["sparsity"] if where else None,
             attack=records["attack"],

@@ -12,6 +12,7 @@ from typing import Any
 from lottery_hub.fetching import names
 from lottery_hub.images.fitting import sides_of
 from lottery_hub.images.opening import NAMED
+from lottery_hub.judging.deciding import verdict_runs
 from lottery_hub.judging.frontier import INSIDE
 from lottery_hub.judging.verdict import DOUBLE_WIN, FIGURES, NO_DOUBLE_WIN, UNDECIDED, UNINFORMATIVE
 from lottery_hub.networks.tickets import Ticket
@@ -200,10 +201,11 @@ def _figures(records: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _summaries(records: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what the verdict is given on, dense and ticket: of fresh seeds where there are any."""
-    chosen = _chosen(records)
-    confirmed = records.get("confirmed")
-    return (confirmed["dense"], confirmed) if confirmed else (records["dense"], chosen)
+    """Return what the verdict is given on, dense and ticket, once it is known to rest on four figures."""
+    dense, ticket = verdict_runs(records)
+    if len(ticket["figures"]) != len(REGIMES) * len(FIGURES):
+        raise LookupError("the verdict does not rest on four figures")
+    return dense, ticket
 
 
 def _fresh(records: dict[str, Any]) -> Safe | None:
@@ -392,12 +394,3 @@ def _repo_of(path: str) -> str | None:
     """Return the repository that a path such as org/name/file is in, or None for what is no such path."""
     repo = "/".join(path.split("/")[:2])
     return repo if names.fits(names.path, path) and names.fits(names.repo_id, repo) else None
-
-
-def _chosen(records: dict[str, Any]) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = [row for row in records["levels"] if row["level"] == records["level"]]
-    if len(rows) != 1:
-        raise LookupError(f"level {records['level']} is recorded {len(rows)} times, not once")
-    if len(rows[0]["figures"]) != len(REGIMES) * len(FIGURES):
-        raise LookupError("the verdict does not rest on four figures")
-    return rows[0]

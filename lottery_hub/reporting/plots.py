@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lottery_hub.judging.deciding import verdict_runs
 from lottery_hub.judging.verdict import FIGURES
 from lottery_hub.reporting.canvas import Picture, paper
 from lottery_hub.reporting.rendering import percent, points
@@ -37,11 +38,6 @@ def figure_name(regime: str, figure: str) -> str:
     return f"{figure} after {regime} transfer"
 
 
-def chosen_row(records: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of the level that was picked."""
-    return next(row for row in records["levels"] if row["level"] == records["level"])
-
-
 def frontier_of(records: dict[str, Any]) -> dict[str, Any] | None:
     """Return the frontier on test images; older records have none."""
     found: dict[str, Any] | None = records.get("frontier")
@@ -55,12 +51,13 @@ def answer_of(figure: dict[str, Any]) -> str:
 
 def curve(records: dict[str, Any]) -> Picture:
     """Return SA and RA in both regimes over sparsity: dense, what is allowed, every level tried, controls."""
-    chosen, where = chosen_row(records), frontier_of(records)
+    chosen, where = verdict_runs(records)[1], frontier_of(records)
     by_name = {(row["regime"], row["figure"]): row for row in chosen["figures"]}
+    fresh = ", by seeds that had no part in picking it" if "confirmed" in records else ""
     said = ", ".join(
         f"{figure_name(*key)} {percent(row['ticket'])} (dense {percent(row['dense'])})" for key, row in by_name.items()
     )
-    told = f"At the picked level {records['level']}, {percent(records['sparsity'])} sparsity: {said}."
+    told = f"At the picked level {records['level']}, {percent(records['sparsity'])} sparsity{fresh}: {said}."
     if where:
         least = "at least " if where.get("beyond") else ""
         told += f" The frontier is at {least}{percent(where['sparsity'])} sparsity{_between(where['interval'])}."
@@ -69,6 +66,8 @@ def curve(records: dict[str, Any]) -> Picture:
         "Hollow points, by which alone the level was picked, stand as far from the line of dense as they do from dense "
         "on validation images."
     )
+    if fresh:
+        note += " The verdict is given on fresh seeds, which had no part in picking the level."
     return Picture(
         name="curve",
         title="Accuracy over sparsity",
@@ -92,9 +91,15 @@ def _curve_rows(records: dict[str, Any]) -> list[tuple[str, ...]]:
         held_out = " / ".join(cells(row["validation"])) if "validation" in row else NONE
         return (name, percent(sparsity), *cells(row), held_out)
 
+    fresh = []
+    if "confirmed" in records:
+        dense, ticket = verdict_runs(records)
+        name = f"{records['level']}, fresh seeds"
+        fresh = [both("dense, fresh seeds", 0.0, dense), both(name, records["sparsity"], ticket)]
     return [
         both("dense", 0.0, records["dense"]),
         *(both(str(row["level"]), row["sparsity"], row) for row in records["levels"]),
+        *fresh,
         *(both(f"{row['method']} control", row["sparsity"], row) for row in records["controls"]),
     ]
 
@@ -108,7 +113,8 @@ def _curve_panel(records: dict[str, Any], regime: str, figure: str, axes: Axes) 
     """Draw one figure over sparsity; in the order of the legend."""
     rows = [row for row in records["levels"] if regime in row]
     dense = records["dense"][regime][figure] * 100
-    least = dense - next(row["tolerance"] for row in chosen_row(records)["figures"] if is_of(row, regime, figure)) * 100
+    verdict = verdict_runs(records)[1]
+    least = dense - next(row["tolerance"] for row in verdict["figures"] if is_of(row, regime, figure)) * 100
     ends = (0.0, max(_depth(row["sparsity"]) for row in records["levels"]) + 0.12)
     axes.plot(
         [_depth(row["sparsity"]) for row in rows],
@@ -123,7 +129,8 @@ def _curve_panel(records: dict[str, Any], regime: str, figure: str, axes: Axes) 
         "o", ms=6, mfc=paper("paper"), mec=paper("ticket"), mew=1.1, ls="", zorder=5, label="ticket, validation",
     )  # fmt: skip
     for row in rows:
-        _whisker(axes, row, regime, figure, dense)
+        if "confirmed" not in records or row["level"] != records["level"]:
+            _whisker(axes, row["sparsity"], row, regime, figure, dense)
     axes.plot(ends, (dense, dense), color=paper("dense"), lw=1.4, zorder=3, label="dense")
     spread = (records["dense"][regime]["deviation"][figure] or 0.0) * 100
     if spread:
@@ -136,6 +143,8 @@ def _curve_panel(records: dict[str, Any], regime: str, figure: str, axes: Axes) 
             [_depth(row["sparsity"])], [row[regime][figure] * 100],
             marker, ms=6.5, color=paper(colour), mec=paper("paper"), mew=0.6, ls="", zorder=7, label=label,
         )  # fmt: skip
+    if "confirmed" in records:
+        _fresh(axes, records, regime, figure)
     axes.axvline(_depth(records["sparsity"]), color=paper("quiet"), lw=1.1, ls=":", zorder=2, label="picked level")
     where = frontier_of(records)
     if where:
@@ -159,12 +168,25 @@ def is_of(row: dict[str, Any], regime: str, figure: str) -> bool:
     return (row["regime"], row["figure"]) == (regime, figure)
 
 
-def _whisker(axes: Axes, row: dict[str, Any], regime: str, figure: str, dense: float) -> None:
+def _fresh(axes: Axes, records: dict[str, Any], regime: str, figure: str) -> None:
+    """Draw what the verdict is given on where that is seeds of its own: dense and ticket, and their difference."""
+    dense, ticket = verdict_runs(records)
+    place = [_depth(records["sparsity"])]
+    _whisker(axes, records["sparsity"], ticket, regime, figure, dense[regime][figure] * 100)
+    for runs, marker, colour, label in ((dense, "s", "dense", "dense"), (ticket, "D", "ticket", "ticket")):
+        axes.plot(
+            place, [runs[regime][figure] * 100],
+            marker, ms=7, color=paper(colour), mec=paper("paper"), mew=0.8, ls="", zorder=8,
+            label=f"{label}, fresh seeds",
+        )  # fmt: skip
+
+
+def _whisker(axes: Axes, sparsity: float, row: dict[str, Any], regime: str, figure: str, dense: float) -> None:
     """Draw the interval of a level's difference from dense, standing on dense: it is read against what is allowed."""
     interval = next((each["interval"] for each in row["figures"] if is_of(each, regime, figure)), None)
     if interval:
         bounds = [dense + bound * 100 for bound in interval]
-        axes.plot([_depth(row["sparsity"])] * 2, bounds, color=paper("ticket"), lw=1.1, alpha=0.75, zorder=4)
+        axes.plot([_depth(sparsity)] * 2, bounds, color=paper("ticket"), lw=1.1, alpha=0.75, zorder=4)
 
 
 def _sparsity_ticks(axes: Axes, sparsities: Sequence[float], picked: float) -> None:
@@ -183,7 +205,7 @@ def _sparsity_ticks(axes: Axes, sparsities: Sequence[float], picked: float) -> N
 
 def differences(records: dict[str, Any]) -> Picture:
     """Return the four differences of the picked level from dense, with their intervals and what is allowed."""
-    rows = chosen_row(records)["figures"]
+    rows = verdict_runs(records)[1]["figures"]
     told = "; ".join(
         f"{figure_name(row['regime'], row['figure'])} differs from dense by {_signed(row['difference'])} points"
         f"{_interval(row)}, {ANSWERS[answer_of(row)][2]}"

@@ -13,13 +13,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from lottery_hub.judging.deciding import verdict_runs
 from lottery_hub.judging.verdict import level_name
 from lottery_hub.networks.inspection import overlaps, size, total_overlap
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.canvas import Picture, palette
 from lottery_hub.reporting.cards import METHODS
 from lottery_hub.reporting.pictures import plot, possible
-from lottery_hub.reporting.plots import FOUR, NONE, answer_of, chosen_row, figure_name, frontier_of, is_of
+from lottery_hub.reporting.plots import FOUR, NONE, answer_of, figure_name, frontier_of, is_of
 from lottery_hub.reporting.rendering import markup, percent, points, render_page
 from lottery_hub.reporting.repeating import find_command
 from lottery_hub.settings.paths import path_of
@@ -103,7 +104,7 @@ def answer(ticket: Ticket) -> str:
     """Return what the records answer: a key of `ANSWERS`."""
     if ticket.double_win is None:
         return "not judged"
-    said = chosen_row(ticket.records).get("answer")
+    said = verdict_runs(ticket.records)[1].get("answer")
     return said if said in ANSWERS else "double win" if ticket.double_win else "no double win"
 
 
@@ -144,7 +145,7 @@ def verdict_of(ticket: Ticket) -> str:
             f"Fine-tuned, with {where}: after {done['regime']} transfer to {records['data']['name']} it has SA "
             f"{percent(done['SA'])}{robust}, on {done['samples']:,} test images. Nothing was compared with dense."
         )
-    worst = min(chosen_row(records)["figures"], key=lambda row: row["slack"])
+    worst = min(verdict_runs(records)[1]["figures"], key=lambda row: row["slack"])
     nearest = (
         f"The closest of the four figures is {figure_name(worst['regime'], worst['figure'])}: "
         f"{percent(worst['ticket'])}, where dense has {percent(worst['dense'])}."
@@ -174,7 +175,9 @@ def _facts(ticket: Ticket) -> Rows:
     if records.get("would_decide"):
         rows.append(("What would decide", records["would_decide"]))
     data = records["data"]
-    seeds = f"{records['seeds']} seed{'s' if records['seeds'] > 1 else ''} in each regime"
+    count = len(verdict_runs(records)[1]["standard"]["seeds"])
+    fresh = ", none of which had a part in picking the level" if "confirmed" in records else ""
+    seeds = f"{count} seed{'s' if count > 1 else ''} in each regime{fresh}"
     return [
         *rows,
         ("Dataset", f"{data['name']}, {data['classes']} classes, {percent(data['fraction'])} of the training images"),
@@ -293,8 +296,13 @@ def _compared(several: Sequence[Reported]) -> list[tuple[str, list[str]]]:
     def cell(reported: Reported, regime: str, figure: str) -> str:
         if reported.ticket.double_win is None:
             return NONE
-        row = next(row for row in chosen_row(reported.ticket.records)["figures"] if is_of(row, regime, figure))
+        row = next(row for row in verdict_runs(reported.ticket.records)[1]["figures"] if is_of(row, regime, figure))
         return f"{percent(row['ticket'])} (dense {percent(row['dense'])}): {answer_of(row)}"
+
+    def seeds(reported: Reported) -> str:
+        if reported.ticket.double_win is None:
+            return NONE
+        return str(len(verdict_runs(reported.ticket.records)[1]["standard"]["seeds"]))
 
     def told(reported: Reported, key: str) -> str:
         return str(reported.ticket.records[key]) if reported.ticket.double_win is not None else NONE
@@ -306,7 +314,8 @@ def _compared(several: Sequence[Reported]) -> list[tuple[str, list[str]]]:
         ("dataset", [str(each.ticket.records.get("data", {}).get("name", NONE)) for each in several]),
     ]
     rows += [(figure_name(*key), [cell(each, *key) for each in several]) for key in FOUR]
-    rows += [(key, [told(each, key) for each in several]) for key in ("attack", "seeds")]
+    rows.append(("attack", [told(each, "attack") for each in several]))
+    rows.append(("seeds", [seeds(each) for each in several]))
     rows.append(("file", [NONE if each.file_bytes is None else f"{each.file_bytes:,} bytes" for each in several]))
     return rows
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from lottery_hub.errors import printable
 from lottery_hub.judging.choosing import wins
+from lottery_hub.judging.deciding import verdict_runs
 from lottery_hub.reporting.narrow import fitted, least_width
 from lottery_hub.reporting.notebook import CellView
 from lottery_hub.settings.paths import path_of
@@ -116,14 +117,6 @@ def verdict_table(summary: dict[str, Any]) -> Table:
             _match(row),
         )
     return table
-
-
-def verdict_runs(summary: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a verdict is given on, dense and ticket: runs with fresh seeds where there are any."""
-    if "confirmed" in summary:
-        return summary["confirmed"]["dense"], summary["confirmed"]
-    (chosen,) = (row for row in summary["levels"] if row["level"] == summary["level"])
-    return summary["dense"], chosen
 
 
 def _with_deviation(mean: float, deviation: float | None) -> str:

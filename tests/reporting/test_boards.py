@@ -7,16 +7,17 @@ import hashlib
 import re
 from pathlib import Path
 
+from lottery_hub.judging.deciding import verdict_runs
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.reporting.boards import TABLE, Listed, render_board
-from lottery_hub.reporting.plots import FOUR, chosen_row, figure_name
+from lottery_hub.reporting.plots import FOUR, figure_name
 from lottery_hub.reporting.reports import Reported
 
 
 def test_a_row_has_the_figures_of_the_records(run: Path) -> None:
     reported = Reported.read(run / "ticket", "mine")
     row = Listed.of(reported)
-    figures = chosen_row(reported.ticket.records)["figures"]
+    figures = verdict_runs(reported.ticket.records)[1]["figures"]
     assert [row.figures[figure_name(*key)] for key in FOUR] == [figure["ticket"] for figure in figures]
     assert (row.dataset, row.backbone, row.autoattack) == ("stripes", "resnet18-slim (adv)", None)
     shown = [cell for cell, _ in row.cells()]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from lottery_hub.reporting.plots import ANSWERS, FOUR, chosen_row, curve, differences, is_of
+from lottery_hub.judging.deciding import verdict_runs
+from lottery_hub.reporting.plots import ANSWERS, FOUR, curve, differences, is_of
 from lottery_hub.storage.folder import load_ticket
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def newer(records: dict[str, Any]) -> dict[str, Any]:
     changed = copy.deepcopy(records)
     changed["frontier"] = {"sparsity": 0.3, "interval": [0.1, 0.36], "beyond": False}
     answers = ("matching", "worse", "undecided", "uninformative")
-    for figure, answer in zip(chosen_row(changed)["figures"], answers, strict=True):
+    for figure, answer in zip(verdict_runs(changed)[1]["figures"], answers, strict=True):
         figure["answer"] = answer
     return changed
 
@@ -52,7 +53,7 @@ def test_the_curve_shows_every_level_dense_and_what_is_allowed(records: dict[str
     assert len(panels) == 4
     for axes, (regime, figure) in zip(panels, FOUR, strict=True):
         dense = records["dense"][regime][figure] * 100
-        (allowed,) = (row["tolerance"] for row in chosen_row(records)["figures"] if is_of(row, regime, figure))
+        (allowed,) = (row["tolerance"] for row in verdict_runs(records)[1]["figures"] if is_of(row, regime, figure))
         drawn = lines(axes)
         assert axes.get_title("left") == f"{figure} after {regime} transfer, %"
         tried = [(depth(row["sparsity"]), row[regime][figure] * 100) for row in records["levels"]]
@@ -109,7 +110,7 @@ def test_the_frontier_is_shown_where_the_records_have_one(records: dict[str, Any
 
 
 def test_the_forest_shows_the_four_differences_with_their_intervals(records: dict[str, Any]) -> None:
-    rows = chosen_row(records)["figures"]
+    rows = verdict_runs(records)[1]["figures"]
     (axes,) = differences(records).figure().axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [f"{f}, {r} transfer" for r, f in FOUR]
     known = {label for _, _, label in ANSWERS.values()}
@@ -147,3 +148,25 @@ def test_the_table_of_the_curve_has_every_figure(records: dict[str, Any]) -> Non
     assert [row[0] for row in picture.rows] == ["dense", "1", "2", "omp control", "random control"]
     assert picture.rows[1][2] == f"{records['levels'][0]['standard']['SA'] * 100:.2f} %"
     assert all(len(row) == len(picture.columns) for row in picture.rows)
+
+
+def test_a_verdict_of_fresh_seeds_is_what_the_pictures_show(records: dict[str, Any]) -> None:
+    fresh = copy.deepcopy(records)
+    _, ticket = verdict_runs(records)
+    dense = {regime: records["dense"][regime] | {"SA": 0.75, "RA": 0.25} for regime in ("standard", "adversarial")}
+    runs = {regime: ticket[regime] | {"SA": 0.5, "RA": 0.125} for regime in ("standard", "adversarial")}
+    figures = [
+        row | {"dense": dense[row["regime"]][row["figure"]], "ticket": 0.5, "difference": -0.25, "interval": [-0.3, 0]}
+        for row in ticket["figures"]
+    ]
+    fresh["confirmed"] = {**runs, "figures": figures, "answer": "undecided", "double_win": False, "dense": dense}
+    assert [row[3] for row in differences(fresh).rows] == ["−25.00"] * 4
+    picture = curve(fresh)
+    assert "fresh seeds" in picture.note
+    assert picture.rows[3][2:4] == ("75.00 %", "25.00 %")
+    assert picture.rows[4][0] == f"{records['level']}, fresh seeds"
+    drawn = lines(picture.figure().axes[1])
+    at = depth(records["sparsity"])
+    assert np.allclose(drawn["ticket, fresh seeds"], [(at, 12.5)])
+    assert np.allclose(drawn["dense, fresh seeds"], [(at, 25.0)])
+    assert "50.00 % (dense 75.00 %)" in picture.told

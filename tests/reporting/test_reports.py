@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from lottery_hub.judging.deciding import verdict_runs
 from lottery_hub.networks.inspection import overlaps, total_overlap
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.pictures import plot, possible
-from lottery_hub.reporting.plots import chosen_row
 from lottery_hub.reporting.reports import ANSWERS, Reported, answer, called, render_report, verdict_of
 from lottery_hub.storage.folder import load_ticket
 from lottery_hub.storage.signing import is_untouched
@@ -153,7 +153,7 @@ def test_several_tickets_stand_side_by_side_with_what_their_masks_share(ladder: 
 @pytest.mark.parametrize("said", ["undecided", "double win", "no double win"])
 def test_each_answer_of_the_rule_has_words(reported: Reported, said: str) -> None:
     records = copy.deepcopy(reported.ticket.records)
-    chosen_row(records)["answer"] = said
+    verdict_runs(records)[1]["answer"] = said
     ticket = replace(reported.ticket, records=records)
     assert answer(ticket) == said
     words = {"undecided": "is neither seen", "double win": "matches the dense", "no double win": "fails to match"}
