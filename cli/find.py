@@ -91,6 +91,9 @@ def find_command(
         bool, typer.Option("--corruptions", help="Also accuracy under 15 common corruptions (32x32 images).")
     ],
     unseen: Annotated[bool, typer.Option("--unseen", help="Also RA under attacks in L2 and L1.")],
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Also RA over the radius, by the attack and by AutoAttack (minutes).")
+    ],
     ladder: Annotated[str, typer.Option(help="A ladder folder; auto: the packaged one; draw: a new one.")],
     method: Annotated[Literal["imp", "omp", "random"] | None, typer.Option(help="Draw by this method.")],
     source: Annotated[str, typer.Option(help="Source task of imp: a dataset, as for --dataset.")],
@@ -168,6 +171,7 @@ def find_command(
                 checks=checks,
                 corruptions=corruptions,
                 unseen=unseen,
+                curve=curve,
                 jobs=options.auto_or_number(jobs, least=1, hint="--jobs"),
                 engine=engine,
                 output=how.output / f"fraction-{share:g}" if how.output and len(shares) > 1 else how.output,

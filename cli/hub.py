@@ -33,6 +33,9 @@ def push_command(
     models: Annotated[
         bool, typer.Option("--models", help="Add the trained networks behind the verdict, for `verify`.")
     ] = False,
+    eval_results: Annotated[
+        bool, typer.Option("--eval-results", help="Also file the figures under their dataset (.eval_results/).")
+    ] = False,
     no_checks: Annotated[
         bool, typer.Option("--no-checks", help="Publish a verdict without AutoAttack and checks of masked gradients.")
     ] = False,
@@ -63,6 +66,7 @@ def push_command(
             revision=revision,
             timm=not no_timm,
             models=models,
+            eval_results=eval_results,
             checks=not no_checks,
             data=data,
             dry_run=dry_run,

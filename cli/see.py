@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,11 @@ Refs = Annotated[
     ),
 ]
 
+Images = Annotated[
+    str | None,
+    typer.Option(help="Where the verdict's images are; unless given, by the name in its records.", show_default=False),
+]
+
 
 def plot_command(
     ref: options.Ref,
@@ -24,13 +30,15 @@ def plot_command(
         typer.Option(help="The file to write: .svg, .png or .pdf.", show_default=False, callback=options.place),
     ],
     what: Annotated[
-        Literal["curve", "differences", "density", "training", "corruptions", "unseen"],
+        Literal["curve", "differences", "density", "training", "security", "corruptions", "unseen", "images"],
         typer.Option(
             help="curve: SA and RA over sparsity; differences: ticket minus dense, with intervals; density: of each "
-            "layer; training: loss and validation over epochs; corruptions, unseen: where the verdict was so looked at."
+            "layer; training: loss and validation over epochs; security: RA over eps, corruptions, unseen: where "
+            "the verdict was so looked at (find --curve, --corruptions, --unseen); images: eight under attack."
         ),
     ] = "curve",
     sparsity: options.Sparsity = None,
+    dataset: Images = None,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
@@ -44,7 +52,7 @@ def plot_command(
     format_of(output)  # before anything is fetched
     ticket = load_ticket(ref, sparsity)
     check_ticket(ticket)
-    drawn = plot(ticket, what)
+    drawn = plot(ticket, what, dataset)
     drawn.save(output, overwrite)
     if as_json:
         rows = [dict(zip(drawn.columns, row, strict=True)) for row in drawn.rows]
@@ -58,17 +66,24 @@ def report_command(
     refs: Refs,
     output: Annotated[Path, typer.Option(help="The file to write.", callback=options.place)] = Path("report.html"),
     sparsity: options.Sparsity = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="With eight test images under attack: whoever has the page sees them.")
+    ] = False,
+    dataset: Images = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """Write the report of a ticket as one page: verdict, pictures, figures, cost, origin; or several side by side."""
     from lottery_hub.errors import printable
+    from lottery_hub.reporting.pictures import plot
     from lottery_hub.reporting.reports import Reported, called, render_report
     from lottery_hub.sharing.pulling import pull
     from lottery_hub.storage.ownership import leave
 
     several = [Reported.read(pulled.folder, called(ref), sparsity) for ref in refs for pulled in [pull(ref)]]
+    if images:
+        several = [replace(each, extra=(plot(each.ticket, "images", dataset),)) for each in several]
     page = render_report(several)
     leave(output, page.encode(), overwrite)
     if as_json:

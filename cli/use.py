@@ -77,6 +77,9 @@ def evaluate_command(
         bool, typer.Option("--corruptions", help="Also accuracy under 15 common corruptions (32x32 images).")
     ],
     unseen: Annotated[bool, typer.Option("--unseen", help="Also RA under attacks in L2 and L1.")],
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Also RA over the radius, by the attack and by AutoAttack (minutes).")
+    ],
     samples: Annotated[
         int | None,
         typer.Option(min=1, help="So many test images, drawn with --seed; all unless given.", show_default=False),
@@ -89,7 +92,8 @@ def evaluate_command(
     """Measure SA and RA of a network on a dataset's test split: of a judged ticket the one trained from it."""
     from rich.console import Console
 
-    from lottery_hub.reporting.screen import corruptions_table, percent, print_table
+    from lottery_hub.reporting.details import curve_rows
+    from lottery_hub.reporting.screen import corruptions_table, percent, print_table, words_table
 
     done = evaluate(
         ref,
@@ -106,6 +110,7 @@ def evaluate_command(
         checks=checks,
         corruptions=corruptions,
         unseen=unseen,
+        curve=curve,
         samples=samples,
         seed=seed,
         image_size=image_size,
@@ -124,6 +129,8 @@ def evaluate_command(
         print(f"{'passed' if check.passed else 'FAILED'}: {check.name} (RA %: {figures})")
     for row in done.unseen:
         print(f"RA {percent(row['RA'])} % ({row['attack']})")
+    if done.curve:
+        print_table(Console(), words_table(*curve_rows(done.curve)))
     if done.corruptions:
         print_table(Console(), corruptions_table(done.corruptions["correct"], done.accuracy.samples))
         print(f"mean over corruptions: {percent(done.corruptions['mean'])} %; frost is a procedural stand-in")

@@ -55,7 +55,7 @@ HEAD = """# Python
 
 Every public name, `import lottery_hub as lh`. This page is written by `make docs` from the docstrings. Errors are all
 `LotteryHubError`s of one line. Images are float [n, 3, h, w] in [0,1] or uint8, radii and steps of attacks are in [0,1]
-pixel units, and sparsities, SA and RA are in 0..1. The words are those of the [README](../README.md#words).
+pixel units, and sparsities, SA and RA are in 0..1. The words are those of the [documentation](README.md#words).
 """
 
 

@@ -40,6 +40,7 @@ DOORS = {
         "fetching/downloads.py",
         "fetching/hub_cache.py",
         "fetching/pasted.py",
+        "sharing/eval_results.py",
         "sharing/publishing.py",
     },
     "fsspec": {"fetching/addresses.py"},
@@ -51,7 +52,7 @@ DOORS = {
     "pyarrow": {"images/parquet.py", "reporting/tables.py"},
     "scipy": {"judging/frontier.py", "judging/intervals.py", "judging/margins.py"},
     "sklearn": {"images/opening.py"},
-    "yaml": {"reporting/rendering.py"},
+    "yaml": {"reporting/rendering.py", "sharing/eval_results.py"},
     "pydantic": {
         "settings/studies.py",
         "fetching/answers.py",

@@ -38,6 +38,7 @@ def evaluate(
     checks: bool = False,
     corruptions: bool = False,
     unseen: bool = False,
+    curve: bool = False,
     samples: int | None = None,
     seed: int = 0,
     image_size: int | None = None,
@@ -67,6 +68,8 @@ def evaluate(
         checks: also check that robustness is no masked gradient (Linf; minutes).
         corruptions: also measure accuracy under 15 common corruptions (32x32 images).
         unseen: also measure RA under attacks in L2 and L1.
+        curve: also measure RA over the radius, from a quarter of the attack's to twice it, by the attack and by
+            AutoAttack (minutes; fewer with `samples`).
         samples: so many test images, drawn with `seed`; None takes all.
         seed: of that draw and of the attacks' starts.
         image_size: side of what the network sees, in pixels; None takes what its records say, or the images' own.
@@ -87,11 +90,12 @@ def evaluate(
     from lottery_hub.images.fitting import fit_of
     from lottery_hub.images.recorded import load_for, seen_size
     from lottery_hub.reporting.screen import Progress
+    from lottery_hub.robustness.curves import measure_curve
     from lottery_hub.robustness.evaluation import evaluate as measure
     from lottery_hub.robustness.foreign import ForeignAttack, attack_of
     from lottery_hub.robustness.masking import check_masking
     from lottery_hub.robustness.unseen import measure_corruptions, measure_unseen
-    from lottery_hub.settings.config import parse_number
+    from lottery_hub.settings.config import Attack, parse_number
     from lottery_hub.settings.environment import choose_device
     from lottery_hub.settings.presets import Norm, habits, named_attack
 
@@ -125,6 +129,8 @@ def evaluate(
         )
     radius = given or (own and own.eps) or habits(name or "").eps
     test_attack = own or named_attack(str(attack or "none"), radius, norm, restarts)
+    if curve and not isinstance(test_attack, Attack):
+        raise ConfigError("a curve is over the radius of an attack by name, such as pgd-20; choose one, or go without")
     if checks:
         named_attack("pgd-1", radius, norm)  # refuses what is no radius
     split = whole if samples is None else sample(whole, samples, seed)
@@ -145,6 +151,9 @@ def evaluate(
             notes=tuple(notes),
             checks=tuple(check_masking(model, split, radius, **how)) if checks else (),
             corruptions=measure_corruptions({"": model}, split, **how)[""] if corruptions else None,
+            curve=tuple(measure_curve({"": model}, split, test_attack, classes=classes, **how)[""])
+            if curve and isinstance(test_attack, Attack)
+            else (),
             unseen=tuple(measure_unseen({"": model}, split, **how)[""]) if unseen else (),
         )
 

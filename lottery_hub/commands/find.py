@@ -36,6 +36,7 @@ def find(
     checks: bool = False,
     corruptions: bool = False,
     unseen: bool = False,
+    curve: bool = False,
     ladder: str | os.PathLike[str] = "auto",
     method: Method | None = None,
     source: str | os.PathLike[str] = "cifar100",
@@ -77,7 +78,7 @@ def find(
         scan: `bisect` the levels, or run `all`.
         level, sparsity: judge one level alone, by its number or as the one nearest to a sparsity, in 0..1.
         controls: also transfer OMP and random masks.
-        checks, corruptions, unseen: closer looks at the networks behind the verdict.
+        checks, corruptions, unseen, curve: closer looks at the networks behind the verdict.
         ladder: a ladder's folder or repository; `auto` is the packaged one or a new one, `draw` a new one.
         method: draw by this method.
         source: the source task of `imp`, a dataset.
@@ -116,7 +117,7 @@ def find(
     chosen, _ = choose(device, precision)
     planned = _planned(given)
     backbone, data = planned.backbone, planned.images(Decoding(progress))
-    looks: dict[Look, bool] = {"checks": checks, "corruptions": corruptions, "unseen": unseen}
+    looks: dict[Look, bool] = {"checks": checks, "corruptions": corruptions, "unseen": unseen, "curve": curve}
     at_a_time = likely_jobs(planned.plan.seeds, chosen) if jobs == "auto" else jobs
     with engine_of(engine, chosen, at_a_time) as ran_by, Progress(progress) as told:
         told.notes([*layout_notes(backbone.provenance), *larger_notes(data, planned.plan.transfer.standard.image_size)])

@@ -15,6 +15,7 @@ from lottery_hub.networks.backbones import Backbone, Normalised
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting import screen
 from lottery_hub.reporting.canvas import Picture
+from lottery_hub.reporting.details import security
 from lottery_hub.reporting.pictures import plot
 from lottery_hub.reporting.reports import Reported, called, render_report
 from lottery_hub.robustness.evaluation import Accuracy
@@ -265,6 +266,7 @@ class Evaluated:
         checks: that robustness is no masked gradient, where asked for.
         corruptions: images right under each at severities 1 to 5, and the mean accuracy; None where not asked for.
         unseen: RA under attacks in other norms, a row each, where asked for.
+        curve: RA over the radius, by the attack and by AutoAttack, a row each, where asked for; `plot` draws it.
     """
 
     accuracy: Accuracy
@@ -278,6 +280,7 @@ class Evaluated:
     checks: tuple[Check, ...] = ()
     corruptions: Mapping[str, Any] | None = None
     unseen: tuple[Mapping[str, Any], ...] = ()
+    curve: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def SA(self) -> float:  # noqa: N802 - the field's word
@@ -302,7 +305,18 @@ class Evaluated:
         }
         told |= {"checks": [check.record() for check in self.checks]} if self.checks else {}
         told |= {"corruptions": self.corruptions} if self.corruptions else {}
+        told |= {"curve": list(self.curve)} if self.curve else {}
         return told | ({"unseen": list(self.unseen)} if self.unseen else {})
+
+    def plot(self) -> Picture:
+        """Return the picture of RA over the radius.
+
+        Raises:
+            ConfigError: it was not asked for.
+        """
+        if not self.curve:
+            raise ConfigError("RA was measured at one radius alone; evaluate with curve=True, or --curve")
+        return security({"networks": {"": list(self.curve)}, "samples": self.accuracy.samples})
 
     def __repr__(self) -> str:
         on = f"{printable(self.dataset)}: " if self.dataset else ""

@@ -6,16 +6,18 @@ that was picked and the verdict all follow from those. A figure that was changed
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lottery_hub.errors import LotteryHubError, TicketError, printable
 from lottery_hub.judging.choosing import is_rejected, is_whole, unsettled
 from lottery_hub.judging.deciding import Basis, basis_of, decide_again, standard_attack
-from lottery_hub.judging.scrutiny import CHECKED, COMPARED, SAMPLES, SEED, attacks_of_checks
+from lottery_hub.judging.scrutiny import CHECKED, COMPARED, CURVED, SEED, attacks_of_checks, samples_of
 from lottery_hub.judging.verdict import control_name, level_name
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.corruptions import CORRUPTIONS, SEVERITIES
+from lottery_hub.robustness.curves import curve_attacks
 from lottery_hub.robustness.masking import judge_masking
 from lottery_hub.robustness.outcomes import Outcomes, interval
 from lottery_hub.robustness.unseen import ATTACKS, mean_share
@@ -138,12 +140,18 @@ def _of_looks(looks: Mapping[str, Any], data: Mapping[str, Any], attack: Attack)
             yield f"scrutiny: there is no look of the name {printable(name)}"
             continue
         said = {key: seen[key] for key in ("samples", "seed")}
-        yield from _compared(said, {"samples": min(SAMPLES, data["test"]), "seed": SEED}, f"scrutiny, {name}")
+        yield from _compared(said, {"samples": samples_of(name, data["test"]), "seed": SEED}, f"scrutiny, {name}")
         if name == "checks":
             yield from _of_checks(seen, attack, data["classes"])
             continue
-        yield from _compared(sorted(seen["networks"]), sorted(COMPARED), f"scrutiny, {name}, networks")
-        yield from _of_corruptions(seen) if name == "corruptions" else _of_unseen(seen)
+        compared = CURVED if name == "curve" else COMPARED
+        yield from _compared(sorted(seen["networks"]), sorted(compared), f"scrutiny, {name}, networks")
+        if name == "corruptions":
+            yield from _of_corruptions(seen)
+        elif name == "unseen":
+            yield from _of_unseen(seen)
+        else:
+            yield from _of_curve(seen, attack, data["classes"])
 
 
 def _of_transfer(transfer: Mapping[str, Any], data: Mapping[str, Any], name: str) -> list[str]:
@@ -206,6 +214,26 @@ def _of_unseen(look: Mapping[str, Any]) -> Iterable[str]:
         yield from _compared([row["attack"] for row in rows], [attack.describe() for attack in ATTACKS], where)
         for row in rows:
             yield from _of_attack(row, Outcomes.parse(row["outcomes"], look["samples"]), where)
+
+
+def _of_curve(look: Mapping[str, Any], attack: Attack, classes: int) -> Iterable[str]:
+    """A curve is at the radii of its attack, and can only fall."""
+    expected = curve_attacks(attack)
+    for name, rows in look["networks"].items():
+        where = f"curve, {printable(name)}"
+        said = [[row["attack"], row["eps"]] for row in rows]
+        told = [[each.describe(classes), each.eps] for several in expected for each in several]
+        yield from _compared(said, told, where)
+        seen = [Outcomes.parse(row["outcomes"], look["samples"]) for row in rows]
+        for row, outcomes in zip(rows, seen, strict=True):
+            yield from _of_attack(row, outcomes, where)
+        for place, (smaller, larger) in enumerate(itertools.pairwise(seen), 1):
+            if bool((smaller.SA != larger.SA).any()):
+                yield f"{where}: other images are right clean in its rows {place} and {place + 1}"
+            if smaller.RA is None or larger.RA is None:
+                yield f"{where}: a row has no outcomes under attack"
+            elif place % len(expected[0]) and bool((larger.RA & ~smaller.RA).any()):
+                yield f"{where}: images withstand {printable(rows[place]['attack'])} that a smaller radius had broken"
 
 
 def _of_attack(row: Mapping[str, Any], seen: Outcomes, where: str) -> list[str]:

@@ -22,15 +22,16 @@ from lottery_hub.images.datasets import Dataset, Split, sample, sampled_rows
 from lottery_hub.judging.deciding import basis_of, decide_again
 from lottery_hub.judging.findings import Answer, Finding, Report, worst
 from lottery_hub.judging.lineage import record_of
-from lottery_hub.judging.scrutiny import COMPARED, SAMPLES, SEED, attacks_of_checks
+from lottery_hub.judging.scrutiny import COMPARED, CURVED, SAMPLES, SEED, attacks_of_checks
 from lottery_hub.judging.verdict import FIGURES, Measured, Splits, answer_of, level_name
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.attacks import margin
 from lottery_hub.robustness.corruptions import CORRUPTIONS
+from lottery_hub.robustness.curves import measure_curve
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.robustness.masking import check_masking
 from lottery_hub.robustness.outcomes import Outcomes
-from lottery_hub.robustness.unseen import ATTACKS, measure_corruptions
+from lottery_hub.robustness.unseen import ATTACKS, Conditions, measure_corruptions
 from lottery_hub.settings.config import (
     DLR_CLASSES,
     Attack,
@@ -297,6 +298,8 @@ def looked_again(
                 lines = _checks_again(seen, networks[CHECKED_NETWORK], images, attack, seed, device)
             elif name == "unseen":
                 lines = _unseen_again(seen, networks, images, seed, device)
+            elif name == "curve":
+                lines = _curve_again(seen, networks, data.test, attack, seed, device)
             else:
                 lines = _corruptions_again(seen, networks, images, wanted, seed, device)
             wrong = next(lines, "")
@@ -367,6 +370,29 @@ def _unseen_again(
             _, why = _changed(then, _robust(networks[name], _taken(images, rows), attack, device, size), rows)
             if why:
                 yield f"{attack.describe()}, {name}, {why}"
+
+
+def _curve_again(
+    seen: Mapping[str, Any],
+    networks: Mapping[str, Ticket],
+    images: Split,
+    attack: Attack,
+    seed: int,
+    device: torch.device,
+) -> Iterator[str]:
+    """Yield what is otherwise along the curve, on few of its images."""
+    split = sample(images, seen["samples"], SEED)
+    rows = rows_of(len(split), LOOKED_STRONGLY, seed)
+    models = {name: networks[name].to_normalised().to(device) for name in CURVED}
+    size = networks[CURVED[0]].records["recipe"]["image_size"]
+    how: Conditions = {"image_size": size, "seed": SEED, "device": device}
+    again = measure_curve(models, _taken(split, rows), attack, **how)
+    for name, measured in again.items():
+        for now, then in zip(measured, seen["networks"][name], strict=True):
+            outcomes = [Outcomes.parse(row["outcomes"], count) for row, count in ((then, len(split)), (now, len(rows)))]
+            _, why = _changed(*outcomes, rows)
+            if why:
+                yield f"{now['attack']}, {name}, {why}"
 
 
 def _corruptions_again(

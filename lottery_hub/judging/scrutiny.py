@@ -3,6 +3,7 @@
     checks        AutoAttack beside the verdict's own attack, and the checks of masked gradients (`masking`)
     corruptions   noise, blur, weather and compression, of ticket and dense side by side (`unseen`)
     unseen        attacks in the norms L2 and L1, of ticket and dense side by side (`unseen`)
+    curve         the verdict's attack and AutoAttack over radii, of both after adversarial transfer (`curves`)
 
 What is found stands in the records under `scrutiny`, and on the card.
 """
@@ -24,19 +25,22 @@ from lottery_hub.images.recorded import recorded_plan
 from lottery_hub.judging.findings import Report, silent
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.corruptions import SIDE
+from lottery_hub.robustness.curves import measure_curve
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.robustness.masking import check_masking
 from lottery_hub.robustness.outcomes import interval
-from lottery_hub.robustness.unseen import measure_corruptions, measure_unseen
+from lottery_hub.robustness.unseen import Conditions, measure_corruptions, measure_unseen
 from lottery_hub.settings.config import REGIMES, Attack, Look
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import files
 
 SAMPLES = 500  # test images of a look; all where there are fewer
+CURVE_SAMPLES = 200  # of the curve, which is AutoAttack ten times
 SEED = 0
 # Which trained networks are set side by side.
 COMPARED = tuple(f"{which}-{regime}-seed-0" for regime in REGIMES for which in ("dense", "ticket"))
+CURVED = COMPARED[2:]  # after standard transfer there is little to fall
 
 CHECKED = "ticket, adversarial transfer, seed 0"  # whose masked gradients are looked for
 
@@ -57,7 +61,7 @@ def look(
         data: its test split is sampled, with seed 0.
         attack: the verdict's.
         device: where to compute.
-        report: told what is at work, where that is the checks.
+        report: told what is at work, where that is the checks or the curve.
 
     Returns:
         The JSON-able record; it says which network, how many images, and what it was measured with.
@@ -66,9 +70,15 @@ def look(
         ConfigError: it cannot be taken, see `check_possible`.
     """
     began = time.monotonic()
-    split = sample(data.test, min(SAMPLES, len(data.test)), SEED)
+    split = sample(data.test, samples_of(wanted, len(data.test)), SEED)
     if wanted == "checks":
         found = _checks(networks["ticket-adversarial-seed-0"], split, attack, device, report)
+    elif wanted == "curve":
+        curved = {name: networks[name].to_normalised().to(device) for name in CURVED}
+        classes = len(networks[CURVED[0]].weights["fc.weight"])
+        side = networks[CURVED[0]].records["recipe"]["image_size"]
+        conditions: Conditions = {"image_size": side, "seed": SEED, "device": device}
+        found = {"networks": measure_curve(curved, split, attack, classes=classes, report=report, **conditions)}
     else:
         measure = measure_corruptions if wanted == "corruptions" else measure_unseen
         models = {name: networks[name].to_normalised().to(device) for name in COMPARED}
@@ -81,6 +91,11 @@ def look(
         "environment": describe_environment(device),
         "seconds": round(time.monotonic() - began, 3),
     }
+
+
+def samples_of(wanted: str, total: int) -> int:
+    """Return how many of so many test images a look is at."""
+    return min(SAMPLES, CURVE_SAMPLES, total) if wanted == "curve" else min(SAMPLES, total)
 
 
 def check_possible(wanted: Sequence[Look], data: Dataset, attack: Attack) -> None:

@@ -350,11 +350,12 @@ def _result(records: dict[str, Any], dataset: str) -> dict[str, Any]:
     return {
         "task": {"type": "image-classification", "name": "Image classification"},
         "dataset": described,
-        "metrics": _metrics(records),
+        "metrics": metrics(records),
     }
 
 
-def _metrics(records: dict[str, Any]) -> list[dict[str, Any]]:
+def metrics(records: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the figures as the Hub's metrics: `name`, `value` in 0..1, and under `args` how each was measured."""
     if "transfer" in records:
         done = records["transfer"]
         about = {"transfer": done["regime"], "seed": done["seed"], "samples": done["samples"]}

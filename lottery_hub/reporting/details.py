@@ -18,7 +18,7 @@ from lottery_hub.reporting.plots import NONE
 from lottery_hub.reporting.rendering import percent
 from lottery_hub.robustness.corruptions import CORRUPTIONS
 from lottery_hub.robustness.unseen import mean_share
-from lottery_hub.settings.config import REGIMES
+from lottery_hub.settings.config import REGIMES, pixel_units
 
 if TYPE_CHECKING:
     from lottery_hub.reporting.canvas import Axes
@@ -141,6 +141,72 @@ def _epochs(axes: Axes) -> None:
     axes.set_xlim(min(axes.get_xlim()[0], 0.5), max(axes.get_xlim()[1], 2.5))
     axes.set_xlabel("epoch")
     whole_numbers(axes.xaxis)
+    axes.grid(axis="y")
+
+
+def security(look: dict[str, Any]) -> Picture:
+    """Return RA over the radius, by the verdict's attack and by AutoAttack, of each network that was looked at."""
+    networks = look["networks"]
+    columns, rows = curve_rows(*networks.values(), names=[_short(name) for name in networks])
+    told = "; ".join(
+        f"{_short(name) or 'the network'}: SA {percent(rows[0]['SA'])}, RA "
+        + ", ".join(f"{percent(row['RA'])} by {row['attack']}" for row in rows)
+        for name, rows in networks.items()
+    )
+    note = f"{look['samples']:,} test images{', networks of seed 0' if len(networks) > 1 else ''}. "
+    note += "What a radius breaks, larger ones break too. At no radius RA is SA."
+    return Picture(
+        name="security",
+        title="RA over the radius, after adversarial transfer" if len(networks) > 1 else "RA over the radius",
+        told=f"{told}.",
+        note=note,
+        columns=columns,
+        rows=tuple(rows),
+        panels=(partial(_security, networks),),
+    )
+
+
+def curve_rows(
+    *networks: Sequence[Mapping[str, Any]], names: Sequence[str] = ("",)
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the heading and a row a radius of the curves of some networks, ready to print."""
+    columns: list[str] = []
+    cells: dict[float, list[str]] = {0.0: []}
+    for name, rows in zip(names, networks, strict=True):
+        for strong in sorted({_is_strong(row) for row in rows}):
+            along = [row for row in rows if _is_strong(row) == strong]
+            attack = along[0]["attack"].split(" ")[0]
+            columns.append(f"{name}, {attack}" if name else attack)
+            cells[0.0].append(percent(along[0]["SA"]))
+            for row in along:
+                cells.setdefault(row["eps"], []).append(percent(row["RA"]))
+    return ("eps", *columns), [(pixel_units(eps), *shares) for eps, shares in cells.items()]
+
+
+def _is_strong(row: Mapping[str, Any]) -> bool:
+    return str(row["attack"]).startswith("AutoAttack")
+
+
+def _short(name: str) -> str:
+    return name.split("-")[0]
+
+
+def _security(networks: Mapping[str, Sequence[Mapping[str, Any]]], axes: Axes) -> None:
+    for name, rows in networks.items():
+        side = _short(name) or "ticket"
+        for strong, style, marker in ((False, "-", "o"), (True, (0, (3, 1.5)), "s")):
+            along = [row for row in rows if _is_strong(row) == strong]
+            if along:
+                eps = [0.0, *(row["eps"] for row in along)]
+                shares = [along[0]["SA"] * 100, *(row["RA"] * 100 for row in along)]
+                attack = "AutoAttack" if strong else str(along[0]["attack"]).split(" ")[0]
+                label = f"{_short(name)}: {attack}" if name else attack
+                axes.plot(eps, shares, marker=marker, ms=4.5, lw=1.4, ls=style, color=paper(side), label=label)
+    radii = sorted({row["eps"] for rows in networks.values() for row in rows})
+    axes.set_xticks([0.0, *radii], ["0", *(pixel_units(eps) for eps in radii)])
+    axes.set_xlabel("eps, in [0,1] pixel units")
+    axes.set_ylim(-3, 103)
+    axes.set_title("RA, %")
     axes.grid(axis="y")
 
 

@@ -50,6 +50,7 @@ class Reported:
         file_bytes: of the file that holds it; None where that was not written.
         values: what a surviving weight takes there.
         hashes: file → digest.
+        extra: pictures besides those of the records.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Reported:
     file_bytes: int | None = None
     values: str = "float32"
     hashes: tuple[tuple[str, str], ...] = ()
+    extra: tuple[Picture, ...] = ()
 
     @classmethod
     def read(cls, place: Path, name: str, sparsity: float | None = None) -> Reported:
@@ -121,7 +123,10 @@ def _section(reported: Reported, place: int) -> dict[str, Any]:
         "caveats": records["caveats"] if judged else [],
         "limits": _limits(ticket),
         "facts": _facts(ticket),
-        "pictures": [_shown(plot(ticket, name), f"t{place + 1}") for name in possible(ticket)],
+        "pictures": [
+            _shown(picture, f"t{place + 1}")
+            for picture in (*(plot(ticket, name) for name in possible(ticket)), *reported.extra)
+        ],
         "checks": records["scrutiny"].get("checks") if judged else None,
         "cost": _cost(records) if judged else [],
         "sizes": _sizes(reported),

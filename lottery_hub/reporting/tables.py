@@ -41,7 +41,7 @@ _WHAT: dict[str, Holds] = {
     "regime": "string",
     "seed": "int",
     "split": "string",
-    "look": "string",  # checks, corruptions or unseen: on a sample of the split
+    "look": "string",  # checks, corruptions, unseen or curve: on a sample of the split
     "attack": "string",
 }
 FIGURES: dict[str, Holds] = _WHAT | {
@@ -253,7 +253,7 @@ def _of_look(ticket: Ticket, name: str, look: Mapping[str, Any]) -> Iterator[_Me
         return
     for network, seen in look["networks"].items():
         about = _looked(ticket, network, name)
-        if name == "unseen":
+        if name in ("unseen", "curve"):
             yield from _attacked(about, seen, rows)
             continue
         for corruption, counts in seen["correct"].items():

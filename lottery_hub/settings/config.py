@@ -20,7 +20,7 @@ Kind = Literal["std", "fast-adv", "adv"]
 Regime = Literal["standard", "adversarial"]
 Method = Literal["imp", "omp", "random"]
 Precision = Literal["float32", "bfloat16"]
-Look = Literal["checks", "corruptions", "unseen"]
+Look = Literal["checks", "corruptions", "unseen", "curve"]
 Augment = Literal["none", "crop", "crop-flip", "random-resized-crop"]
 Schedule = Literal["constant", "cosine", "steps", "one-cycle"]
 
@@ -29,7 +29,7 @@ STRONG = ("apgd-ce", "apgd-dlr", "square", "autoattack")
 DLR_CLASSES = 4  # at least: the DLR loss divides by the distance to the third logit, targeted to the fourth
 
 REGIMES: tuple[Regime, ...] = ("standard", "adversarial")
-LOOKS: tuple[Look, ...] = ("checks", "corruptions", "unseen")
+LOOKS: tuple[Look, ...] = ("checks", "corruptions", "unseen", "curve")
 MAX_SEEDS = 100  # of one find
 SEEDS = 2**32  # training spreads a seed over the generator's 64 bits, which larger ones would overflow
 

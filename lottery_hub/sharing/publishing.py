@@ -31,6 +31,7 @@ from lottery_hub.reporting.ladder_cards import render_ladder_card
 from lottery_hub.reporting.pictures import plot
 from lottery_hub.reporting.reports import Reported, render_report
 from lottery_hub.reporting.updating import look_at_folder
+from lottery_hub.sharing.eval_results import EVAL_RESULTS, eval_results_of
 from lottery_hub.sharing.exporting import TIMM_WEIGHTS, timm_config
 from lottery_hub.storage import files, folder
 from lottery_hub.storage.folder import CARD, CONFIG, RESULTS, TRAINED
@@ -45,6 +46,7 @@ PAGE = "report.html"
 OURS = {f"{content}.safetensors" for content in ("ticket", "ladder", "backbone")} | {
     TIMM_WEIGHTS,
     PAGE,
+    EVAL_RESULTS,
     *SHOWN.values(),
 }
 
@@ -100,6 +102,7 @@ def push_ticket(
     revision: str | None = None,
     timm: bool = True,
     models: bool = False,
+    eval_results: bool = False,
     checks: bool = True,
     data: Dataset | None = None,
     dry_run: bool = False,
@@ -121,6 +124,8 @@ def push_ticket(
             network that was trained from it adversarially with seed 0, of another the ticket.
         models: add all trained networks behind a verdict, so that others can measure them again; otherwise it is
             those of the ticket with seed 0.
+        eval_results: add the figures as `.eval_results/lottery-hub.yaml` too, by which the Hub shows them on the page
+            of their dataset; those of a dataset that is there.
         checks: look closer at a verdict's networks; False publishes it as it is.
         data: the images of the verdict; None loads them by the name in its records.
         dry_run: check everything here, send nothing and write nothing: a closer look is not taken either.
@@ -142,7 +147,7 @@ def push_ticket(
             names.revision(name, PublishError)
     with _as_folder(source) as place:
         unchecked = checks and _look_closer(place, data, dry_run, report)
-        prepared = prepare(place, repo_id, timm=timm, models=models)
+        prepared = prepare(place, repo_id, timm=timm, models=models, eval_results=eval_results)
     sizes = {name: len(content) for name, content in sorted(prepared.files.items())}
     if dry_run:
         return Published(repo_id, _url(repo_id, revision), None, False, None, sizes, prepared.edited, unchecked)
@@ -174,20 +179,23 @@ def _look_closer(place: Path, data: Dataset | None, dry_run: bool, report: Repor
         ) from problem
 
 
-def prepare(place: Path, repo_id: str, *, timm: bool = True, models: bool = False) -> Prepared:
+def prepare(
+    place: Path, repo_id: str, *, timm: bool = True, models: bool = False, eval_results: bool = False
+) -> Prepared:
     """Return the files of a repository, made from a folder that is read and checked whole.
 
     The folder is read once: what is published is what was checked, whatever becomes of the folder meanwhile.
 
     Raises:
         TicketError: it is not a valid ticket or ladder.
+        PublishError: results are asked for that there are not.
     """
     with TemporaryDirectory() as passing:
         folder.copy_files(place, Path(passing), card=True, pictures=True, trained=None if models else DEPLOYED)
-        return _prepared(Path(passing), place, repo_id, timm, models)
+        return _prepared(Path(passing), place, repo_id, timm, models, eval_results)
 
 
-def _prepared(copy: Path, place: Path, repo_id: str, timm: bool, models: bool) -> Prepared:
+def _prepared(copy: Path, place: Path, repo_id: str, timm: bool, models: bool, eval_results: bool) -> Prepared:
     """Make the files of a repository from a copy of `place`, which nobody else can change."""
     about = folder.read_about(copy)
     if not isinstance(about, TicketManifest | LadderManifest):
@@ -206,8 +214,12 @@ def _prepared(copy: Path, place: Path, repo_id: str, timm: bool, models: bool) -
             config = to_config(about, len(network.weights["fc.weight"])) | timm_config(network)
             content[TIMM_WEIGHTS] = files.tensor_bytes(network.to_model().state_dict())
         content |= _pictures(copy, ticket, repo_id)
+        if eval_results:
+            content[EVAL_RESULTS] = eval_results_of(ticket)
         card = render_card(ticket, repo_id, timm=timm)
     else:
+        if eval_results:
+            raise PublishError("a ladder has no results; push a ticket of it, or leave out --eval-results")
         ladder = folder.load_ladder(copy)
         check_ladder(ladder)
         title = f"{ladder.backbone.arch} ({ladder.backbone.kind}), ladder of {ladder.levels} levels"

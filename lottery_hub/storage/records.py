@@ -303,12 +303,25 @@ class Unseen(Look):
     networks: Annotated[dict[Network, Annotated[list[Attacked], Field(max_length=MAX_ENTRIES)]], Field(max_length=4)]
 
 
+class Curved(Attacked):
+    """A split under one attack at one radius of a curve."""
+
+    eps: Annotated[float, Field(ge=0, le=1000)]
+
+
+class Curve(Look):
+    """RA over the radius, by network."""
+
+    networks: Annotated[dict[Network, Annotated[list[Curved], Field(max_length=MAX_ENTRIES)]], Field(max_length=4)]
+
+
 class Scrutiny(Frozen):
     """The closer looks that were taken."""
 
     checks: Checks = ABSENT
     corruptions: Corruptions = ABSENT
     unseen: Unseen = ABSENT
+    curve: Curve = ABSENT
 
 
 class VerdictRecords(Frozen):

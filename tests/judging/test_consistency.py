@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from lottery_hub.errors import TicketError
 from lottery_hub.judging.consistency import contradictions
 from lottery_hub.judging.deciding import basis_of, decide_again
-from lottery_hub.judging.scrutiny import COMPARED
+from lottery_hub.judging.scrutiny import COMPARED, CURVED
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.robustness.corruptions import CORRUPTIONS
+from lottery_hub.robustness.curves import curve_attacks
 from lottery_hub.robustness.masking import judge_masking
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.robustness.unseen import ATTACKS
@@ -147,6 +148,7 @@ def looked(ticket: Ticket) -> Ticket:
         "without random start": 0.25,
     }
     look = {"samples": 12, "seed": 0}
+    along = [row(each) | {"eps": each.eps} for several in curve_attacks(ATTACK) for each in several]
     scrutiny = {
         "checks": look
         | {"network": "ticket, adversarial transfer, seed 0", "gap": 0.0, "gap_interval": [0.0, 0.0], "passed": True}
@@ -154,6 +156,7 @@ def looked(ticket: Ticket) -> Ticket:
         | {"checks": [check.record() for check in judge_masking(left, 12, 3)]},
         "corruptions": look | {"networks": dict.fromkeys(COMPARED, corrupted)},
         "unseen": look | {"networks": {name: [row(attack) for attack in ATTACKS] for name in COMPARED}},
+        "curve": look | {"networks": dict.fromkeys(CURVED, along)},
     }
     return replace(ticket, records=ticket.records | {"scrutiny": json.loads(json.dumps(scrutiny))})
 
@@ -167,6 +170,17 @@ def test_every_figure_of_a_closer_look_is_held_against_its_counts(ticket: Ticket
     fog = ("scrutiny", "corruptions", "networks", "dense-standard-seed-0", "correct", "fog")
     assert "not 15 corruptions at 5 severities" in contradictions(edited(seen, fog, [4, 3, 3]))[0]
     assert "a count is not one of 12 images" in contradictions(edited(seen, fog, [13, 1, 0, 0, 0]))[0]
+
+
+def test_a_curve_can_only_fall(ticket: Ticket) -> None:
+    seen = looked(ticket)
+    path = ("scrutiny", "curve", "networks", "dense-adversarial-seed-0")
+    rows = copy.deepcopy(at(seen.records, path))
+    more = Outcomes(RIGHT, np.arange(12) < 4)
+    rows[3] |= {"robust": 4, "RA": 4 / 12, "outcomes": more.record()}
+    (line,) = contradictions(edited(seen, path, rows))
+    assert "withstand" in line
+    assert "that a smaller radius had broken" in line
 
 
 @pytest.mark.parametrize("count", [0, 5, 7])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lottery_hub.reporting.details import corruptions, density, training, unseen
+from lottery_hub.reporting.details import corruptions, density, security, training, unseen
 from lottery_hub.storage.folder import load_ticket
 
 FOUR = [f"{side}-{regime}-seed-0" for side in ("dense", "ticket") for regime in ("standard", "adversarial")]
@@ -55,6 +55,25 @@ def test_corruptions_set_dense_and_ticket_side_by_side() -> None:
     assert by_label["dense"] == pytest.approx([20, 55, 30])
     assert by_label["ticket"] == pytest.approx([20, 65, 30])
     assert standard.get_title("left") == "after standard transfer"
+
+
+def test_the_security_curve_begins_at_sa_and_has_a_line_for_each_network_and_attack() -> None:
+    rows = [
+        {"attack": f"{name} eps {eps}", "eps": eps, "SA": 0.9, "RA": share}
+        for name, shares in (("PGD-20 Linf", (0.6, 0.2)), ("AutoAttack Linf", (0.5, 0.1)))
+        for eps, share in zip((0.05, 0.1), shares, strict=True)
+    ]
+    picture = security(
+        {"samples": 20, "networks": {"dense-adversarial-seed-0": rows, "ticket-adversarial-seed-0": rows}}
+    )
+    assert picture.columns == ("eps", "dense, PGD-20", "dense, AutoAttack", "ticket, PGD-20", "ticket, AutoAttack")
+    assert picture.rows[0] == ("0", *["90.00 %"] * 4)
+    assert picture.rows[2] == ("0.1", "20.00 %", "10.00 %", "20.00 %", "10.00 %")
+    (axes,) = picture.figure().axes
+    drawn = {str(line.get_label()): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()}
+    assert drawn["dense: PGD-20"] == ([0, 0.05, 0.1], pytest.approx([90, 60, 20]))
+    assert drawn["ticket: AutoAttack"] == ([0, 0.05, 0.1], pytest.approx([90, 50, 10]))
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "0.05", "0.1"]
 
 
 def test_attacks_of_other_norms_are_named_as_they_were_recorded() -> None:
