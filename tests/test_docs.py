@@ -15,7 +15,9 @@ import torch
 import yaml
 
 import lottery_hub
+from lottery_hub.judging.deciding import verdict_runs
 from lottery_hub.networks.backbones import Backbone, fresh_weights
+from lottery_hub.reporting.plots import curve
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.storage.codec import Values
 from lottery_hub.storage.folder import load_ticket, save_ticket
@@ -59,3 +61,20 @@ def test_the_citation_carries_the_version_of_the_library() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == lottery_hub.__version__
     assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2206.04762"
+
+
+def test_the_readmes_picture_and_figures_are_those_of_the_records_beside_it() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    records = json.loads((ROOT / "docs" / "find" / "results.json").read_text(encoding="utf-8"))
+    picture = curve(records)
+    assert "](docs/find/curve.svg)" in readme
+    shown = (ROOT / "docs" / "find" / "curve.svg").read_text(encoding="utf-8")
+    words = [sorted(re.findall(r">([^<>]+)</text>", svg)) for svg in (shown, picture.svg())]
+    assert words[0] == words[1], "python scripts/draw_find.py"
+    for row in verdict_runs(records)[1]["figures"]:
+        assert f"{row['dense'] * 100:.2f}" in readme
+        assert f"{row['ticket'] * 100:.2f}" in readme
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 1500

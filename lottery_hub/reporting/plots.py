@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lottery_hub.judging.deciding import verdict_runs
-from lottery_hub.judging.verdict import FIGURES
+from lottery_hub.judging.verdict import FIGURES, UNINFORMATIVE
 from lottery_hub.reporting.canvas import Picture, paper
 from lottery_hub.reporting.rendering import percent, points
 from lottery_hub.settings.config import REGIMES
@@ -59,8 +59,8 @@ def curve(records: dict[str, Any]) -> Picture:
     )
     told = f"At the picked level {records['level']}, {percent(records['sparsity'])} sparsity{fresh}: {said}."
     if where:
-        least = "at least " if where.get("beyond") else ""
-        told += f" The frontier is at {least}{percent(where['sparsity'])} sparsity{_between(where['interval'])}."
+        beyond = " or beyond" if where.get("beyond") else ""
+        told += f" The frontier is at {percent(where['sparsity'])} sparsity{beyond}{_between(where['interval'])}."
     note = (
         "A point is a mean over seeds; the line through it is the 95 % interval of its paired difference from dense. "
         "Hollow points, by which alone the level was picked, stand as far from the line of dense as they do from dense "
@@ -150,7 +150,8 @@ def _curve_panel(records: dict[str, Any], regime: str, figure: str, axes: Axes) 
     if where:
         axes.axvline(_depth(where["sparsity"]), color=paper("frontier"), lw=1.4, zorder=2, label="frontier")
         axes.axvspan(*map(_depth, where["interval"]), color=paper("inside"), lw=0, zorder=0, label="frontier, 95 %")
-    axes.set_title(f"{figure_name(regime, figure)}, %")
+    guessed = any(answer_of(row) == UNINFORMATIVE for row in verdict["figures"] if is_of(row, regime, figure))
+    axes.set_title(f"{figure_name(regime, figure)}, %{' (not counted)' if guessed else ''}")
     axes.grid(axis="y")
     axes.set_xlim(*ends)
     # An interval of two seeds may reach far beyond all points, and would flatten them.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lottery_hub.judging.deciding import verdict_runs
-from lottery_hub.judging.verdict import level_name
+from lottery_hub.judging.verdict import UNINFORMATIVE, level_name
 from lottery_hub.networks.inspection import overlaps, size, total_overlap
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.canvas import Picture, palette
@@ -117,7 +117,7 @@ def _section(reported: Reported, place: int) -> dict[str, Any]:
         "id": f"ticket-{place + 1}",
         "name": reported.name,
         "about": f"{ticket.arch} ({ticket.kind}), level {ticket.level}, {percent(ticket.sparsity)} sparsity",
-        "answer": ANSWERS[answer(ticket)],
+        "answer": _headline(ticket),
         "verdict": verdict_of(ticket),
         "warning": judged and not records["scrutiny"].get("checks", {"passed": True})["passed"],
         "caveats": records["caveats"] if judged else [],
@@ -136,6 +136,19 @@ def _section(reported: Reported, place: int) -> dict[str, Any]:
     }
 
 
+def _headline(ticket: Ticket) -> tuple[str, str]:
+    """Return the answer in a few words, and how it is marked; a win with how many figures count where not all do."""
+    words, mark = ANSWERS[answer(ticket)]
+    counted = len(FOUR) - len(_guessed(ticket.records)) if ticket.double_win else len(FOUR)
+    return (words if counted == len(FOUR) else f"{words}, on {counted} of {len(FOUR)} figures", mark)
+
+
+def _guessed(records: dict[str, Any]) -> list[str]:
+    """Return the names of the figures that do not count, since dense only guesses there."""
+    rows = verdict_runs(records)[1]["figures"]
+    return [figure_name(row["regime"], row["figure"]) for row in rows if answer_of(row) == UNINFORMATIVE]
+
+
 def verdict_of(ticket: Ticket) -> str:
     """Return the verdict in a sentence or two."""
     records = ticket.records
@@ -150,9 +163,17 @@ def verdict_of(ticket: Ticket) -> str:
             f"Fine-tuned, with {where}: after {done['regime']} transfer to {records['data']['name']} it has SA "
             f"{percent(done['SA'])}{robust}, on {done['samples']:,} test images. Nothing was compared with dense."
         )
-    worst = min(verdict_runs(records)[1]["figures"], key=lambda row: row["slack"])
+    rows, guessed = verdict_runs(records)[1]["figures"], _guessed(records)
+    counted = [row for row in rows if answer_of(row) != UNINFORMATIVE] or rows
+    worst = min(counted, key=lambda row: row["slack"])
+    lacking = (
+        f" {' and '.join(guessed)} {'does' if len(guessed) == 1 else 'do'} not count: dense only guesses there."
+        if guessed
+        else ""
+    )
+    among = "others" if guessed else "four figures"
     nearest = (
-        f"The closest of the four figures is {figure_name(worst['regime'], worst['figure'])}: "
+        f"The closest of the {among} is {figure_name(worst['regime'], worst['figure'])}: "
         f"{percent(worst['ticket'])}, where dense has {percent(worst['dense'])}."
     )
     says = {
@@ -162,7 +183,8 @@ def verdict_of(ticket: Ticket) -> str:
     }[answer(ticket)]
     both = "" if answer(ticket) == "double win" else " standard and adversarial transfer"
     return (
-        f"With {where}, this ticket {says}{both} to {records['data']['name']}, within {records['tolerance']}. {nearest}"
+        f"With {where}, this ticket {says}{both} to {records['data']['name']} ({records['tolerance']})."
+        f"{lacking} {nearest}"
     )
 
 
@@ -257,7 +279,9 @@ def _sizes(reported: Reported) -> list[tuple[str, str, str]]:
     rows = [("dense network", float(sized.dense_bytes))]
     if reported.file_bytes is not None:
         rows.append(("this ticket's file", float(reported.file_bytes)))
-    rows.append((f"limit: mask at its entropy, {reported.values} values", sized.limit_bytes))
+    rows.append(
+        (f"mask at its entropy and plain {reported.values} values (exponents can take less)", sized.limit_bytes)
+    )
     return [(name, f"{count:,.0f} bytes", percent(count / sized.dense_bytes)) for name, count in rows]
 
 

@@ -81,7 +81,7 @@ def test_the_verdict_comes_first_with_its_caveats(page: Read, reported: Reported
         )
     ]
     assert order == sorted(order)
-    assert f"within {records['tolerance']}" in page.text
+    assert f"({records['tolerance']})" in page.text
     assert records["attack"] in page.text
 
 
