@@ -11,7 +11,6 @@ which takes minutes.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import json
 import os
@@ -20,8 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +29,7 @@ from unittest import mock
 import numpy as np
 import torch
 from forging import Forgery, counted
+from remembering import remembering
 
 from lottery_hub import verifying
 from lottery_hub.errors import TicketError
@@ -356,32 +355,6 @@ FAST = (
     "one check left out",
     "card's table raised",
 )
-
-
-@contextmanager
-def remembering() -> Iterator[None]:
-    """Measure the same network on the same images once: most forgeries leave the networks as they are."""
-    known: dict[str, Any] = {}
-
-    def remember(work: Callable[..., Any]) -> Callable[..., Any]:
-        def once(models: Any, split: Split, *arguments: Any, **settings: Any) -> Any:
-            digest = hashlib.sha256(split.images.numpy().tobytes())
-            for _, model in sorted(models.items()) if isinstance(models, dict) else [("", models)]:
-                for key, tensor in model.state_dict().items():
-                    digest.update(key.encode() + tensor.numpy().tobytes())
-            key = f"{work.__name__} {digest.hexdigest()} {arguments} {sorted(settings.items(), key=str)}"
-            if key not in known:
-                known[key] = work(models, split, *arguments, **settings)
-            return known[key]
-
-        return once
-
-    with (
-        mock.patch.object(remeasuring, "evaluate", remember(remeasuring.evaluate)),
-        mock.patch.object(remeasuring, "check_masking", remember(remeasuring.check_masking)),
-        mock.patch.object(remeasuring, "measure_corruptions", remember(remeasuring.measure_corruptions)),
-    ):
-        yield
 
 
 def forge(run: Path, data: Dataset, name: str, seed: int, **settings: Any) -> dict[str, Any]:
