@@ -795,7 +795,7 @@ class KillError(Exception):
     """Stands for a kill: nothing catches it."""
 
 
-@pytest.mark.parametrize("epochs", [1, 5, 12])
+@pytest.mark.parametrize("epochs", [5, *(pytest.param(epochs, marks=pytest.mark.slow) for epochs in (1, 12))])
 def test_a_find_stopped_after_any_epoch_trains_no_epoch_twice(
     plan: FindPlan, tiny_data: Dataset, tmp_path: Path, epochs: int
 ) -> None:

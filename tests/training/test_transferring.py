@@ -167,7 +167,9 @@ def default_of(dtype: torch.dtype) -> Iterator[None]:
     [torch.no_grad, torch.inference_mode, lambda: default_of(torch.float64)],
     ids=["no_grad", "inference mode", "float64 as the default"],
 )
-@pytest.mark.parametrize("augment", ["none", "crop-flip", "random-resized-crop"])
+@pytest.mark.parametrize(
+    "augment", ["random-resized-crop", *(pytest.param(each, marks=pytest.mark.slow) for each in ("none", "crop-flip"))]
+)
 def test_a_transfer_is_the_same_whatever_the_caller_has_set(ladder, tiny_data, setting, augment):
     recipe = STANDARD.changed(attack=ATTACK, selection_attack=ATTACK, augment=augment, average=0.9)
     plain = transfer(ladder.ticket(3), tiny_data, recipe, test_attack=ATTACK)
