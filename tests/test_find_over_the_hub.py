@@ -94,7 +94,7 @@ def find(hub: Hub, place: Path, pretrain: str, sha256: str) -> subprocess.Comple
     )
 
 
-@pytest.mark.parametrize(("pretrain", "repo"), [("adv", ADV), ("std", STD)])
+@pytest.mark.parametrize(("pretrain", "repo"), [("adv", ADV), pytest.param("std", STD, marks=pytest.mark.slow)])
 def test_find_fetches_backbone_and_data_and_records_their_commits(
     hub: Hub, tmp_path: Path, pretrain: str, repo: str
 ) -> None:

@@ -33,6 +33,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         yield hub
 
 
+@pytest.mark.timeout(900)  # about one minute, on a machine that does nothing else
 def test_every_block_of_every_page_runs_in_a_notebook(hub: Hub, tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook()
     for page in (*PAGES, TOUR):
@@ -40,7 +41,7 @@ def test_every_block_of_every_page_runs_in_a_notebook(hub: Hub, tmp_path: Path) 
         for block in [BEGIN, *found] if found else []:
             source = block.replace("USER/NAME", NAME)
             notebook.cells.append(nbformat.v4.new_code_cell(source, metadata={"page": page}))
-    client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
     client.execute(env=hub.environment(tmp_path / "home", hub.token("alice")))
     shown = {page: str([c.outputs for c in notebook.cells if c.metadata["page"] == page]) for page in (*PAGES, TOUR)}
     assert "in %, on test images" in shown["README.md"]

@@ -105,7 +105,7 @@ def test_the_same_generator_gives_the_same_images() -> None:
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("classes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_of_few_classes_autoattack_is_its_parts_that_there_are_and_says_so(classes: int) -> None:
     model = network(classes)
     images, labels = images_of(model)
