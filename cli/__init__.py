@@ -33,6 +33,7 @@ from . import (
     terminal,
     use,
     verify,
+    watching,
 )
 
 app = typer.Typer(
@@ -64,9 +65,11 @@ app.command("list")(listing.list_command)
 app.command("backbones")(backbones.backbones_command)
 app.add_typer(store.app, name="store")
 app.add_typer(cache.app, name="cache")
+for group in (app, store.app, cache.app):
+    for each in group.registered_commands:
+        each.callback = watching.watched(each.callback)
 
 
-INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EPIPE, errno.EDQUOT, errno.EIO)
 
 
@@ -113,10 +116,8 @@ def _run() -> None:
         print(f"error: {printable(problem, 2000)}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C before anybody else can catch it
-            print("stopped; the same command goes on from here", file=sys.stderr, flush=True)
-            if threading.active_count() > 1:  # interrupted a second time, before transfers at work could end
-                os._exit(INTERRUPTED)
+        if end.code == watching.INTERRUPTED and threading.active_count() > 1:
+            os._exit(watching.INTERRUPTED)  # interrupted a second time, before transfers at work could end
         raise
 
 

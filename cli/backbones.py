@@ -105,14 +105,14 @@ def _print(packaged: list[Packaged], published: list[Source]) -> None:
 
 
 def _print_packaged(console: Console, rows: list[Packaged]) -> None:
-    from lottery_hub.reporting.screen import percent
+    from lottery_hub.reporting.screen import percent, print_table
 
     console.print("Packaged: nothing to download", style="bold")
     table = _table("--pretrain", "--arch", "trained against", "SA %", "RA %")
     for row in rows:
         against = row.trained_against.describe() if row.trained_against else "–"
         table.add_row(*map(_text, (row.kind, row.arch, against, percent(row.SA), percent(row.RA))))
-    console.print(table)
+    print_table(console, table)
     _print_notes(
         console,
         [f"trained and tested on {row.dataset}, {row.samples:,} test images" for row in rows],
@@ -122,7 +122,7 @@ def _print_packaged(console: Console, rows: list[Packaged]) -> None:
 
 
 def _print_published(console: Console, how: str, rows: list[Source], columns: Fields, below: Fields) -> None:
-    from lottery_hub.reporting.screen import percent
+    from lottery_hub.reporting.screen import percent, print_table
 
     console.print(f"On the Hugging Face Hub: {how} on ImageNet-1k", style="bold")
     table = _table("--pretrain", "--arch", "SA %", *(LABELS[name] for name in columns))
@@ -130,7 +130,7 @@ def _print_published(console: Console, how: str, rows: list[Source], columns: Fi
     for row in sorted(rows, key=lambda row: (archs.index(row.arch), row.norm == "l2", row.eps)):
         fields = (str(getattr(row, name)) for name in columns)
         table.add_row(*map(_text, (row.pretrain, row.arch, percent(row.accuracy), *fields)))
-    console.print(table)
+    print_table(console, table)
     firsts = {row.arch: row for row in reversed(rows)}.values()
     _print_notes(
         console,
@@ -154,7 +154,7 @@ def _table(*columns: str) -> Table:
     # Without side borders, so that a row stays on one line at 80 columns.
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column.endswith("%") else "left", overflow="fold")
+        table.add_column(column, justify="right" if column.endswith("%") else "left", no_wrap=True)
     return table
 
 

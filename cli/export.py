@@ -47,13 +47,16 @@ def export_command(
 ) -> None:
     """Write a network in a format that other programs read: of a judged ticket the one that was trained from it."""
     from lottery_hub.errors import printable
-    from lottery_hub.networks.compacting import compare_latency
-    from lottery_hub.reporting.screen import percent
-    from lottery_hub.sharing.exporting import export
-    from lottery_hub.sharing.references import Which, load_sparse, named
+    from lottery_hub.reporting.showing import showing
 
-    ticket = load_sparse(ref, Which(regime, seed, itself), sparsity=sparsity)
-    done = export(ticket, chosen, output, compact=compact, image_size=image_size, overwrite=overwrite)
+    with showing("reading the network"):
+        from lottery_hub.networks.compacting import compare_latency
+        from lottery_hub.sharing.exporting import export
+        from lottery_hub.sharing.references import Which, load_sparse, named
+        from lottery_hub.values import percent
+
+        ticket = load_sparse(ref, Which(regime, seed, itself), sparsity=sparsity)
+        done = export(ticket, chosen, output, compact=compact, image_size=image_size, overwrite=overwrite)
     smaller, latency = done.compacted, None
     if smaller is not None:
         whole = ticket.to_model(head="pretrained")

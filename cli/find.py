@@ -129,12 +129,10 @@ def find_command(
     from rich.console import Console
 
     from lottery_hub.commands.find import plan_of
-    from lottery_hub.reporting.screen import fractions_table, print_find, print_next, print_table
-    from lottery_hub.settings.config import DataPlan
 
     shares = fraction or [1.0]
-    for share in shares:  # all are sound before the first is begun
-        DataPlan.parse({"dataset": dataset, "fraction": share})
+    if len(shares) > 1:
+        _check(dataset, shares)
     given: dict[str, Any] = {
         "pretrain": pretrain,
         "arch": arch,
@@ -180,7 +178,11 @@ def find_command(
                 progress=True,
             )
         )
-        page = _page(finds[-1])
+        from lottery_hub.reporting.screen import fractions_table, print_find, print_next, print_table
+        from lottery_hub.reporting.showing import showing
+
+        with showing("drawing the report"):
+            page = _page(finds[-1])
         if not how.as_json:
             print_find(Console(), finds[-1].record(), finds[-1].about)
             if page is not None:
@@ -191,6 +193,14 @@ def find_command(
         options.emit(summaries[0] if len(summaries) == 1 else {"fractions": summaries})
     elif len(summaries) > 1:
         print_table(Console(), fractions_table(summaries))
+
+
+def _check(dataset: str, shares: list[float]) -> None:
+    """Have all shares be sound before the first is begun."""
+    from lottery_hub.settings.config import DataPlan
+
+    for share in shares:
+        DataPlan.parse({"dataset": dataset, "fraction": share})
 
 
 def _page(found: Found) -> Path | None:

@@ -50,14 +50,15 @@ def push_command(
     from dataclasses import asdict
 
     from lottery_hub.errors import printable
-    from lottery_hub.fetching.connection import Patience
-    from lottery_hub.judging.scrutiny import images_of
-    from lottery_hub.reporting.screen import Working
-    from lottery_hub.sharing.publishing import push_ticket
-    from lottery_hub.storage.folder import find_folder, load_ticket
+    from lottery_hub.reporting.showing import showing
 
-    data = images_of(load_ticket(find_folder(folder)), dataset) if dataset else None
-    with Working() as working:
+    with showing("reading the folder"):
+        from lottery_hub.fetching.connection import Patience
+        from lottery_hub.judging.scrutiny import images_of
+        from lottery_hub.sharing.publishing import push_ticket
+        from lottery_hub.storage.folder import find_folder, load_ticket
+
+        data = images_of(load_ticket(find_folder(folder)), dataset) if dataset else None
         done = push_ticket(
             folder,
             repo,
@@ -71,7 +72,6 @@ def push_command(
             data=data,
             dry_run=dry_run,
             patience=Patience(deadline),
-            report=working.tell,
         )
     if as_json:
         options.emit(asdict(done))
@@ -110,14 +110,20 @@ def pull_command(
 ) -> None:
     """Fetch a ticket or ladder, check it whole, and say where it is."""
     from lottery_hub.errors import printable
-    from lottery_hub.fetching.connection import Patience
-    from lottery_hub.sharing.pulling import pull
-    from lottery_hub.storage.folder import check_folder
+    from lottery_hub.reporting.showing import showing
+    from lottery_hub.telling import tell
 
-    pulled = pull(
-        ref, revision=revision, local_dir=local_dir, models=models, overwrite=overwrite, patience=Patience(deadline)
-    )
-    content = check_folder(pulled.folder).content
+    with showing("looking for it"):
+        from lottery_hub.fetching.connection import Patience
+        from lottery_hub.sharing.pulling import pull
+        from lottery_hub.storage.folder import check_folder
+
+        patience = Patience(deadline)
+        pulled = pull(
+            ref, revision=revision, local_dir=local_dir, models=models, overwrite=overwrite, patience=patience
+        )
+        tell("doing", what="checking files")
+        content = check_folder(pulled.folder).content
     if as_json:
         told = {"folder": str(pulled.folder), "repo": pulled.repo_id, "commit": pulled.commit, "content": content}
         options.emit(told)

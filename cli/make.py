@@ -24,7 +24,7 @@ def pretrain_command(
 ) -> None:
     """Pre-train a backbone from scratch and write its folder."""
     from lottery_hub.commands.pretrain import plan_of
-    from lottery_hub.reporting.screen import percent
+    from lottery_hub.values import percent
 
     given = {"dataset": dataset, "recipe": recipe, "arch": arch, "epochs": epochs, "seed": seed, **how.numbers()}
     if how.asks_for_settings:
@@ -55,7 +55,7 @@ def draw_command(
 ) -> None:
     """Draw a ladder of nested masks from a backbone; any find can reuse it with --ladder."""
     from lottery_hub.commands.draw import plan_of
-    from lottery_hub.reporting.screen import percent
+    from lottery_hub.values import percent
 
     given = {
         "pretrain": pretrain,

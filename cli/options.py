@@ -18,6 +18,7 @@ import typer
 from lottery_hub.commands.options import defaults, layout_notes
 from lottery_hub.errors import printable
 from lottery_hub.settings.paths import path_of
+from lottery_hub.telling import QUIET, volume
 
 if TYPE_CHECKING:
     from lottery_hub.settings.config import Frozen
@@ -258,9 +259,7 @@ def whole_number(text: str) -> int | None:
 
 def tell_notes(notes: Iterable[str]) -> None:
     """Say on stderr how images were made to fit, and which files were left out."""
-    from lottery_hub.errors import printable
-
-    for note in notes:
+    for note in notes if volume() != QUIET else ():
         print(f"note: {printable(note, 1000)}", file=sys.stderr)
 
 

@@ -64,18 +64,24 @@ def _show_dense(ref: str, folder: Path, about: BackboneManifest, as_json: bool) 
     origin = about.provenance
     made = printable(origin.get("source", "unknown source"))
     console.print(
-        f"{about.content} {printable(ref)}: {about.arch} ({about.pretrain}), {made}", markup=False, soft_wrap=True
+        f"{about.content} {printable(ref)}: {about.arch} ({about.pretrain}), {made}",
+        markup=False,
+        soft_wrap=not console.is_terminal,
     )
     figures = [origin.get("SA"), origin.get("RA")]
     if all(isinstance(figure, float) for figure in figures):
         measured = f"{printable(origin.get('attack'))}, {printable(origin.get('samples'))} images"
         shown = f"SA {percent(figures[0])} %, RA {percent(figures[1])} %"
         console.print(
-            f"dense on {printable(origin.get('dataset'))}: {shown} ({measured})", markup=False, soft_wrap=True
+            f"dense on {printable(origin.get('dataset'))}: {shown} ({measured})",
+            markup=False,
+            soft_wrap=not console.is_terminal,
         )
     if isinstance(about, LadderManifest):
         levels = ", ".join(percent(value) for value in about.sparsities[1:])
-        console.print(f"{about.levels} levels by {about.method}, sparsity %: {levels}", soft_wrap=True)
+        console.print(
+            f"{about.levels} levels by {about.method}, sparsity %: {levels}", soft_wrap=not console.is_terminal
+        )
     console.print(f"file: {file_bytes:,} bytes, values as {about.values}")
 
 
@@ -122,7 +128,7 @@ def _show_ticket(ref: str, ticket: Ticket, folder: Path, about: BackboneManifest
         f"{ticket.arch} ({ticket.kind}), level {ticket.level} {_drawn(ticket)}: "
         f"{percent(ticket.sparsity)} % sparsity, {sized.kept:,} of {sized.prunable:,} prunable weights kept; "
         f"{percent(sized.sparsity_of_all)} % of all {sized.parameters:,} parameters pruned",
-        soft_wrap=True,
+        soft_wrap=not console.is_terminal,
     )
     print_table(console, _density_table(layers))
     _print_verdict(console, ticket)
@@ -131,12 +137,12 @@ def _show_ticket(ref: str, ticket: Ticket, folder: Path, about: BackboneManifest
     if isinstance(origin, dict):
         source = printable(origin.get("source", "unknown source"))
         licence = printable(origin.get("license", "unknown"))
-        console.print(f"backbone: {source}, licence {licence}", markup=False, soft_wrap=True)
+        console.print(f"backbone: {source}, licence {licence}", markup=False, soft_wrap=not console.is_terminal)
     whole = "" if about.content == "ticket" else " (all levels)"
     console.print(
         f"{about.content} file: {file_bytes:,} bytes{whole}; dense {sized.dense_bytes:,}; "
         f"mask entropy and {about.values} values {sized.limit_bytes:,.0f}",
-        soft_wrap=True,
+        soft_wrap=not console.is_terminal,
     )
 
 
@@ -157,9 +163,9 @@ def _print_verdict(console: Console, ticket: Ticket) -> None:
     measured = f"{records['samples']} test images, RA by {printable(records['attack'])}"
     print_table(console, table)
     verdict = records.get("answer", "double win" if ticket.double_win else "no double win")
-    console.print(f"{verdict}; {measured}", markup=False, soft_wrap=True)
+    console.print(f"{verdict}; {measured}", markup=False, soft_wrap=not console.is_terminal)
     for caveat in records["caveats"]:
-        console.print(f"caveat: {printable(caveat)}", markup=False, soft_wrap=True)
+        console.print(f"caveat: {printable(caveat)}", markup=False, soft_wrap=not console.is_terminal)
 
 
 def _print_networks(console: Console, ref: str, ticket: Ticket) -> None:
@@ -170,19 +176,23 @@ def _print_networks(console: Console, ref: str, ticket: Ticket) -> None:
     from lottery_hub.sharing.references import named
 
     if not ticket.judged:
-        console.print(f"network: {named(ticket)}", markup=False, soft_wrap=True)
+        console.print(f"network: {named(ticket)}", markup=False, soft_wrap=not console.is_terminal)
         return
     there = list(ticket.networks)
     if not there:
-        console.print("trained networks: none is here; run find again, or `pull --models`", soft_wrap=True)
+        console.print(
+            "trained networks: none is here; run find again, or `pull --models`", soft_wrap=not console.is_terminal
+        )
         return
     place = shlex.quote(printable(ref, 1000))
-    console.print(f"trained networks: {', '.join(map(printable, there))}", markup=False, soft_wrap=True)
+    console.print(
+        f"trained networks: {', '.join(map(printable, there))}", markup=False, soft_wrap=not console.is_terminal
+    )
     console.print(
         f"predict, evaluate, export and push take ticket-adversarial-seed-0 of {place}; others by --regime and "
         "--trained-seed, dense ones as its folder trained/NAME, the ticket itself by --ticket",
         markup=False,
-        soft_wrap=True,
+        soft_wrap=not console.is_terminal,
     )
 
 
@@ -231,7 +241,9 @@ def _compare(one: Ticket, other: Ticket, refs: tuple[str, str], as_json: bool) -
     for place, ref, ticket in zip("AB", refs, (one, other), strict=True):
         about = f"{ticket.arch} ({ticket.kind}), level {ticket.level} {_drawn(ticket)}"
         console.print(
-            f"{place}: {printable(ref)}, {about}, {percent(ticket.sparsity)} % sparsity", markup=False, soft_wrap=True
+            f"{place}: {printable(ref)}, {about}, {percent(ticket.sparsity)} % sparsity",
+            markup=False,
+            soft_wrap=not console.is_terminal,
         )
     table = Table(header_style="bold", caption="IoU: weights kept by both / by either", caption_justify="left")
     rows = {name: total_overlap(layers[layer] for layer in group) for name, group in grouped(layers).items()}

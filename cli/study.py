@@ -59,7 +59,6 @@ def study_command(
     from rich.console import Console
 
     from lottery_hub.commands.study import outline_of, plan_of
-    from lottery_hub.reporting.screen import print_table, words_table
 
     given: dict[str, Any] = {
         "preset": preset,
@@ -94,6 +93,8 @@ def study_command(
         if how.as_json:
             options.emit(ahead)
         else:
+            from lottery_hub.reporting.screen import print_table, words_table
+
             header = ("cell", "units", "finished", "to be chosen", "hours")
             rows = [
                 (row["cell"], str(row["units"]), str(row["finished"]), str(row["to_be_chosen"]), f"{row['hours']:.2f}")

@@ -26,7 +26,6 @@ def finetune_command(
 ) -> None:
     """Fine-tune a ticket on a dataset behind a fresh head, and write the trained ticket."""
     from lottery_hub.commands.finetune import plan_of
-    from lottery_hub.reporting.screen import percent, print_next
 
     given = {
         "ticket": ticket,
@@ -45,6 +44,8 @@ def finetune_command(
     if how.as_json:
         options.emit(done.record())
     else:
+        from lottery_hub.reporting.screen import percent, print_next
+
         accuracy = done.accuracy
         measured = f"{done.attack}, {accuracy.samples} images"
         print(f"SA {percent(accuracy.SA)} %, RA {percent(accuracy.RA)} % ({measured})")
@@ -92,9 +93,6 @@ def evaluate_command(
     """Measure SA and RA of a network on a dataset's test split: of a judged ticket the one trained from it."""
     from rich.console import Console
 
-    from lottery_hub.reporting.details import curve_rows
-    from lottery_hub.reporting.screen import corruptions_table, percent, print_table, words_table
-
     done = evaluate(
         ref,
         dataset,
@@ -120,6 +118,9 @@ def evaluate_command(
     if as_json:
         options.emit(done.record())
         return
+    from lottery_hub.reporting.details import curve_rows
+    from lottery_hub.reporting.screen import corruptions_table, percent, print_table, words_table
+
     robust = "" if done.attack is None else f", RA {percent(done.RA)} % ({done.attack})"
     of = f" of {done.of}, drawn with seed {seed}" if samples is not None else ""
     print(f"{done.backbone} {done.network}")

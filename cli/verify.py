@@ -42,25 +42,24 @@ def verify_command(
     from rich.console import Console
 
     from lottery_hub.errors import printable
-    from lottery_hub.settings.environment import choose_device
-    from lottery_hub.sharing.pulling import pull
-    from lottery_hub.verifying import verdict_of, verify
+    from lottery_hub.reporting.showing import showing
 
-    chosen = choose_device(device)
-    log = Console(stderr=True, highlight=False)
-    pulled = pull(ref, models=True)
-    ladder_folder = pull(ladder, wanted="ladder").folder if ladder else None
-    with log.status("reading") as status:
+    with showing("reading the ticket"):
+        from lottery_hub.settings.environment import choose_device
+        from lottery_hub.sharing.pulling import pull
+        from lottery_hub.verifying import verdict_of, verify
+
+        chosen = choose_device(device)
+        pulled = pull(ref, models=True)
         findings = verify(
             pulled,
             dataset=dataset,
-            ladder=ladder_folder,
+            ladder=pull(ladder, wanted="ladder").folder if ladder else None,
             sample=sample,
             rerun=rerun,
             fetch=fetch,
             long=long,
             device=chosen,
-            report=lambda line: status.update(printable(line)),
         )
     answer = verdict_of(findings)
     if as_json:
@@ -73,7 +72,7 @@ def verify_command(
         for finding in findings:
             console.print(f"{finding.question:9}", end="")
             console.print(f"{finding.answer:13}", style=styles[finding.answer], end="")
-            console.print(printable(finding.why, 400), markup=False, soft_wrap=True)
+            console.print(printable(finding.why, 400), markup=False, soft_wrap=not console.is_terminal)
         console.print(answer, style=styles[answer])
     if answer != "verified":
         raise typer.Exit(NOT_VERIFIED if answer == "not verified" else CANNOT_TELL)

@@ -134,8 +134,9 @@ def find(
             bench = Bench.of(plan, data, store, device, engine, tell)
         trial = Trial.begin(bench, ladder, only)
         # One seed tells little of where the frontier is: then only what may be picked is asked for.
-        several = plan.seeds > 1
-        rows, _ = judge_levels(ladder.levels, plan.scan, trial.levels, bench.together, only, trial.weigh, several)
+        hear = (trial.weigh, plan.seeds > 1, trial.foretell)
+        rows, _ = judge_levels(ladder.levels, plan.scan, trial.levels, bench.together, only, *hear)
+        trial.foretell(0)
         trial.add_seeds(rows)
         chosen = pick(rows)
         trial.confirm(chosen["level"])

@@ -7,13 +7,13 @@ from dataclasses import fields, is_dataclass
 from html import escape
 from typing import Any
 
-import torch
-
 from lottery_hub.errors import printable
 
 
 def same(one: Any, other: Any) -> bool:
     """Whether two values are equal: dataclasses in every field that they compare by, tensors in every bit."""
+    import torch  # not with the module: what is shown on a screen waits for nothing
+
     if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
         if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
             return False

@@ -25,13 +25,14 @@ from lottery_hub.errors import ConfigError, LotteryHubError, TicketError, printa
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging import workload
 from lottery_hub.judging.consistency import contradictions
-from lottery_hub.judging.findings import Finding, Report, verdict_of
+from lottery_hub.judging.findings import Finding, verdict_of
 from lottery_hub.judging.lineage import record_of, trained_networks
 from lottery_hub.judging.remeasuring import attacked_without_scale, looked_again, measured_again, not_measured
 from lottery_hub.judging.scrutiny import images_of
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.card_check import compare_card
 from lottery_hub.reporting.cards import render_card
+from lottery_hub.reporting.showing import shows
 from lottery_hub.settings.config import (
     Attack,
 )
@@ -43,12 +44,14 @@ from lottery_hub.storage.manifest import LadderManifest
 from lottery_hub.storage.origins import check_ladder
 from lottery_hub.storage.records import check_ticket
 from lottery_hub.storage.signing import is_untouched
+from lottery_hub.telling import tell
 from lottery_hub.training.retraining import trained_again
 from lottery_hub.version import __version__
 
 __all__ = ["Finding", "verdict_of", "verify"]
 
 
+@shows("checking files")
 def verify(
     pulled: Pulled,
     *,
@@ -60,7 +63,7 @@ def verify(
     long: bool = False,
     seed: int | None = None,
     device: torch.device | str = "cpu",
-    report: Report = lambda line: None,
+    progress: bool | None = None,
 ) -> list[Finding]:
     """Check a ticket or ladder as a stranger would.
 
@@ -75,7 +78,7 @@ def verify(
         seed: of the choice of images. None draws one that nobody can have known: what was edited elsewhere than on
             images known beforehand would never be seen.
         device: where to compute.
-        report: told what is at work.
+        progress: as of `find`.
 
     Returns:
         One finding a question; the later questions are not asked where the files are not whole.
@@ -101,7 +104,7 @@ def verify(
     if not loaded.records:
         return [*findings, Finding("figures", "cannot tell", "it claims none: it was never transferred")]
     seed = secrets.randbelow(2**31) if seed is None else seed
-    asked = _Asked(dataset, ladder, sample, rerun, fetch, long, seed, torch.device(device), report)
+    asked = _Asked(dataset, ladder, sample, rerun, fetch, long, seed, torch.device(device))
     return [*findings, *_of_ticket(loaded, pulled, asked)]
 
 
@@ -117,7 +120,6 @@ class _Asked:
     long: bool
     seed: int
     device: torch.device
-    report: Report
 
 
 def _of_ticket(ticket: Ticket, pulled: Pulled, asked: _Asked) -> Iterator[Finding]:
@@ -127,6 +129,7 @@ def _of_ticket(ticket: Ticket, pulled: Pulled, asked: _Asked) -> Iterator[Findin
         yield Finding("records", "not verified", f"{lines[0]}{more}")
     else:
         yield Finding("records", "verified", "counts, means, intervals, level and verdict follow from the outcomes")
+    tell("doing", what="comparing the card")
     yield _card(ticket, pulled)
     origin = _ladder(ticket, asked.ladder)
     yield _drawing(ticket, origin)
@@ -153,6 +156,7 @@ def _of_ticket(ticket: Ticket, pulled: Pulled, asked: _Asked) -> Iterator[Findin
         yield Finding("figures", "cannot tell", str(problem))
         return
     try:
+        tell("doing", what="reading images")
         data = images_of(ticket, asked.dataset, fetch=asked.fetch)
     except LotteryHubError as problem:
         yield Finding("figures", "cannot tell", f"{problem}; say where the images are with --dataset")
@@ -163,13 +167,13 @@ def _of_ticket(ticket: Ticket, pulled: Pulled, asked: _Asked) -> Iterator[Findin
     except ConfigError as problem:
         yield Finding("figures", "cannot tell", str(problem))
         return
-    about = (asked.seed, asked.device, asked.report)
+    about = (asked.seed, asked.device)
     if networks:
         yield measured_again(ticket, networks, data, asked.sample, *about)
         yield attacked_without_scale(ticket, networks, data, *about)
     yield from filter(None, [looked_again(ticket, networks, data, asked.sample, *about), not_measured(ticket)])
     if asked.rerun:
-        yield trained_again(ticket, origin, data, asked.device, asked.report)
+        yield trained_again(ticket, origin, data, asked.device)
 
 
 def _foreign(ticket: Ticket) -> str | None:

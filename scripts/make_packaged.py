@@ -153,7 +153,12 @@ def make(
         run.once("pretrain", train)
         backbone: Backbone = load_backbone_folder(run.folder("pretrain") / "backbone")
         rounds = open_store(runs / "store")
-        ladder = draw(backbone, drawn, data=data, store=rounds, device=device, report=lambda _, record: tell(record))
+
+        def epochs(kind: str, record: dict[str, Any]) -> None:
+            if kind == "epoch":
+                tell(record)
+
+        ladder = draw(backbone, drawn, data=data, store=rounds, device=device, report=epochs)
         return save_ladder(ladder, folder)
 
 

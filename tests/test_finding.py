@@ -533,8 +533,8 @@ def test_by_bisection_the_first_level_is_run_beside_dense(plan: FindPlan, tiny_d
         jobs=2,
         report=lambda kind, record: told.append(record["unit"] if kind == "unit" else kind),
     )
-    before_dense = told[: told.index("dense")]
-    assert sorted(set(before_dense) - {"data", "ladder", "epoch", "round"}) == [
+    before_dense = {word for word in told[: told.index("dense")] if word.startswith("transfer-")}
+    assert sorted(before_dense) == [
         f"transfer-level-0{level}-{regime}-seed-0" for level in (0, 1) for regime in ("adversarial", "standard")
     ]
 
@@ -575,6 +575,10 @@ def test_a_rejected_level_is_not_trained_adversarially_and_the_records_say_so(
     assert summary["level"] in whole
     made = {f"transfer-{t['ticket']}-{t['regime']}-seed-0" for t in load_ticket(tmp_path / "run").records["transfers"]}
     assert len(open_store().addresses()) == len(made)
+    plans = [record for kind, record in told if kind == "plan"]
+    assert min(plan["most"] for plan in plans) == plans[-1]["most"] == len(made)
+    passed = sum(record["passes"] for kind, record in told if kind == "unit")
+    assert (plans[-1]["passes"], plans[-1]["at_most"]) == (passed, False)
     for level in whole | rejected:
         assert f"transfer-level-{level:02d}-standard-seed-0" in made
         assert (f"transfer-level-{level:02d}-adversarial-seed-0" in made) is (level in whole)

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery_hub.commands.options import defaults, layout_notes, taken
+from lottery_hub.reporting.showing import shows
 
 if TYPE_CHECKING:
     from lottery_hub.commands.planning import Drawing
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from lottery_hub.settings.presets import Preset
 
 
+@shows("reading backbone and images")
 def draw(
     pretrain: str | os.PathLike[str] | Backbone = "adv",
     *,
@@ -56,20 +58,21 @@ def draw(
     Source: Chen et al. 2022, section 3; Frankle and Carbin 2019 for iterative magnitude pruning.
     """
     given = dict(locals())  # every option, by its name
+    from lottery_hub.commands.find import kept_in
     from lottery_hub.commands.results import Drawn
     from lottery_hub.images.fitting import larger_notes
     from lottery_hub.reporting.keeping import kept_ladder
-    from lottery_hub.reporting.screen import Decoding, Progress
     from lottery_hub.running.runs import open_run
     from lottery_hub.running.store import open_store
     from lottery_hub.settings.environment import choose_device
     from lottery_hub.settings.paths import path_of
     from lottery_hub.storage.folder import save_ladder
+    from lottery_hub.telling import heard, if_stopped, tell
     from lottery_hub.training.drawing import draw as draw_by
 
     chosen = choose_device(device)
     planned = _planned(given)
-    plan, backbone, data = planned.plan, planned.backbone, planned.images(Decoding(progress))
+    plan, backbone, data = planned.plan, planned.backbone, planned.images()
     # By name: where a folder is, or how its path is typed, is not what a run depends on.
     named = plan.changed(data=plan.data.changed(dataset=data.name)) if data and plan.data else plan
     run_settings = {
@@ -83,10 +86,10 @@ def draw(
     folder = directory / "ladder"
     drawn = kept_ladder(folder, overwrite)
     units = open_store(store)
-    with open_run(directory, run_settings), Progress(progress) as told:
-        told.notes([*layout_notes(backbone.provenance), *(data.notes if data else ())])
-        told.notes(larger_notes(data, plan.recipe.image_size) if data and plan.recipe else [])
-        ladder = drawn or draw_by(backbone, plan, data=data, store=units, device=chosen, report=told.report)
+    with open_run(directory, run_settings), if_stopped(kept_in(units)):
+        tell("notes", lines=[*layout_notes(backbone.provenance), *(data.notes if data else ())])
+        tell("notes", lines=larger_notes(data, plan.recipe.image_size) if data and plan.recipe else [])
+        ladder = drawn or draw_by(backbone, plan, data=data, store=units, device=chosen, report=heard())
         if not drawn:
             save_ladder(ladder, folder, overwrite=overwrite)
     return Drawn(folder, ladder)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from lottery_hub.commands.options import one_of
 from lottery_hub.errors import ConfigError, TicketError, printable
+from lottery_hub.reporting.showing import shows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lottery_hub.settings.presets import Norm
 
 
+@shows("reading network and images")
 def evaluate(
     network: str | os.PathLike[str] | Ticket | Backbone | nn.Module,
     dataset: str | os.PathLike[str] | Dataset | Split | None = None,
@@ -74,7 +76,7 @@ def evaluate(
         seed: of that draw and of the attacks' starts.
         image_size: side of what the network sees, in pixels; None takes what its records say, or the images' own.
         device: `auto`, `cpu`, `cuda`, a certain GPU as `cuda:1`, or `mps`.
-        progress: whether to say how images were made to fit; None does where a terminal or a notebook watches.
+        progress: as of `find`.
 
     Returns:
         SA, RA and what else was asked for.
@@ -89,15 +91,16 @@ def evaluate(
     from lottery_hub.images.datasets import Dataset, sample
     from lottery_hub.images.fitting import fit_of
     from lottery_hub.images.recorded import load_for, seen_size
-    from lottery_hub.reporting.screen import Progress
     from lottery_hub.robustness.curves import measure_curve
     from lottery_hub.robustness.evaluation import evaluate as measure
     from lottery_hub.robustness.foreign import ForeignAttack, attack_of
     from lottery_hub.robustness.masking import check_masking
     from lottery_hub.robustness.unseen import measure_corruptions, measure_unseen
+    from lottery_hub.settings import passes
     from lottery_hub.settings.config import Attack, parse_number
     from lottery_hub.settings.environment import choose_device
     from lottery_hub.settings.presets import Norm, habits, named_attack
+    from lottery_hub.telling import tell, working
 
     one_of("norm", norm, get_args(Norm))
     given = parse_number(eps) if isinstance(eps, str) else eps
@@ -137,25 +140,27 @@ def evaluate(
     # Measured as it was trained: at the size it was shown, on images stored at the size its records name.
     side = image_size or seen_size(records) or split.images.shape[-1]
     how: dict[str, Any] = {"image_size": side, "seed": seed, "device": chosen}
-    with Progress(progress) as told:
-        told.notes(notes)
+    tell("notes", lines=notes)
+    called = test_attack.describe(classes) if test_attack else None
+    recorded = test_attack.record() if isinstance(test_attack, Attack) else None
+    with working(f"RA by {called}" if called else "SA", len(split) * passes.of_image(recorded)):
         accuracy = measure(model.to(chosen), split, attack=test_attack, **how)
-        return Evaluated(
-            accuracy=accuracy,
-            backbone=backbone,
-            network=about,
-            dataset=name,
-            attack=test_attack.describe(classes) if test_attack else None,
-            of=len(whole),
-            seed=seed,
-            notes=tuple(notes),
-            checks=tuple(check_masking(model, split, radius, **how)) if checks else (),
-            corruptions=measure_corruptions({"": model}, split, **how)[""] if corruptions else None,
-            curve=tuple(measure_curve({"": model}, split, test_attack, classes=classes, **how)[""])
-            if curve and isinstance(test_attack, Attack)
-            else (),
-            unseen=tuple(measure_unseen({"": model}, split, **how)[""]) if unseen else (),
-        )
+    return Evaluated(
+        accuracy=accuracy,
+        backbone=backbone,
+        network=about,
+        dataset=name,
+        attack=called,
+        of=len(whole),
+        seed=seed,
+        notes=tuple(notes),
+        checks=tuple(check_masking(model, split, radius, **how)) if checks else (),
+        corruptions=measure_corruptions({"": model}, split, **how)[""] if corruptions else None,
+        curve=tuple(measure_curve({"": model}, split, test_attack, classes=classes, **how)[""])
+        if curve and isinstance(test_attack, Attack)
+        else (),
+        unseen=tuple(measure_unseen({"": model}, split, **how)[""]) if unseen else (),
+    )
 
 
 def _model(

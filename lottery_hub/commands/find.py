@@ -6,17 +6,21 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery_hub.commands.options import check_said_once, defaults, layout_notes, taken
+from lottery_hub.errors import printable
+from lottery_hub.reporting.showing import shows
 
 if TYPE_CHECKING:
     from lottery_hub.commands.planning import Finding
     from lottery_hub.commands.results import Found
     from lottery_hub.images.datasets import Dataset
     from lottery_hub.networks.backbones import Backbone
+    from lottery_hub.running.store import Store
     from lottery_hub.settings.config import Look, Method, Precision, Settings
     from lottery_hub.settings.plans import FindPlan
     from lottery_hub.settings.presets import Preset
 
 
+@shows("reading backbone and images")
 def find(
     pretrain: str | os.PathLike[str] | Backbone = "adv",
     *,
@@ -109,18 +113,21 @@ def find(
     from lottery_hub.commands.results import Found
     from lottery_hub.finding import find as find_by
     from lottery_hub.images.fitting import larger_notes
-    from lottery_hub.reporting.screen import Decoding, Progress
     from lottery_hub.running.named import engine_of
+    from lottery_hub.running.store import open_store
     from lottery_hub.settings.environment import choose
+    from lottery_hub.telling import heard, if_stopped, tell
     from lottery_hub.training.bench import likely_jobs
 
     chosen, _ = choose(device, precision)
     planned = _planned(given)
-    backbone, data = planned.backbone, planned.images(Decoding(progress))
+    backbone, data = planned.backbone, planned.images()
     looks: dict[Look, bool] = {"checks": checks, "corruptions": corruptions, "unseen": unseen, "curve": curve}
     at_a_time = likely_jobs(planned.plan.seeds, chosen) if jobs == "auto" else jobs
-    with engine_of(engine, chosen, at_a_time) as ran_by, Progress(progress) as told:
-        told.notes([*layout_notes(backbone.provenance), *larger_notes(data, planned.plan.transfer.standard.image_size)])
+    units = open_store(store)
+    with if_stopped(kept_in(units)), engine_of(engine, chosen, at_a_time) as ran_by:
+        larger = larger_notes(data, planned.plan.transfer.standard.image_size)
+        tell("notes", lines=[*layout_notes(backbone.provenance), *larger])
         summary = find_by(
             planned.plan,
             planned.directory(data) if output is None else output,
@@ -129,11 +136,16 @@ def find(
             looks=[name for name, wanted in looks.items() if wanted],
             device=chosen,
             engine=ran_by,
-            report=told.report,
+            report=heard(),
             overwrite=overwrite,
-            store=store,
+            store=units,
         )
     return Found.of(summary, backbone, data)
+
+
+def kept_in(store: Store) -> str:
+    """Return what Ctrl-C says of work whose units a store keeps."""
+    return f"finished epochs are kept in {printable(store.directory, 1000)}, and the same command goes on from there"
 
 
 def plan_of(**options: Any) -> FindPlan:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery_hub.commands.options import defaults, taken
+from lottery_hub.reporting.showing import shows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lottery_hub.settings.presets import Preset
 
 
+@shows("reading ticket and images")
 def finetune(
     ticket: str | os.PathLike[str] | Ticket,
     dataset: str | os.PathLike[str] | Dataset = "digits",
@@ -59,14 +61,16 @@ def finetune(
     given = dict(locals())  # every option, by its name
     from dataclasses import replace
 
+    from lottery_hub.commands.pretrain import kept_epochs
     from lottery_hub.commands.results import Finetuned
     from lottery_hub.images.fitting import larger_notes
     from lottery_hub.reporting.cards import render_card
-    from lottery_hub.reporting.screen import Progress
     from lottery_hub.running.runs import CHECKPOINT, open_run
+    from lottery_hub.settings import passes
     from lottery_hub.settings.environment import choose_device
     from lottery_hub.settings.paths import path_of
     from lottery_hub.storage.folder import save_ticket
+    from lottery_hub.telling import if_stopped, tell, working
     from lottery_hub.training.transferring import start_of, transfer
 
     chosen = choose_device(device)
@@ -84,20 +88,23 @@ def finetune(
         "seed": seed,
     }
     directory = planned.directory() if output is None else path_of(output)
-    with open_run(directory, run_settings) as run, Progress(progress) as told:
-        told.notes([*data.notes, *larger_notes(data, recipe.image_size)])
+    counts = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
+    about = {"recipe": recipe.record(), "attack": attack.record(), "data": counts}
+    with open_run(directory, run_settings) as run, if_stopped(kept_epochs(directory)):
+        tell("notes", lines=[*data.notes, *larger_notes(data, recipe.image_size)])
 
         def work(folder: Path) -> dict[str, Any]:
-            done = transfer(
-                start,
-                data,
-                recipe,
-                test_attack=attack,
-                seed=seed,
-                device=chosen,
-                checkpoint=folder / CHECKPOINT,
-                on_epoch=lambda epoch: told.report("epoch", {"unit": f"{regime} transfer"} | epoch),
-            )
+            with working(f"{regime} transfer", passes.of_unit(about)):
+                done = transfer(
+                    start,
+                    data,
+                    recipe,
+                    test_attack=attack,
+                    seed=seed,
+                    device=chosen,
+                    checkpoint=folder / CHECKPOINT,
+                    on_epoch=lambda epoch: tell("epoch", **epoch),
+                )
             trained = done.ticket(start, data, recipe)
             save_ticket(trained, folder / "ticket", render_card(trained), overwrite=True)
             return done.record

@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple, get_args
 
 from lottery_hub.commands.options import batch_sizes, one_of
 from lottery_hub.errors import ConfigError, printable
-from lottery_hub.images.caching import OnDecoded
 from lottery_hub.images.datasets import Dataset, load_planned, peek
 from lottery_hub.images.opening import dataset_name
 from lottery_hub.images.recorded import load_for, seen_size
@@ -55,9 +54,9 @@ class Finding(NamedTuple):
     backbone: Backbone
     given: Dataset | None
 
-    def images(self, on_decoded: OnDecoded | None = None) -> Dataset:
+    def images(self) -> Dataset:
         """Return the downstream dataset; see `load_dataset`."""
-        return self.given or load_planned(self.plan.data, on_decoded=on_decoded)
+        return self.given or load_planned(self.plan.data)
 
     def directory(self, data: Dataset) -> Path:
         """Return where it works unless told."""
@@ -175,9 +174,9 @@ class Drawing(NamedTuple):
     backbone: Backbone
     given: Dataset | None
 
-    def images(self, on_decoded: OnDecoded | None = None) -> Dataset | None:
+    def images(self) -> Dataset | None:
         """Return the images of the source task, where the method needs any; see `load_dataset`."""
-        return self.given if self.given and self.plan.method == "imp" else source_data(self.plan, on_decoded)
+        return self.given if self.given and self.plan.method == "imp" else source_data(self.plan)
 
     def directory(self) -> Path:
         """Return where it works unless told."""
@@ -217,9 +216,9 @@ class Pretraining(NamedTuple):
     plan: PretrainPlan
     given: Dataset | None
 
-    def images(self, on_decoded: OnDecoded | None = None) -> Dataset:
+    def images(self) -> Dataset:
         """Return what to train on; see `load_dataset`."""
-        return self.given or load_planned(self.plan.data, on_decoded=on_decoded)
+        return self.given or load_planned(self.plan.data)
 
     def directory(self) -> Path:
         """Return where it works unless told."""

@@ -6,6 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery_hub.commands.options import defaults, taken
+from lottery_hub.errors import printable
+from lottery_hub.reporting.showing import shows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from lottery_hub.settings.config import Kind, Precision, PretrainPlan, Settings
 
 
+@shows("reading images")
 def pretrain(
     dataset: str | os.PathLike[str] | Dataset,
     *,
@@ -54,35 +57,44 @@ def pretrain(
     given = dict(locals())  # every option, by its name
     from lottery_hub.commands.results import Pretrained
     from lottery_hub.images.fitting import larger_notes
-    from lottery_hub.reporting.screen import Decoding, Progress
     from lottery_hub.running.runs import CHECKPOINT, open_run
+    from lottery_hub.settings import passes
     from lottery_hub.settings.environment import choose_device
     from lottery_hub.settings.paths import path_of
     from lottery_hub.storage.folder import save_backbone
+    from lottery_hub.telling import if_stopped, tell, working
     from lottery_hub.training.pretraining import pretrain as pretrain_by
 
     chosen = choose_device(device)
     planned = _planned(given)
-    plan, data = planned.plan, planned.images(Decoding(progress))
+    plan, data = planned.plan, planned.images()
     # By name: where a folder is, or how its path is typed, is not what a run depends on.
     named = plan.changed(data=plan.data.changed(dataset=data.name))
     run_settings = {"task": "pretrain", "plan": named.record(), "data": data.fingerprint}
     directory = planned.directory() if output is None else path_of(output)
-    with open_run(directory, run_settings) as run, Progress(progress) as told:
-        told.notes([*data.notes, *larger_notes(data, plan.recipe.image_size)])
+    counts = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
+    about = {"unit": "round", "recipe": plan.recipe.record(), "attack": plan.test_attack.record(), "data": counts}
+    with open_run(directory, run_settings) as run, if_stopped(kept_epochs(directory)):
+        tell("notes", lines=[*data.notes, *larger_notes(data, plan.recipe.image_size)])
 
         def work(folder: Path) -> dict[str, Any]:
-            backbone = pretrain_by(
-                plan,
-                data,
-                device=chosen,
-                checkpoint=folder / CHECKPOINT,
-                on_epoch=lambda epoch: told.report("epoch", {"unit": f"pretrain {plan.kind}"} | epoch),
-            )
+            with working(f"pretrain {plan.kind}", passes.of_unit(about)):
+                backbone = pretrain_by(
+                    plan,
+                    data,
+                    device=chosen,
+                    checkpoint=folder / CHECKPOINT,
+                    on_epoch=lambda epoch: tell("epoch", **epoch),
+                )
             save_backbone(backbone, folder / "backbone", overwrite=True)
             return backbone.records
 
         return Pretrained(run.folder("pretrain") / "backbone", run.once("pretrain", work))
+
+
+def kept_epochs(directory: Path) -> str:
+    """Return what Ctrl-C says of a training that is kept in a run directory."""
+    return f"finished epochs are kept in {printable(directory, 1000)}, and the same command goes on from there"
 
 
 def plan_of(**options: Any) -> PretrainPlan:

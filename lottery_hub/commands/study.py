@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery_hub.commands.options import defaults, taken
+from lottery_hub.reporting.showing import shows
 
 if TYPE_CHECKING:
     from lottery_hub.images.datasets import Dataset
@@ -56,6 +57,7 @@ class Outline:
         return {"cells": self.cells, **sums}
 
 
+@shows("reading backbones and images")
 def study(
     preset: Literal["quick", "paper"] = "quick",
     *,
@@ -113,26 +115,27 @@ def study(
         LotteryHubError: an option is not allowed, or no cell could be done.
     """
     given = dict(locals())  # every option, by its name
-    from lottery_hub.reporting.screen import Progress
+    from lottery_hub.commands.find import kept_in
     from lottery_hub.running.named import engine_of
     from lottery_hub.running.store import open_store
     from lottery_hub.settings.environment import choose
     from lottery_hub.settings.paths import path_of
     from lottery_hub.studying import study as study_by
+    from lottery_hub.telling import heard, if_stopped
     from lottery_hub.training.bench import likely_jobs
 
     chosen, _ = choose(device, precision)
     grid = _grid(given)
     units = open_store(store)
     at_a_time = likely_jobs(_first(grid), chosen) if jobs == "auto" else jobs
-    with engine_of(engine, chosen, at_a_time) as ran_by, Progress(progress) as told:
+    with if_stopped(kept_in(units)), engine_of(engine, chosen, at_a_time) as ran_by:
         summary = study_by(
             _cells(grid, given),
             path_of(output or OUTPUT),
             store=units,
             engine=ran_by,
             device=chosen,
-            report=told.report,
+            report=heard(),
             overwrite=overwrite,
         )
     return Studied(Path(summary["study"]), summary["cells"], summary["differences"])

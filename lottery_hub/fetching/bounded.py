@@ -17,10 +17,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lottery_hub.errors import LotteryHubError, printable
+from lottery_hub.telling import Report, heard
 
 MAX_ANSWER_BYTES = 16 * 2**20  # a description of some 60,000 files; JSON of this size takes some 400 MB at worst
 MAX_REFUSAL_BYTES = 2**20
@@ -29,6 +30,8 @@ MAX_REFUSAL_BYTES = 2**20
 TRANSIENT = {408, 429, 500, 502, 503, 504}
 
 STALL = 60.0  # seconds without a byte after which what is fetched counts as broken off, also without a deadline
+
+WORTH_TELLING = 2**18  # bytes of a file
 
 _PIECE = 2**16
 _KEY = "lottery_hub.bounds"
@@ -45,6 +48,7 @@ class Bounds:
         most: bytes of an answer, unpacked.
         deadline: seconds that the question may take, for messages; None: as long as it takes.
         end: when they are over, by `time.monotonic`.
+        report: told how far files are that are sent or fetched.
     """
 
     subject: str
@@ -53,6 +57,7 @@ class Bounds:
     most: int = MAX_ANSWER_BYTES
     deadline: float | None = None
     end: float | None = None
+    report: Report = field(default_factory=heard, repr=False, compare=False)  # also told from the client's threads
 
     def left(self) -> float | None:
         """Return the seconds that are left, None for no end.
@@ -190,7 +195,7 @@ def _on_request(request: Any) -> None:
     asked = request.extensions.get("timeout", {})
     waits = {name: min(longest, asked.get(name) or longest) for name in ("connect", "read", "write", "pool")}
     request.extensions["timeout"] = {name: None if math.isinf(wait) else wait for name, wait in waits.items()}
-    request.stream = _stream(request, _sent, request.stream, bounds)
+    request.stream = _stream(request, _sent, request.stream, bounds, _length(request))
     if _origin(request.url) not in bounds.homes:
         request.headers.pop("Authorization", None)
     if request.headers.get("Accept-Encoding") != "identity":
@@ -217,7 +222,7 @@ def _on_answer(response: Any) -> None:
             "check the address"
         )
     most = bounds.most if response.is_success else MAX_REFUSAL_BYTES
-    response.stream = _stream(response, _counted, response.stream, bounds, most)
+    response.stream = _stream(response, _counted, response.stream, bounds, most, _length(response))
 
 
 def _give_up_at_once(response: Any) -> None:
@@ -228,21 +233,37 @@ def _give_up_at_once(response: Any) -> None:
         hf_raise_for_status(response)
 
 
-def _sent(pieces: Any, bounds: Bounds) -> Iterator[bytes]:
+def _sent(pieces: Any, bounds: Bounds, length: int) -> Iterator[bytes]:
+    count = 0
     for piece in pieces:
         for start in range(0, len(piece), _PIECE):
             bounds.left()
             yield piece[start : start + _PIECE]
+            count += len(piece[start : start + _PIECE])
+            _tell(bounds, "sending to", count, length)
 
 
-def _counted(pieces: Any, bounds: Bounds, most: int) -> Iterator[bytes]:
+def _counted(pieces: Any, bounds: Bounds, most: int, length: int) -> Iterator[bytes]:
     count = 0
     for piece in pieces:
         bounds.left()
         count += len(piece)
         if count > most:
             raise _too_much(bounds, most)
+        _tell(bounds, "fetching from", count, length)
         yield piece
+
+
+def _length(message: Any) -> int:
+    """Return how many bytes a request or answer says that it has; 0 where it does not."""
+    said = message.headers.get("Content-Length", "")
+    return int(said) if said.isascii() and said.isdecimal() and len(said) < 16 else 0
+
+
+def _tell(bounds: Bounds, what: str, count: int, length: int) -> None:
+    if length >= WORTH_TELLING:
+        told = {"what": f"{what} {bounds.subject}", "done": min(count, length), "of": length, "unit": "bytes"}
+        bounds.report("part", told)
 
 
 def _unpacked(pieces: Any, bounds: Bounds) -> Iterator[bytes]:

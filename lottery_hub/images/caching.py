@@ -32,6 +32,7 @@ from lottery_hub.errors import DataError, printable
 from lottery_hub.images.decoding import Ints, Pixels, Source, Tally, decode_into
 from lottery_hub.settings import machine
 from lottery_hub.settings.paths import path_of
+from lottery_hub.telling import tell
 
 VERSION = 1  # of how pixels are made: with another, they are made anew
 SHARE = 0.25  # of free memory that images may take before they are kept in a file
@@ -167,6 +168,7 @@ def _write(folder: Path, parts: Parts, size: int, about: About, on_decoded: OnDe
                 ledger.write(json.dumps([part, begin, end, counts]) + "\n")
                 ledger.flush()
             ready += end - begin
+            tell("part", what="decoding", done=ready, of=total, unit="images")
             if on_decoded is not None:
                 on_decoded(ready, total)
     splits = _mapped(folder, parts, size)

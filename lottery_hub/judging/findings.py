@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 Answer = Literal["verified", "not verified", "cannot tell"]
-Report = Callable[[str], None]
 ANSWERS: tuple[Answer, ...] = ("not verified", "cannot tell", "verified")  # the worst first
 # Levels that were not picked have no networks in the folder. What was picked, and the verdict on it, is measured.
 BESIDE = "others"
@@ -27,10 +25,6 @@ class Finding:
     question: str
     answer: Answer
     why: str
-
-
-def silent(line: str) -> None:
-    """Report to nobody."""
 
 
 def worst(answers: set[Answer]) -> Answer:

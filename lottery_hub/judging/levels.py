@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
-from lottery_hub.judging.choosing import near, pick, unsettled, wins
+from lottery_hub.judging.choosing import is_whole, near, pick, unsettled, wins
 
 Rows = list[dict[str, Any]]
 
@@ -18,6 +20,7 @@ def judge_levels(
     only: int | None = None,
     weigh: Callable[[Rows], None] = lambda rows: None,
     frontier: bool = True,
+    ahead: Callable[[int, int], None] = lambda levels, rejected: None,
 ) -> tuple[Rows, dict[str, Any]]:
     """Try levels and return (rows in order of level, the row that `choosing.pick` takes).
 
@@ -35,6 +38,7 @@ def judge_levels(
         weigh: told all rows so far, writes into each what all of them tell of it; see `choosing.weigh`.
         frontier: whether `bisect` looks first for the likeliest frontier, which steadies the pick and may lie far above
             it; with few images that takes twice as many levels.
+        ahead: told before each try how many levels are tried in all, at most, and how many were rejected so far.
     """
     if only is not None:
         return _weighed(try_levels([only], True), weigh)
@@ -51,13 +55,39 @@ def judge_levels(
     rows: Rows = []
     width = max(1, together - 1)
     while True:
+        ahead(len(tried) + most_left(tried, levels, width, frontier), sum(not is_whole(row) for row in rows))
         if (gap := _between(tried, levels, (near, wins) if frontier else (wins,))) is not None:
             rows = add(spread(*gap, width), False)
-            width = together
+            width = max(1, together)
         elif (row := unsettled(rows)) is not None:
             rows = add([row["level"]], True)
         else:
             return rows, pick(rows)
+
+
+def most_left(tried: dict[int, dict[str, Any]], levels: int, width: int = 1, frontier: bool = True) -> int:
+    """Return how many levels bisection tries yet, at most, unless what is tried later changes what was thought before.
+
+    Args:
+        tried: level → its row, as far as it went.
+        levels: how many there are.
+        width: how many are tried at a time.
+        frontier: as of `judge_levels`.
+    """
+
+    def rounds(gap: int) -> int:
+        return min(gap, width * math.ceil(math.log(gap + 1, width + 1) - 1e-9))
+
+    first = near if frontier else wins
+    low = max((level for level, row in tried.items() if first(row)), default=0)
+    high = min((level for level in tried if level > low), default=levels + 1) - 1
+    between = [0]  # two levels of which the lower may be picked surely, when the first question is answered
+    if frontier and all("inside" in row["validation"] for row in tried.values()):
+        sure = max((level for level, row in tried.items() if wins(row)), default=0)
+        known = [sure, *(level for level in sorted(tried) if sure < level <= low)]
+        between += [after - before - 1 for before, after in pairwise(known)]
+        between.append((high - low) // 2)
+    return min(rounds(high - low) + rounds(max(between)), levels - len(tried))
 
 
 def _weighed(rows: Rows, weigh: Callable[[Rows], None]) -> tuple[Rows, dict[str, Any]]:

@@ -20,7 +20,7 @@ import torch
 from lottery_hub.errors import ConfigError
 from lottery_hub.images.datasets import Dataset, Split, sample, sampled_rows
 from lottery_hub.judging.deciding import basis_of, decide_again
-from lottery_hub.judging.findings import Answer, Finding, Report, worst
+from lottery_hub.judging.findings import Answer, Finding, worst
 from lottery_hub.judging.lineage import record_of
 from lottery_hub.judging.scrutiny import COMPARED, CURVED, SAMPLES, SEED, attacks_of_checks
 from lottery_hub.judging.verdict import FIGURES, Measured, Splits, answer_of, level_name
@@ -32,11 +32,13 @@ from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.robustness.masking import check_masking
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.robustness.unseen import ATTACKS, Conditions, measure_corruptions
+from lottery_hub.settings import passes
 from lottery_hub.settings.config import (
     DLR_CLASSES,
     Attack,
 )
 from lottery_hub.settings.plans import FindPlan
+from lottery_hub.telling import tell, working
 
 # How many images in a thousand come out otherwise on another machine (docs/trust.md): SA and RA move by rounding; on
 # a sample, RA by other random starts too, since those follow from which images are attacked together.
@@ -86,7 +88,6 @@ def measured_again(
     wanted: int | None,
     seed: int,
     device: torch.device,
-    report: Report,
 ) -> Finding:
     """Measure every network again on test and validation images, and count those that come out otherwise.
 
@@ -97,18 +98,18 @@ def measured_again(
         wanted: so many images of each split; None measures all, and judges the verdict again.
         seed: of their choice.
         device: where to compute.
-        report: told what is at work.
     """
     worst_count, shown = 0, []
+    tell("plan", what="measurement", most=2 * len(networks))
     found: dict[str, dict[str, Outcomes]] = {}
     for name, network in networks.items():
         record = record_of(ticket, name)
         found[name] = {}
         for split, images in (("test", data.test), ("validation", data.validation)):
-            report(f"measuring {name}, {split}")
             rows = rows_of(len(images), wanted, seed)
             said = record if split == "test" else record["validation"]
-            now = _measure(network, images, rows, record, device)
+            with working(f"{name}, {split}", len(rows) * passes.of_image(record["provenance"]["attack"])):
+                now = _measure(network, images, rows, record, device)
             then = Outcomes.parse(said["outcomes"], said["samples"])
             changed, why = _changed(then, now, rows)
             if why:
@@ -230,28 +231,29 @@ def scale_free(attack: Attack) -> Attack | None:
 
 
 def attacked_without_scale(
-    ticket: Ticket, networks: Mapping[str, Ticket], data: Dataset, seed: int, device: torch.device, report: Report
+    ticket: Ticket, networks: Mapping[str, Ticket], data: Dataset, seed: int, device: torch.device
 ) -> Finding:
     """Attack a sample of test images by the margin: it breaks few of those that are recorded to withstand."""
     rows = rows_of(len(data.test), ATTACKED, seed)
     widest = 0.0
+    tell("plan", what="attack", most=len(networks))
     for name, network in networks.items():
-        report(f"attacking {name} on a scale-free loss")
         record = record_of(ticket, name)
         if record["provenance"]["attack"] is None:
             return Finding("masking", "cannot tell", "no attack is recorded")
         attack = scale_free(Attack.parse(record["provenance"]["attack"]))
         if attack is None:
             return Finding("masking", "cannot tell", "there is no scale-free attack in L1")
-        withstood = evaluate(
-            network.to_normalised().to(device),
-            _taken(data.test, rows),
-            attack=attack,
-            image_size=network.records["recipe"]["image_size"],
-            seed=seed,
-            device=device,
-            loss=margin,
-        ).outcomes
+        with working(f"{name}, scale-free loss", len(rows) * passes.of_image(attack.record())):
+            withstood = evaluate(
+                network.to_normalised().to(device),
+                _taken(data.test, rows),
+                attack=attack,
+                image_size=network.records["recipe"]["image_size"],
+                seed=seed,
+                device=device,
+                loss=margin,
+            ).outcomes
         recorded = Outcomes.parse(record["outcomes"], record["samples"]).RA
         assert withstood is not None
         assert withstood.RA is not None
@@ -279,7 +281,6 @@ def looked_again(
     wanted: int | None,
     seed: int,
     device: torch.device,
-    report: Report,
 ) -> Finding | None:
     """Take the closer looks of the records again, on some of their images; None where there are none."""
     looks = ticket.records.get("scrutiny", {})
@@ -292,7 +293,8 @@ def looked_again(
     attack = Attack.parse(FindPlan.parse(ticket.records["plan"]).transfer.test_attack.record())
     answers: list[tuple[Answer, str]] = []
     for name, seen in looks.items():
-        report(f"looking again: {name}")
+        tell("plan")
+        tell("doing", what=f"looking again: {name}")
         try:
             if name == "checks":
                 lines = _checks_again(seen, networks[CHECKED_NETWORK], images, attack, seed, device)

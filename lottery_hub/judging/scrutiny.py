@@ -22,7 +22,6 @@ from lottery_hub.fetching import names
 from lottery_hub.images.datasets import Dataset, Split, load_planned, sample
 from lottery_hub.images.opening import NAMES
 from lottery_hub.images.recorded import recorded_plan
-from lottery_hub.judging.findings import Report, silent
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.corruptions import SIDE
 from lottery_hub.robustness.curves import measure_curve
@@ -30,10 +29,12 @@ from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.robustness.masking import check_masking
 from lottery_hub.robustness.outcomes import interval
 from lottery_hub.robustness.unseen import Conditions, measure_corruptions, measure_unseen
+from lottery_hub.settings import passes
 from lottery_hub.settings.config import REGIMES, Attack, Look
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import files
+from lottery_hub.telling import tell, working
 
 SAMPLES = 500  # test images of a look; all where there are fewer
 CURVE_SAMPLES = 200  # of the curve, which is AutoAttack ten times
@@ -51,7 +52,6 @@ def look(
     data: Dataset,
     attack: Attack,
     device: torch.device | str = "cpu",
-    report: Report = silent,
 ) -> dict[str, Any]:
     """Take one look at trained networks.
 
@@ -61,7 +61,6 @@ def look(
         data: its test split is sampled, with seed 0.
         attack: the verdict's.
         device: where to compute.
-        report: told what is at work, where that is the checks or the curve.
 
     Returns:
         The JSON-able record; it says which network, how many images, and what it was measured with.
@@ -72,13 +71,13 @@ def look(
     began = time.monotonic()
     split = sample(data.test, samples_of(wanted, len(data.test)), SEED)
     if wanted == "checks":
-        found = _checks(networks["ticket-adversarial-seed-0"], split, attack, device, report)
+        found = _checks(networks["ticket-adversarial-seed-0"], split, attack, device)
     elif wanted == "curve":
         curved = {name: networks[name].to_normalised().to(device) for name in CURVED}
         classes = len(networks[CURVED[0]].weights["fc.weight"])
         side = networks[CURVED[0]].records["recipe"]["image_size"]
         conditions: Conditions = {"image_size": side, "seed": SEED, "device": device}
-        found = {"networks": measure_curve(curved, split, attack, classes=classes, report=report, **conditions)}
+        found = {"networks": measure_curve(curved, split, attack, classes=classes, **conditions)}
     else:
         measure = measure_corruptions if wanted == "corruptions" else measure_unseen
         models = {name: networks[name].to_normalised().to(device) for name in COMPARED}
@@ -159,22 +158,21 @@ def attacks_of_checks(attack: Attack) -> tuple[Attack, Attack]:
     return attack, Attack(method="autoattack", norm=attack.norm, eps=attack.eps)
 
 
-def _checks(
-    network: Ticket, split: Split, attack: Attack, device: torch.device | str, report: Report
-) -> dict[str, Any]:
+def _checks(network: Ticket, split: Split, attack: Attack, device: torch.device | str) -> dict[str, Any]:
     """Measure by the verdict's attack and by AutoAttack, on the same images, and check for masked gradients."""
     image_size = network.records["recipe"]["image_size"]
     model = network.to_normalised().to(device)
     classes = len(network.weights["fc.weight"])
     rows, bits = [], []
+    tell("plan", what="attack", most=2)
     for each in attacks_of_checks(attack):
-        report(f"{each.describe(classes)} on {len(split)} images")
-        measured = evaluate(model, split, attack=each, image_size=image_size, seed=SEED, device=device)
+        with working(each.describe(classes), len(split) * passes.of_image(each.record())):
+            measured = evaluate(model, split, attack=each, image_size=image_size, seed=SEED, device=device)
         assert measured.outcomes is not None
         assert measured.outcomes.RA is not None
         bits.append(measured.outcomes.RA)
         rows.append({"attack": each.describe(classes), **measured.record(), "outcomes": measured.outcomes.record()})
-    checks = check_masking(model, split, attack.eps, image_size=image_size, seed=SEED, device=device, report=report)
+    checks = check_masking(model, split, attack.eps, image_size=image_size, seed=SEED, device=device)
     return {
         "network": CHECKED,
         "attacks": rows,

@@ -18,7 +18,15 @@ def fitted(console: Console, table: Table) -> RenderableType:
 
     A column is as wide as what is in it, unless it says itself that it folds (down to its min_width) or crops.
     """
-    return table if least_width(console, table) <= console.width else stacked(table, console.width)
+    if not fits(console, table):
+        return stacked(table, console.width)
+    _share_out(console, table)
+    return table
+
+
+def fits(console: Console, table: Table) -> bool:
+    """Whether a table fits a console with every figure whole."""
+    return least_width(console, table) <= console.width
 
 
 def least_width(console: Console, table: Table) -> int:
@@ -28,8 +36,23 @@ def least_width(console: Console, table: Table) -> int:
         if column.overflow == "ellipsis":
             cells = (column.header, *column.cells)
             column.min_width = max(Measurement.get(console, unbounded, cell).maximum for cell in cells)
-    between = 3 * len(table.columns) + (1 if table.pad_edge else -1)  # lines, and a space to each side of them
-    return sum(column.min_width or 0 for column in table.columns) + between
+    _, right, _, left = table.padding
+    between = (right + left) * (len(table.columns) - (0 if table.pad_edge else 1))
+    if table.box is not None:
+        between += len(table.columns) - 1 + (2 if table.show_edge else 0)
+    return sum(column.width or column.min_width or 0 for column in table.columns) + between
+
+
+def _share_out(console: Console, table: Table) -> None:
+    """Give columns that fold what is left beside those that do not: rich would drop the last ones instead."""
+    unbounded = console.options.update(max_width=sys.maxsize)
+    spare = console.width - least_width(console, table)
+    for column in table.columns:
+        if column.overflow == "fold" and column.min_width is not None:
+            cells = (column.header, *column.cells)
+            wished = max(Measurement.get(console, unbounded, cell).maximum for cell in cells)
+            column.width = min(wished, column.min_width + spare)
+            spare -= max(column.width - column.min_width, 0)
 
 
 def stacked(table: Table, width: int) -> Group:
@@ -46,6 +69,11 @@ def stacked(table: Table, width: int) -> Group:
         lines += _packed(pairs, width)
     caption = [Text(str(table.caption), style="italic")] if table.caption else []
     return Group(*lines, *caption)
+
+
+def print_words(console: Console, words: str, style: str | None = None) -> None:
+    """Print a sentence: on a terminal no word or figure of it is cut, and elsewhere it is one line."""
+    console.print(words, style=style, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
 def _text(cell: RenderableType) -> Text:

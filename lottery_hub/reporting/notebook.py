@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from typing import Any
 
+from rich.console import Console
+
+WIDTH = 100  # of text that is printed nowhere
+HTML = '<pre style="line-height:normal;font-family:Menlo,Consolas,monospace;background:none">{code}</pre>'
 SECONDS = 0.25  # between two drawings, at least: every one is a message to a browser
+
+
+def as_html(printed: Callable[[Console], None]) -> str:
+    """Return what is printed as a piece of a page, in colour."""
+    console = Console(file=io.StringIO(), record=True, force_terminal=True, force_jupyter=False, width=WIDTH)
+    printed(console)
+    return console.export_html(inline_styles=True, code_format=HTML)
 
 
 class CellView:

@@ -1,26 +1,23 @@
-"""What a person sees while a command works and when it is done. Progress goes to stderr."""
+"""What a person sees when a command is done: tables and lines; what goes on meanwhile is in `progress`."""
 
 from __future__ import annotations
 
 import io
 import shlex
-import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lottery_hub.errors import printable
 from lottery_hub.judging.choosing import wins
 from lottery_hub.judging.deciding import verdict_runs
-from lottery_hub.reporting.narrow import fitted, least_width
-from lottery_hub.reporting.notebook import CellView
+from lottery_hub.reporting.narrow import fitted, least_width, print_words
+from lottery_hub.reporting.notebook import WIDTH
+from lottery_hub.reporting.notebook import as_html as as_html
 from lottery_hub.settings.paths import path_of
 from lottery_hub.values import percent as percent
 
@@ -28,32 +25,7 @@ COLUMNS = (("standard", "SA"), ("standard", "RA"), ("adversarial", "SA"), ("adve
 
 
 SHORT = {"standard": "std", "adversarial": "adv"}
-WIDTH = 100  # of text that is printed nowhere
-HTML = '<pre style="line-height:normal;font-family:Menlo,Consolas,monospace;background:none">{code}</pre>'
 CAPTION = "in %; std, adv: after standard, adversarial transfer"
-
-
-class Decoding:
-    """Told how many images are decoded, says so now and then on stderr, and what time is left."""
-
-    EVERY = 5.0  # seconds
-
-    def __init__(self, shown: bool | None = True) -> None:
-        """Args: shown: whether at all; None where a terminal watches."""
-        self._shown = sys.stderr.isatty() if shown is None else shown
-        self._began = self._last = time.monotonic()
-        self._before = 0
-
-    def __call__(self, ready: int, total: int) -> None:
-        now = time.monotonic()
-        if not self._before:
-            self._began, self._before = now, ready  # what a run before this one has decoded comes at once
-        if not self._shown or (now - self._last < self.EVERY and ready < total):
-            return
-        self._last = now
-        rate = (ready - self._before) / max(now - self._began, 1e-9)
-        left = f", {(total - ready) / rate / 60:.0f} minutes left" if rate and ready < total else ""
-        print(f"decoding images: {ready:,} of {total:,}{left}", file=sys.stderr, flush=True)
 
 
 def print_table(console: Console, table: Table) -> None:
@@ -230,35 +202,33 @@ def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
     rule = summary["tolerance"] if "margin" in summary else f"tolerance {summary['tolerance']}"
     weaker = f" (after standard transfer {summary['standard_attack']})" if "standard_attack" in summary else ""
     conditions = f"{summary['samples']} test images, {seeds}, RA by {summary['attack']}{weaker}, {rule}"
-    console.print(f"{about}: {conditions}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    print_words(console, f"{about}: {conditions}", "dim")
     seen = summary["scrutiny"].get("checks")
     if seen:
         ours, strong = (percent(row["RA"]) for row in seen["attacks"])
         words = "all checks of masked gradients passed" if seen["passed"] else "CHECKS OF MASKED GRADIENTS FAILED"
         about = f"RA {strong} % by AutoAttack where the verdict's attack finds {ours} % ({seen['samples']} test images)"
-        console.print(
-            f"{about}; {words}", style=None if seen["passed"] else "bold red", highlight=False, soft_wrap=True
-        )
+        print_words(console, f"{about}; {words}", None if seen["passed"] else "bold red")
     for line in looks_lines(summary["scrutiny"]):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_words(console, line)
     for caveat in summary["caveats"]:
-        console.print(f"caveat: {caveat}", style="yellow", highlight=False, soft_wrap=True)
+        print_words(console, f"caveat: {printable(caveat, 1000)}", "yellow")
     (chosen,) = (row for row in summary["levels"] if row["level"] == summary["level"])
     level = f"level {summary['level']}, picked on {summary['validation_samples']} validation images"
     if not wins(chosen):
         level += ", where none wins" if "margin" not in summary else ", where none is surely inside"
     if "frontier" in summary:
-        console.print(frontier_line(summary["frontier"]), highlight=False, soft_wrap=True)
+        print_words(console, frontier_line(summary["frontier"]))
     if summary["double_win"]:
         found = f"Double win at {percent(summary['sparsity'])} % sparsity ({level}){_counted(summary)}."
-        console.print(found, style="bold green", highlight=False, soft_wrap=True)
+        print_words(console, found, "bold green")
     elif summary.get("answer") == "undecided":
         saved = f"Undecided: saved {level}, {percent(summary['sparsity'])} %{_counted(summary)}. "
         saved += f"What would decide it, if the differences stay where they are: {summary['would_decide']}."
-        console.print(saved, style="bold yellow", highlight=False, soft_wrap=True)
+        print_words(console, saved, "bold yellow")
     else:
         saved = f"No double win: saved {level}, {percent(summary['sparsity'])} %, marked as such."
-        console.print(saved, style="bold red", highlight=False, soft_wrap=True)
+        print_words(console, saved, "bold red")
     console.print(f"ticket: {summary['ticket']}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -291,148 +261,9 @@ def print_next(directory: object, dataset: str, *, judged: bool = False) -> None
         print("these take the network after adversarial transfer, seed 0; --regime and --trained-seed choose another")
 
 
-class Working:
-    """What is at work, on one line of stderr that changes; a line each where that is no terminal."""
-
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
-        self.status = self.console.status("")
-
-    def __enter__(self) -> Working:
-        return self
-
-    def tell(self, line: str) -> None:
-        """Say what is at work now."""
-        if self.console.is_terminal:
-            self.status.start()
-            self.status.update(Text(printable(line)))
-        else:
-            self.console.print(printable(line), markup=False, soft_wrap=True)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.status.stop()
-
-
 def as_text(printed: Callable[[Console], None]) -> str:
     """Return what is printed as plain text."""
     console = Console(file=io.StringIO(), force_terminal=False, force_jupyter=False, width=WIDTH)
     with console.capture() as capture:
         printed(console)
     return capture.get()
-
-
-def as_html(printed: Callable[[Console], None]) -> str:
-    """Return what is printed as a piece of a page, in colour."""
-    console = Console(file=io.StringIO(), record=True, force_terminal=True, force_jupyter=False, width=WIDTH)
-    printed(console)
-    return console.export_html(inline_styles=True, code_format=HTML)
-
-
-class Progress:
-    """A live view of a run: the table so far and the unit at work; plain lines where it is no terminal or notebook."""
-
-    def __init__(self, shown: bool | None = True) -> None:
-        """Args: shown: whether at all; None where somebody watches."""
-        self.console = Console(stderr=True)
-        notebook = self.console.is_jupyter
-        self.alive = notebook or self.console.is_terminal
-        self.console.quiet = not (self.alive if shown is None else shown)
-        self.dense: dict[str, Any] | None = None
-        self.levels: list[dict[str, Any]] = []
-        self.controls: list[dict[str, Any]] = []
-        self.busy: set[str] = set()
-        self.line = "starting"
-        self.began = time.monotonic()
-        live = Live(get_renderable=self._view, console=self.console, refresh_per_second=4, transient=True)
-        self.live = CellView(self._page) if notebook else live
-
-    def __enter__(self) -> Progress:
-        if self.alive and not self.console.quiet:
-            self.live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.live.stop()
-
-    def notes(self, lines: Iterable[str]) -> None:
-        """Say how images were made to fit, and what else is worth a line."""
-        for line in lines:
-            self.console.print(f"note: {printable(line, 1000)}", highlight=False, markup=False, soft_wrap=True)
-
-    def report(self, kind: str, record: dict[str, Any]) -> None:
-        """Take what a run tells."""
-        if kind == "ladder":
-            source, method = printable(record["source"]), record["method"]
-            self._say(f"ladder: {source}, {method}, {record['levels']} levels")
-        elif kind == "data":
-            self.notes(record["notes"])
-        elif kind == "dense":
-            self.dense = record
-            self._say(f"dense: {_figures(record)}")
-        elif kind == "level":
-            self.levels = [row for row in self.levels if row["level"] != record["level"]] + [record]
-            verdict = record.get("answer", "double win" if record["double_win"] else "no double win")
-            if "adversarial" not in record:
-                verdict = "rejected on validation images, adversarial transfer left out"
-            self._say(f"level {record['level']} ({percent(record['sparsity'])} %): {_figures(record)}: {verdict}")
-        elif kind == "control":
-            self.controls.append(record)
-            self._say(f"{record['method']} control: {_figures(record)}")
-        elif kind == "radius":
-            self._say(f"dense after standard transfer: RA {percent(record['RA'])} % at eps {record['eps']:.4g}")
-        elif kind == "cell":
-            self.dense, self.levels, self.controls = None, [], []
-            self._say(f"cell {printable(record['cell'])}")
-        elif kind == "failed":
-            self._say(f"cell {printable(record['cell'])} failed: {printable(record['why'], 1000)}")
-        elif kind == "look" and not record["finished"]:
-            self._say(f"{record['unit']}: minutes of attacks on the networks behind the verdict")
-        elif kind == "unit" and record["finished"]:
-            self._say(f"{record['unit']}: done before")
-        elif kind == "busy":
-            line = f"{record['unit']}: {record['who']}; waiting for it"
-            if line not in self.busy:
-                self.busy.add(line)
-                self._say(line)
-        elif kind == "unit":
-            self.line = f"{record['unit']}: first epoch"
-        elif kind in ("epoch", "draw"):
-            what = f"level {record['level']} of {record['of']}" if kind == "draw" else record["unit"]
-            self.line = (
-                f"{what}: epoch {record['epoch']}/{record['epochs']}, loss {record['loss']:.3f}{_validation(record)}, "
-                f"{record['images'] / max(record['seconds'], 1e-9):.0f} images/s"
-            )
-            if not self.alive and record["epoch"] == record["epochs"]:
-                self._say(self.line)
-        if isinstance(self.live, CellView):
-            self.live.refresh()
-
-    def _say(self, line: str) -> None:
-        self.line = line
-        if not self.alive:
-            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    def _page(self) -> str:
-        return as_html(lambda console: console.print(self._view()))
-
-    def _view(self) -> RenderableType:
-        passed = time.monotonic() - self.began
-        line = Text(f"{passed // 60:.0f}:{passed % 60:02.0f}  {self.line}", style="dim")
-        if self.dense is None:
-            return line
-        return Group(fitted(self.console, levels_table(self.dense, self.levels, self.controls)), line)
-
-
-def _validation(record: dict[str, Any]) -> str:
-    shown = [f"{name} {percent(record.get(f'validation_{name}'))}" for name in ("SA", "RA")]
-    return f", validation {' '.join(shown)}" if record.get("validation_SA") is not None else ""
-
-
-def _figures(record: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{regime} {figure} {percent(record[regime][figure])}" for regime, figure in COLUMNS if regime in record
-    )

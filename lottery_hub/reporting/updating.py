@@ -12,7 +12,6 @@ import torch
 
 from lottery_hub.errors import TicketError, printable
 from lottery_hub.images.datasets import Dataset
-from lottery_hub.judging.findings import Report, silent
 from lottery_hub.judging.scrutiny import COMPARED, check_images, check_possible, look
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.cards import render_card
@@ -28,7 +27,6 @@ def look_at_folder(
     device: torch.device | str = "cpu",
     *,
     dry_run: bool = False,
-    report: Report = silent,
 ) -> list[Look]:
     """Take the looks that a judged ticket's folder has no record of yet, and write them into its records.
 
@@ -38,7 +36,6 @@ def look_at_folder(
         data: the images of the verdict.
         device: where to compute.
         dry_run: only check that the looks can be taken.
-        report: told what is at work.
 
     Returns:
         What was looked at, or would be.
@@ -61,7 +58,7 @@ def look_at_folder(
     _check_writable(place)
     if dry_run:
         return missing
-    found = {name: look(name, networks, data, attack, device, report) for name in missing}
+    found = {name: look(name, networks, data, attack, device) for name in missing}
     seen = replace(ticket, records=ticket.records | {"scrutiny": ticket.records["scrutiny"] | found})
     write_records(seen, place)
     return missing

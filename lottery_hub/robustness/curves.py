@@ -6,7 +6,7 @@ that AutoAttack sees fall earlier than PGD does tells how much of a robust accur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import numpy as np
@@ -17,7 +17,9 @@ from lottery_hub.images.datasets import Split
 from lottery_hub.robustness.evaluation import Accuracy, evaluate
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.robustness.unseen import Conditions
+from lottery_hub.settings import passes
 from lottery_hub.settings.config import Attack
+from lottery_hub.telling import tell, working
 
 SHARES = (0.25, 0.5, 1.0, 1.5, 2.0)  # of the attack's own radius
 
@@ -36,7 +38,6 @@ def measure_curve(
     attack: Attack,
     *,
     classes: int | None = None,
-    report: Callable[[str], None] = lambda line: None,
     **how: Unpack[Conditions],
 ) -> dict[str, list[dict[str, Any]]]:
     """Measure RA at each radius, of all models on the same images.
@@ -49,7 +50,6 @@ def measure_curve(
         split: the images.
         attack: at its own radius; see `SHARES`.
         classes: that the models tell apart; of few AutoAttack lacks parts, and its name says so.
-        report: told which attack is at work.
         how: see `unseen.Conditions`.
 
     Returns:
@@ -57,6 +57,7 @@ def measure_curve(
         the outcome of every image.
     """
     found: dict[str, list[dict[str, Any]]] = {}
+    tell("plan", what="attack", most=len(models) * sum(map(len, curve_attacks(attack))))
     for name, model in models.items():
         clean = evaluate(model, split, **how).outcomes
         assert clean is not None
@@ -64,11 +65,11 @@ def measure_curve(
         for several in curve_attacks(attack):
             standing = clean.SA.copy()
             for each in several:
-                report(f"{each.describe(classes)} on {int(standing.sum())} images")
                 rows = torch.from_numpy(np.flatnonzero(standing))
-                if len(rows):
-                    left = evaluate(model, Split(split.images[rows], split.labels[rows]), attack=each, **how).outcomes
-                    assert left is not None
+                with working(f"{name} {each.describe(classes)}".strip(), len(rows) * passes.of_image(each.record())):
+                    some = Split(split.images[rows], split.labels[rows])
+                    left = evaluate(model, some, attack=each, **how).outcomes if len(rows) else None
+                if left is not None:
                     assert left.RA is not None
                     standing[rows.numpy()] = left.RA
                 outcomes = Outcomes(clean.SA, standing.copy())

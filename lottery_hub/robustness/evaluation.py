@@ -18,8 +18,10 @@ from lottery_hub.networks.replaying import Replay
 from lottery_hub.robustness.attacks import Loss, cross_entropy, draw_starts, perturb, perturb_from
 from lottery_hub.robustness.foreign import Call, ForeignAttack, attack_of
 from lottery_hub.robustness.outcomes import Outcomes
+from lottery_hub.settings import passes
 from lottery_hub.settings.ambient import computing, gradients
 from lottery_hub.settings.config import STRONG, Attack, Precision
+from lottery_hub.telling import tell
 from lottery_hub.values import page_table, percent
 
 
@@ -172,6 +174,7 @@ class _Shown:
                     attacked = perturb(self.model, images[right], labels[right], self.attack, self.generator, self.loss)
                     right = right.masked_scatter(right, is_right(self.model, attacked, labels[right]))
                 robust.append(right)
+            self._passed(len(labels), passes.of_image(self._cost))
         return torch.cat(correct).cpu(), torch.cat(robust).cpu()
 
     def in_whole_batches(self) -> tuple[Tensor, Tensor]:
@@ -182,6 +185,7 @@ class _Shown:
         with autocast(self.device, self.precision):
             correct = [is_right(self.model, images, labels) for images, labels in self._batches()]
         clean = torch.cat(correct).cpu()
+        self._passed(len(clean), 1)
         attack, rows = self.attack, clean.nonzero().squeeze(1)
         if attack is None or not len(rows):
             return clean, clean
@@ -201,7 +205,15 @@ class _Shown:
             else:
                 starts = draw_starts(images, attack, self.generator)
                 found.append(replay(images, labels, *(start for start in starts if start is not None)))
+            self._passed(len(clean) / len(batches), passes.of_image(self._cost) - 1)
         return clean, clean.masked_scatter(clean, torch.cat(found).cpu()[: len(rows)])
+
+    @property
+    def _cost(self) -> dict[str, Any] | None:
+        return self.attack.record() if isinstance(self.attack, Attack) else None
+
+    def _passed(self, images: float, cost: int) -> None:
+        tell("passes", passes=images * cost)
 
     def _withstands(self, images: Tensor, labels: Tensor, *starts: Tensor) -> Tensor:
         assert isinstance(self.attack, Attack)

@@ -9,7 +9,7 @@ to be trusted, a model that passes all may still fall to a better attack.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,9 @@ from lottery_hub.images.views import centred
 from lottery_hub.networks.folding import folded
 from lottery_hub.robustness.attacks import Loss, cross_entropy, margin
 from lottery_hub.robustness.evaluation import evaluate
+from lottery_hub.settings import passes
 from lottery_hub.settings.config import DLR_CLASSES, Attack
+from lottery_hub.telling import tell, working
 
 SCALE = 1000.0
 STEPS, MORE_STEPS = 20, 100
@@ -75,7 +77,6 @@ def check_masking(
     image_size: int = 32,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    report: Callable[[str], None] = lambda line: None,
 ) -> list[Check]:
     """Run all checks, in Linf.
 
@@ -90,7 +91,6 @@ def check_masking(
         image_size: side of what the model sees, in pixels.
         seed: of the attacks.
         device: where to compute; the model must be there.
-        report: told which attack is at work.
 
     Returns:
         The checks, in order.
@@ -121,10 +121,12 @@ def check_masking(
         SQUARE: (Attack(method="square", eps=eps, steps=QUERIES), model, cross_entropy),
         FIXED: (pgd(eps, random_start=False), model, cross_entropy),
     }
+    costs = [len(split) * passes.of_image(attack.record()) for attack, *_ in attacks.values()]
+    tell("plan", what="check", most=len(attacks), passes=sum(costs))
     figures = {}
-    for place, (attacked_by, how) in enumerate(attacks.items(), 1):
-        report(f"masked gradients, attack {place} of {len(attacks)}: {attacked_by} on {len(split)} images")
-        figures[attacked_by] = robust(*how)
+    for attacked_by, how in attacks.items():
+        with working(attacked_by, len(split) * passes.of_image(how[0].record())):
+            figures[attacked_by] = robust(*how)
     return judge_masking(figures, len(split), classes)
 
 

@@ -8,12 +8,16 @@ Source: Croce & Hein 2020 (AutoAttack, APGD), 2020 (FAB); Andriushchenko et al. 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from lottery_hub.errors import ConfigError
 from lottery_hub.settings.ambient import float32
 from lottery_hub.settings.config import DLR_CLASSES, Attack
+from lottery_hub.telling import tell
 
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 # The standard version, in the order in which each attacks what the ones before could not break.
@@ -76,6 +80,24 @@ def perturb_strongly(model: nn.Module, images: Tensor, labels: Tensor, attack: A
             suite.apgd.n_iter = attack.steps
         if attack.method == "square":
             suite.square.n_queries = attack.steps
+        for place, (name, part) in enumerate(_parts(suite, parts), 1):
+            part.perturb = _told(f"{name}, {place} of {len(parts)}", part.perturb)
         broken, _ = suite.run_standard_evaluation(images.contiguous(), labels, batch_size=len(images))
     found: Tensor = broken.detach()
     return found
+
+
+def _parts(suite: Any, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yield what makes each part of the attack; APGD makes both of its losses."""
+    makers = {"apgd-t": suite.apgd_targeted, "fab-t": suite.fab, "square": suite.square}
+    return ((name, makers.get(name, suite.apgd)) for name in names)
+
+
+def _told(what: str, perturb: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the same attack, which tells that it has begun."""
+
+    def telling(*given: Any, **named: Any) -> Tensor:
+        tell("stage", what=f"{what}, {len(given[0]):,} images")
+        return perturb(*given, **named)
+
+    return telling

@@ -11,7 +11,9 @@ from torch import nn
 from lottery_hub.images.datasets import Split
 from lottery_hub.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from lottery_hub.robustness.evaluation import Accuracy, evaluate
+from lottery_hub.settings import passes
 from lottery_hub.settings.config import Attack
+from lottery_hub.telling import tell, working
 
 # The customary radii for 32x32 images of the world.
 ATTACKS = (
@@ -56,11 +58,13 @@ def measure_corruptions(
         ConfigError: the images are of another size.
     """
     correct: dict[str, dict[str, list[int]]] = {name: {kind: [] for kind in kinds} for name in models}
+    tell("plan", what="corruption", most=len(kinds))
     for kind in kinds:
-        for severity in SEVERITIES:
-            corrupted = Split(corrupt(split.images, kind, severity, how.get("seed", 0)), split.labels)
-            for name, model in models.items():
-                correct[name][kind].append(evaluate(model, corrupted, **how).correct)
+        with working(kind.replace("_", " "), len(SEVERITIES) * len(models) * len(split)):
+            for severity in SEVERITIES:
+                corrupted = Split(corrupt(split.images, kind, severity, how.get("seed", 0)), split.labels)
+                for name, model in models.items():
+                    correct[name][kind].append(evaluate(model, corrupted, **how).correct)
     return {name: {"correct": counts, "mean": mean_share(counts, len(split))} for name, counts in correct.items()}
 
 
@@ -78,10 +82,13 @@ def measure_unseen(models: Mapping[str, nn.Module], split: Split, **how: Unpack[
 
     Raises:
     """
-    return {
-        name: [_row(attack, evaluate(model, split, attack=attack, **how)) for attack in ATTACKS]
-        for name, model in models.items()
-    }
+    tell("plan", what="attack", most=len(models) * len(ATTACKS))
+    found: dict[str, Any] = {name: [] for name in models}
+    for name, model in models.items():
+        for attack in ATTACKS:
+            with working(attack.describe(), len(split) * passes.of_image(attack.record())):
+                found[name].append(_row(attack, evaluate(model, split, attack=attack, **how)))
+    return found
 
 
 def _row(attack: Attack, measured: Accuracy) -> dict[str, Any]:

@@ -16,8 +16,7 @@ import torch
 
 from lottery_hub.running.side_by_side import side_by_side
 from lottery_hub.running.store import Store, Unit
-
-Report = Callable[[str, dict[str, Any]], None]
+from lottery_hub.telling import Report as Report
 
 
 class Inputs(Protocol):

@@ -34,7 +34,7 @@ from lottery_hub.storage import atomic
 RETRIES = 3  # of a unit whose worker has died
 LOOK = 0.2  # seconds between two looks at what has come back
 DAMAGE = "damage"  # what was set aside, for the driver to say
-EPOCHS = 1.0  # seconds between two words of a worker about its epochs
+EPOCHS = 1.0  # seconds between two words of a worker about how far it is
 
 
 class _Told:
@@ -172,13 +172,13 @@ class OnRay:
 def _work(do: Do, unit: Unit, inputs: Inputs, device: str, threads: int, told: Any) -> dict[str, Any]:
     """Make a unit in a worker."""
     torch.set_num_threads(threads)
-    last = 0.0
+    last: dict[str, float] = {}
 
     def report(kind: str, record: dict[str, Any]) -> None:
-        nonlocal last
-        if kind == "epoch" and time.monotonic() - last < EPOCHS:
+        now = time.monotonic()
+        if kind in ("epoch", "begun", "passes") and now - last.get(kind, -EPOCHS) < EPOCHS:
             return
-        last = time.monotonic()
+        last[kind] = now
         with suppress(RayError):  # what nobody hears is no failure
             told.tell.remote(kind, record)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from threading import Event, Thread
 from typing import TypeVar
 
@@ -62,7 +63,9 @@ def side_by_side(works: Sequence[Callable[[], Result]], jobs: int, threads: int,
             problems.append(problem)
             stop.set()
 
-    crew = [Thread(target=member, daemon=True) for _ in range(min(jobs, len(works)))] if jobs > 1 else []
+    # What is told in a thread is heard by whoever listens here.
+    count = min(jobs, len(works)) if jobs > 1 else 0
+    crew = [Thread(target=copy_context().run, args=(member,), daemon=True) for _ in range(count)]
     if jobs == 1:
         take()
     for thread in crew:

@@ -31,9 +31,11 @@ from lottery_hub.networks.backbones import ARCHITECTURES, Normalised, skeleton
 from lottery_hub.networks.compacting import Compacted
 from lottery_hub.networks.masks import prunable_names
 from lottery_hub.networks.tickets import Ticket
+from lottery_hub.reporting.showing import shows
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import atomic, files
 from lottery_hub.storage.manifest import labels
+from lottery_hub.telling import tell
 
 Format = Literal["timm", "onnx", "torch-export", "safetensors-dense"]
 
@@ -69,6 +71,7 @@ class Exported:
     compacted: Compacted | None = None
 
 
+@shows("reading the network")
 def export(
     ticket: Ticket,
     format: Format,
@@ -77,6 +80,7 @@ def export(
     compact: bool = False,
     image_size: int | None = None,
     overwrite: bool = False,
+    progress: bool | None = None,
 ) -> Exported:
     """Write a ticket, with the head it has, in a format that other programs read.
 
@@ -89,6 +93,7 @@ def export(
         compact: remove dead filters and channels first; see `compacting.compact`.
         image_size: side of the images, in pixels; None takes the size a fine-tuned ticket was trained at, or 32.
         overwrite: move what is there aside, to `NAME.old`, instead of refusing.
+        progress: as of `find`.
 
     Returns:
         What was written.
@@ -186,7 +191,9 @@ def _export_model(ticket: Ticket, format: Format, path: Path, compact: bool, fit
     images = torch.zeros(2, 3, image_size, image_size, dtype=torch.float32)
     # Mean and std are for the reader's information: the network applies them itself.
     about = fit.record() | {"images": "RGB in [0,1]", "mean": list(ticket.mean), "std": list(ticket.std)}
+    tell("doing", what=f"tracing the network for {format}")
     data = runtime.encode(model.eval().requires_grad_(False), images, about)
+    tell("doing", what=f"comparing with the ticket in the runtime of {format}")
     difference = _largest_difference(whole, runtime.load(data), image_size, format)
     _write_file(path, data, overwrite)
     return Exported(path, format, len(data), image_size, difference, compacted)

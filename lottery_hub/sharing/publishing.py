@@ -23,13 +23,13 @@ from lottery_hub.fetching.connection import Conversation, Patience, is_missing, 
 from lottery_hub.fetching.downloads import digests
 from lottery_hub.fetching.pasted import page_of, pasted
 from lottery_hub.images.datasets import Dataset
-from lottery_hub.judging.findings import Report, silent
 from lottery_hub.judging.scrutiny import images_of
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.cards import SHOWN, render_card
 from lottery_hub.reporting.ladder_cards import render_ladder_card
 from lottery_hub.reporting.pictures import plot
 from lottery_hub.reporting.reports import Reported, render_report
+from lottery_hub.reporting.showing import shows
 from lottery_hub.reporting.updating import look_at_folder
 from lottery_hub.sharing.eval_results import EVAL_RESULTS, eval_results_of
 from lottery_hub.sharing.exporting import TIMM_WEIGHTS, timm_config
@@ -40,6 +40,7 @@ from lottery_hub.storage.origins import check_ladder
 from lottery_hub.storage.places import DEPLOYED
 from lottery_hub.storage.records import check_ticket
 from lottery_hub.storage.signing import is_untouched
+from lottery_hub.telling import if_stopped, tell
 
 # What an earlier push may have left that a new one has no more: a stale copy would be another network.
 PAGE = "report.html"
@@ -93,6 +94,7 @@ class Published:
     unchecked: bool = False
 
 
+@shows("reading the folder")
 def push_ticket(
     source: Ticket | Ladder | Path | str,
     repo_id: str,
@@ -107,7 +109,7 @@ def push_ticket(
     data: Dataset | None = None,
     dry_run: bool = False,
     patience: Patience | None = None,
-    report: Report = silent,
+    progress: bool | None = None,
 ) -> Published:
     """Publish a ticket or a ladder on the Hugging Face Hub.
 
@@ -130,7 +132,7 @@ def push_ticket(
         data: the images of the verdict; None loads them by the name in its records.
         dry_run: check everything here, send nothing and write nothing: a closer look is not taken either.
         patience: how long to try.
-        report: told what is at work while a verdict's networks are looked at, which takes minutes.
+        progress: as of `find`.
 
     Returns:
         What was done.
@@ -145,24 +147,31 @@ def push_ticket(
     for name in (tag, revision):
         if name is not None:
             names.revision(name, PublishError)
-    with _as_folder(source) as place:
-        unchecked = checks and _look_closer(place, data, dry_run, report)
-        prepared = prepare(place, repo_id, timm=timm, models=models, eval_results=eval_results)
+    with _as_folder(source) as place, if_stopped("nothing was published, and nothing written"):
+        unchecked = checks and _look_closer(place, data, dry_run)
+        looked = unchecked and not dry_run
+        with if_stopped("nothing was published; what the checks found is kept in the folder" if looked else ""):
+            tell("doing", what="making card, pictures and the files of the repository")
+            prepared = prepare(place, repo_id, timm=timm, models=models, eval_results=eval_results)
     sizes = {name: len(content) for name, content in sorted(prepared.files.items())}
     if dry_run:
         return Published(repo_id, _url(repo_id, revision), None, False, None, sizes, prepared.edited, unchecked)
     push = _Push(repo_id, revision, Conversation(patience, PublishError))
-    push.open(private)
-    commit, changed = push.commit(prepared, tag)
+    with if_stopped(f"no files were published; {repo_id} may have been made"):
+        tell("doing", what=f"asking for {repo_id}")
+        push.open(private)
+    with if_stopped(f"the commit on {repo_id} is there whole or not at all; the same command tells, and goes on"):
+        commit, changed = push.commit(prepared, tag)
     if tag is not None:
         try:
-            push.tag(tag, commit)
+            with if_stopped(f"the files are published, at {commit[:12]}; the tag may be missing"):
+                push.tag(tag, commit)
         except PublishError as problem:
             raise PublishError(f"{problem}; the files are there, at {commit[:12]}, without the tag") from problem
     return Published(repo_id, _url(repo_id, revision), commit, changed, tag, sizes, prepared.edited)
 
 
-def _look_closer(place: Path, data: Dataset | None, dry_run: bool, report: Report) -> bool:
+def _look_closer(place: Path, data: Dataset | None, dry_run: bool) -> bool:
     """Run the checks of a verdict that has none, where its networks are at hand; say whether it had none."""
     if not isinstance(folder.read_about(place), TicketManifest):
         return False
@@ -171,7 +180,7 @@ def _look_closer(place: Path, data: Dataset | None, dry_run: bool, report: Repor
         return False
     try:
         images = data or images_of(ticket, fetch=True)
-        return bool(look_at_folder(place, ["checks"], images, dry_run=dry_run, report=report))
+        return bool(look_at_folder(place, ["checks"], images, dry_run=dry_run))
     except LotteryHubError as problem:
         raise PublishError(
             f"the verdict was never checked for masked gradients, and cannot be: {problem}; say where its images are "
@@ -308,8 +317,11 @@ class _Push:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
         from huggingface_hub.errors import HfHubHTTPError
 
+        sizes = f"{len(prepared.files)} files, {sum(map(len, prepared.files.values())) / 1e6:.1f} MB"
+        tell("doing", what=f"hashing {sizes}")
         if self._holds(prepared):
             return self.head, False
+        tell("doing", what=f"sending {sizes}, to {self.repo_id}")
         if tag is not None and tag in self._references().tags:
             raise PublishError(f"{self.repo_id} has a tag {printable(tag)} already; choose another, tags are not moved")
         parent, stale = self.head, self._stale(prepared)

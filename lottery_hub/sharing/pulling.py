@@ -28,11 +28,13 @@ from lottery_hub.fetching.addresses import open_address
 from lottery_hub.fetching.connection import Patience, is_missing, redacted
 from lottery_hub.fetching.pasted import is_page, pasted
 from lottery_hub.networks.tickets import Ladder, Networks, Ticket
+from lottery_hub.reporting.showing import shows
 from lottery_hub.settings.paths import exists, path_of
 from lottery_hub.storage import atomic, files, folder, ownership
 from lottery_hub.storage.folder import CARD, CONFIG, MAX_CARD_BYTES, MAX_CONFIG_BYTES, RESULTS
 from lottery_hub.storage.manifest import BackboneManifest
 from lottery_hub.storage.places import DEPLOYED, Wanted
+from lottery_hub.telling import if_stopped, tell
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.+", re.DOTALL)
 
@@ -78,7 +80,9 @@ def load_ticket(
         DownloadError: the Hub, or what is behind the address, did not deliver.
         ConfigError: the deadline is no number of seconds.
     """
-    return pulled_ticket(pull(ref, revision=revision, patience=Patience(deadline)), sparsity)
+    return pulled_ticket(
+        pull(ref, revision=revision, patience=Patience(deadline), progress=_where_fetched(ref)), sparsity
+    )
 
 
 def load_ladder(ref: os.PathLike[str] | str, *, revision: str | None = None, deadline: float = 300.0) -> Ladder:
@@ -88,7 +92,9 @@ def load_ladder(ref: os.PathLike[str] | str, *, revision: str | None = None, dea
         TicketError: names the file and the reason.
         DownloadError: the Hub, or what is behind the address, did not deliver.
     """
-    return folder.load_ladder(pull(ref, revision=revision, wanted="ladder", patience=Patience(deadline)).folder)
+    return folder.load_ladder(
+        pull(ref, revision=revision, wanted="ladder", patience=Patience(deadline), progress=_where_fetched(ref)).folder
+    )
 
 
 def pulled_ticket(pulled: Pulled, sparsity: float | None = None) -> Ticket:
@@ -100,6 +106,7 @@ def pulled_ticket(pulled: Pulled, sparsity: float | None = None) -> Ticket:
     return replace(ticket, provenance=ticket.provenance | pulled.origin(), networks=networks)
 
 
+@shows("looking for it")
 def pull(
     ref: os.PathLike[str] | str,
     *,
@@ -109,6 +116,7 @@ def pull(
     overwrite: bool = False,
     wanted: Wanted = "ticket",
     patience: Patience | None = None,
+    progress: bool | None = None,
 ) -> Pulled:
     """Bring what a reference names to this machine.
 
@@ -122,6 +130,7 @@ def pull(
         overwrite: where anything but a copy is there (trained networks too), move it aside to `NAME.old`.
         wanted: what of a run directory, which may hold a ticket beside its ladder.
         patience: how long to try.
+        progress: as of `find`.
 
     Returns:
         The folder with the files; what is in them is checked where they are loaded, and before they are copied.
@@ -134,10 +143,16 @@ def pull(
         local_dir = path_of(local_dir)
         atomic.check_place(local_dir, foreign=atomic.nothing, overwrite=overwrite)
     networks = None if models else DEPLOYED if local_dir is not None else ()
-    pulled = _locate(os.fspath(ref), revision, patience or Patience(), wanted, networks)
+    with if_stopped("files that were fetched whole stay in the cache; nothing else was written"):
+        pulled = _locate(os.fspath(ref), revision, patience or Patience(), wanted, networks)
     if local_dir is None:
         return pulled
     return replace(pulled, folder=_copy(pulled.folder, local_dir, networks, overwrite))
+
+
+def _where_fetched(ref: os.PathLike[str] | str) -> bool | None:
+    """Return as what a load shows its progress: not at all where nothing is fetched."""
+    return None if is_remote(os.fspath(ref)) else False
 
 
 def is_remote(ref: str) -> bool:
@@ -173,6 +188,7 @@ def _from_hub(repo_id: str, revision: str | None, patience: Patience, networks: 
         if is_missing(problem):
             raise DownloadError(f"{problem}; there is no folder of that name here either") from problem.__cause__
         raise
+    tell("doing", what=f"fetching {repo_id} at {commit.sha[:12]}")
     config = commit.fetch(CONFIG, limit=MAX_CONFIG_BYTES)
     about = folder.read_about(config.parent)
     for name, limit in _needed(about).items():

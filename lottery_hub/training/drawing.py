@@ -13,14 +13,14 @@ from typing import Any
 import torch
 
 from lottery_hub.errors import ConfigError
-from lottery_hub.images.caching import OnDecoded
 from lottery_hub.images.datasets import Dataset, load_planned
 from lottery_hub.networks.backbones import Backbone, Weights
 from lottery_hub.networks.masks import Mask, keep_count, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.networks.tickets import Ladder, ticket_of
 from lottery_hub.running.engines import Engine, Local, Report
 from lottery_hub.running.store import Store, open_store
-from lottery_hub.settings.config import DrawPlan
+from lottery_hub.settings import passes
+from lottery_hub.settings.config import DrawPlan, Recipe
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.training.inputs import Inputs
 from lottery_hub.training.units import round_unit, round_weights, run_unit
@@ -44,7 +44,7 @@ def draw(
         data: the source task's images, for imp.
         store: where finished rounds are kept; without it they are forgotten at the end, or at a kill.
         device: where to train.
-        report: called as report("draw", record) after every epoch.
+        report: told what happens, see `telling`.
         engine: what trains the rounds, entered; None is this thread.
 
     Raises:
@@ -63,6 +63,8 @@ def draw(
     survived = {name: torch.zeros_like(kept, dtype=torch.uint8) for name, kept in mask.items()}
     weights = backbone.weights
     rounds: list[dict[str, Any]] = []
+    if report is not None and data is not None and plan.recipe is not None:
+        report("plan", _ahead(plan, plan.recipe, data))
     for level in range(1, plan.rounds + 1):
         if plan.method == "random":
             scores = random_scores(backbone.weights, names, plan.seed)
@@ -106,14 +108,23 @@ def _round(
     start = ticket_of(backbone, mask, level, plan.method, {})
     unit = round_unit(f"draw-level-{level:02d}", start, data, plan.recipe, plan.test_attack, plan.seed, level, device)
 
-    def tell(kind: str, record: dict[str, Any]) -> None:
-        if report is not None and kind in ("epoch", "busy"):
-            report("draw" if kind == "epoch" else kind, {"level": level, "of": plan.rounds} | record)
-
     plans = {} if plan.data is None else {unit.inputs["data"]: plan.data}
     inputs = Inputs(store, {unit.inputs["start"]: start, unit.inputs["data"]: data}, plans)
-    record = engine.run(run_unit, [unit], inputs, tell, Event(), 1)[0]
+    record = engine.run(run_unit, [unit], inputs, report or _silent, Event(), 1)[0]
     return round_weights(store.folder(unit), backbone.arch, len(data.classes)), record
+
+
+def _ahead(plan: DrawPlan, recipe: Recipe, data: Dataset) -> dict[str, Any]:
+    """Return what there is to do, as `telling` names it: a training for each mask but perhaps the last."""
+    attack = plan.test_attack and plan.test_attack.record()
+    counts = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
+    each = passes.of_unit({"unit": "round", "recipe": recipe.record(), "attack": attack, "data": counts})
+    rounds = plan.rounds - (plan.test_attack is None)
+    return {"what": "round", "most": rounds, "passes": rounds * each}
+
+
+def _silent(kind: str, record: dict[str, Any]) -> None:
+    """Report to nobody."""
 
 
 def recorded(plan: DrawPlan, data: Dataset | None = None) -> dict[str, Any]:
@@ -124,8 +135,8 @@ def recorded(plan: DrawPlan, data: Dataset | None = None) -> dict[str, Any]:
     return plan.changed(data=named).record()
 
 
-def source_data(plan: DrawPlan, on_decoded: OnDecoded | None = None) -> Dataset | None:
+def source_data(plan: DrawPlan) -> Dataset | None:
     """Load the source task's images where the method needs them; see `load_dataset`."""
     if plan.method != "imp" or plan.data is None:
         return None
-    return load_planned(plan.data, on_decoded=on_decoded)
+    return load_planned(plan.data)

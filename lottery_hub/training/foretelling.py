@@ -23,6 +23,7 @@ from lottery_hub.judging.verdict import level_name
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.tickets import Ladder, Ticket, ticket_of
 from lottery_hub.running.store import Store, Unit
+from lottery_hub.settings import passes
 from lottery_hub.settings.config import REGIMES, Recipe
 from lottery_hub.settings.plans import FindPlan
 from lottery_hub.storage import sealed
@@ -78,7 +79,7 @@ def foretell(
     if ladder is None and plan.draw.recipe is not None and plan.draw.data is not None:
         others["round"] = plan.draw.rounds - (plan.draw.test_attack is None)
         images = round(plan.draw.data.fraction * IMAGES)
-        about = {"recipe": plan.draw.recipe.record(), "attack": None}
+        about = {"unit": "round", "recipe": plan.draw.recipe.record(), "attack": None}
         work["round"] = work_of(about | {"data": {"train": images, "validation": images // 10, "test": 0}})
     return Foretold(units, others, work)
 
@@ -88,12 +89,7 @@ IMAGES = 45_000  # of a source task whose images are not read for this: CIFAR's
 
 def work_of(about: Mapping[str, Any]) -> float:
     """Return pixels that pass the network of a unit, forward once and backward twice, from its description."""
-    recipe, attack, counts = about["recipe"], about["attack"], about["data"]
-    validations = math.ceil(recipe["epochs"] / recipe["validate_every"])
-    passes = recipe["epochs"] * counts["train"] * 3 * (1 + _steps(recipe["attack"]))
-    passes += validations * counts["validation"] * (1 + 3 * _steps(recipe["selection_attack"]))
-    passes += (counts["validation"] + counts["test"]) * (1 + 3 * _steps(attack))
-    return float(passes * recipe["image_size"] ** 2)
+    return float(passes.of_unit(about) * about["recipe"]["image_size"] ** 2)
 
 
 def rate_of(store: Store, start: Ticket, data: Dataset, recipe: Recipe, device: torch.device | str) -> float:
@@ -134,10 +130,6 @@ def _transfers(plan: FindPlan, start: Ticket, data: Dataset, device: torch.devic
     ]
 
 
-def _steps(attack: Mapping[str, Any] | None) -> int:
-    return 0 if attack is None else int(attack["steps"] * attack["restarts"])
-
-
 def _timed(start: Ticket, data: Dataset, recipe: Recipe, device: torch.device | str) -> float:
     """Take a few steps of training on a few images, and return what the fastest took for a pixel."""
     images = min(TRIED, len(data.train))
@@ -151,5 +143,4 @@ def _timed(start: Ticket, data: Dataset, recipe: Recipe, device: torch.device | 
         float(loss)  # a GPU works behind the caller's back
         moments.append(time.monotonic())
     fastest = min(after - before for before, after in pairwise(moments))
-    steps = 1 + (0 if recipe.attack is None else recipe.attack.steps * recipe.attack.restarts)
-    return fastest / (images * 3 * steps * recipe.image_size**2)
+    return fastest / (images * passes.of_step(recipe.record()) * recipe.image_size**2)

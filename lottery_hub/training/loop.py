@@ -36,11 +36,13 @@ from lottery_hub.networks.replaying import Replay
 from lottery_hub.networks.small_maps import arranged
 from lottery_hub.robustness.attacks import draw_starts, perturb_from
 from lottery_hub.robustness.evaluation import autocast, evaluate
+from lottery_hub.settings import passes
 from lottery_hub.settings.ambient import computing, gradients
 from lottery_hub.settings.config import Recipe, Seeds
 from lottery_hub.settings.paths import path_of
 from lottery_hub.settings.speed import memory_format, on
 from lottery_hub.storage import sealed
+from lottery_hub.telling import tell
 from lottery_hub.training.ranks import Ranks
 from lottery_hub.training.saved import Saved
 from lottery_hub.training.stepping import average_of, momentum_of, move, optimizer_of, pruned_entries, resident
@@ -116,9 +118,12 @@ def _train(loop: Loop, data: Dataset, saved: Saved | None, on_epoch: OnEpoch | N
     validation, few = data.validation, recipe.validation_images
     if 0 < few < len(validation):
         validation = sample(validation, few, 0)
+    if start:
+        tell("passes", passes=passes.of_training(recipe.record(), len(data.train), len(validation), start), before=True)
     for epoch in range(start, recipe.epochs):
         if history and "stopped" in history[-1]:
             break
+        tell("begun", epoch=epoch + 1, epochs=recipe.epochs)
         began = time.monotonic()
         loss, seen = loop.epoch(epoch)
         if not math.isfinite(loss):
@@ -224,8 +229,9 @@ class Loop:
     def epoch(self, epoch: int) -> tuple[float, int]:
         """Run one epoch, counted from 0; return (mean loss, images seen)."""
         total = torch.zeros((), device=self.device)
-        seen = 0
+        seen, cost = 0, passes.of_step(self.recipe.record())
         for loss, images in self.steps(epoch):
+            tell("passes", passes=images * cost, images=images)
             # Summed on the device: reading the number here would make every step wait for the GPU.
             total += loss * images
             seen += images
@@ -341,6 +347,7 @@ class Loop:
 
 
 def _validate(model: Normalised, split: Split, recipe: Recipe, loop: Loop) -> dict[str, Any]:
+    tell("stage", what="validation")
     seed, device, ranks = loop.seeds.attack, loop.device, loop.ranks
     if shared := 1 < ranks.size <= len(split) // 2:
         split = Split(ranks.part(split.images), ranks.part(split.labels))

@@ -12,17 +12,17 @@ from typing import Any
 import torch
 
 from lottery_hub.images.datasets import Dataset
-from lottery_hub.judging.findings import Finding, Report
+from lottery_hub.judging.findings import Finding
 from lottery_hub.judging.lineage import record_of
 from lottery_hub.judging.remeasuring import LEAST, allowed, judged_again
 from lottery_hub.judging.verdict import FIGURES
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.robustness.outcomes import Outcomes
-from lottery_hub.settings.config import (
-    REGIMES,
-)
+from lottery_hub.settings import passes
+from lottery_hub.settings.config import REGIMES
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.settings.plans import FindPlan
+from lottery_hub.telling import tell, working
 from lottery_hub.training.transferring import transfer
 
 # Net points that a figure of another machine's run may move and be verified; beyond the second, it is not what the
@@ -30,9 +30,7 @@ from lottery_hub.training.transferring import transfer
 NEAR, FAR = 0.05, 0.10
 
 
-def trained_again(
-    ticket: Ticket, ladder: Ladder | None, data: Dataset, device: torch.device, report: Report
-) -> Finding:
+def trained_again(ticket: Ticket, ladder: Ladder | None, data: Dataset, device: torch.device) -> Finding:
     """Repeat the transfers of the first seed as the plan says, and compare every image's outcome with the records.
 
     Args:
@@ -40,7 +38,6 @@ def trained_again(
         ladder: whose level 0 is dense; without it the ticket's transfers alone are repeated.
         data: the images.
         device: where to train.
-        report: told what is at work.
     """
     if "transfer" in ticket.records:
         return Finding("training", "cannot tell", "what it was trained from is not here; repeat `lottery-hub finetune`")
@@ -48,20 +45,27 @@ def trained_again(
     starts = {"ticket": ticket} | ({"dense": ladder.ticket(0)} if ladder else {})
     found: dict[str, dict[str, Outcomes]] = {}
     moved, same_machine = [], True
+    about = {"data": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}}
+    costs = {}
+    for regime in REGIMES:
+        attack = plan.transfer.attack(regime)
+        costs[regime] = {"recipe": plan.transfer.recipe(regime).record(), "attack": attack and attack.record()}
+    each = sum(passes.of_unit(about | cost) for cost in costs.values())
+    tell("plan", what="transfer", most=len(starts) * len(REGIMES), passes=len(starts) * each)
     for which, start in starts.items():
         for regime in REGIMES:
-            report(f"training {which} again, {regime} transfer")
             name = f"{which}-{regime}-seed-0"
             record = record_of(ticket, name)
-            done = transfer(
-                start,
-                data,
-                plan.transfer.recipe(regime),
-                test_attack=plan.transfer.attack(regime),
-                seed=0,
-                device=device,
-                on_epoch=lambda epoch: report(f"epoch {epoch['epoch']}/{epoch['epochs']}"),
-            ).record
+            with working(name, passes.of_unit(about | costs[regime])):
+                done = transfer(
+                    start,
+                    data,
+                    plan.transfer.recipe(regime),
+                    test_attack=plan.transfer.attack(regime),
+                    seed=0,
+                    device=device,
+                    on_epoch=lambda epoch: tell("epoch", **epoch),
+                ).record
             # A GPU adds in another order every time.
             alike = device.type == "cpu" and record["provenance"]["environment"] == describe_environment(device)
             same_machine = same_machine and alike

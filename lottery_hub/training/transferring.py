@@ -19,6 +19,7 @@ from lottery_hub.robustness.foreign import Call, ForeignAttack, attack_of
 from lottery_hub.settings.ambient import gradients
 from lottery_hub.settings.config import Attack, Recipe, Seeds
 from lottery_hub.settings.environment import describe_environment
+from lottery_hub.telling import tell
 from lottery_hub.training.loop import train
 from lottery_hub.values import page_table, percent, same_fields
 
@@ -97,17 +98,12 @@ def transfer(
     trained = train(model, data, recipe, seed=seeds, mask=mask, device=device, checkpoint=checkpoint, on_epoch=on_epoch)
     model.network.load_state_dict(trained.weights, strict=True)
     began = time.monotonic()
-    validation, test = (
-        evaluate(
-            model.to(device),
-            split,
-            attack=test_attack,
-            image_size=recipe.image_size,
-            seed=seeds.attack,
-            device=device,
-        )
-        for split in (data.validation, data.test)
-    )
+    measured = []
+    for name, split in (("validation", data.validation), ("test", data.test)):
+        tell("stage", what=name)
+        how: dict[str, Any] = {"image_size": recipe.image_size, "seed": seeds.attack, "device": device}
+        measured.append(evaluate(model.to(device), split, attack=test_attack, **how))
+    validation, test = measured
     measuring = time.monotonic() - began
     record = {
         "regime": recipe.regime,

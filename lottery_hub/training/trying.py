@@ -9,12 +9,13 @@ from typing import Any
 
 from lottery_hub.judging.choosing import is_rejected, is_whole, near, pick, wins
 from lottery_hub.judging.deciding import Basis, row_of, weigh_rows
-from lottery_hub.judging.levels import Rows, spread
+from lottery_hub.judging.levels import Rows, most_left, spread
 from lottery_hub.judging.margins import Margin
 from lottery_hub.judging.rules import Rule
 from lottery_hub.judging.verdict import UNDECIDED, compare, control_name, hopeless, level_name, summarise
 from lottery_hub.networks.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.networks.tickets import Ladder, ticket_of
+from lottery_hub.settings import passes
 from lottery_hub.settings.config import REGIMES, Method
 from lottery_hub.training.bench import Bench
 
@@ -39,6 +40,7 @@ class Trial:
             ladder: with the levels.
             only: the one level that will be asked for; None where any may be.
         """
+        foretell(bench, 1 + (1 if only is not None else most_levels(bench, ladder.levels)))
         beside, scan = bench.together - 1, bench.plan.scan
         levels = range(1, ladder.levels + 1) if only is None else [only]
         first = levels[:beside] if scan == "all" or only is not None else spread(0, ladder.levels, beside)
@@ -72,6 +74,10 @@ class Trial:
         self.bench.report("level", row)
         return row
 
+    def foretell(self, levels: int, rejected: int = 0, *, seeds: bool = True) -> None:
+        """Tell how much there is to do; arguments as of `foretell`, which counts dense too."""
+        foretell(self.bench, 1 + levels, rejected, seeds=seeds)
+
     def weigh(self, rows: Rows) -> None:
         """Write into the rows of levels what all of them tell of each."""
         weigh_rows(self.basis, rows, self.rule)
@@ -81,13 +87,14 @@ class Trial:
         for count in self.bench.plan.looks[1:]:
             waiting = self._undecided(rows)
             if not waiting:
-                return
+                break
             for level in (0, *waiting):
                 self.bench.measure(self.ladder, level, REGIMES, self.bench.jobs * self.bench.together, range(count))
             rows[:] = [row_of(self.basis, row["level"], row["sparsity"], self.rule) for row in rows]
             self.weigh(rows)
             for row in rows:
                 self.bench.report("level", row)
+        self.foretell(0, seeds=False)
 
     def _undecided(self, rows: Rows) -> list[int]:
         """Return the level that would be reported, where its verdict is open, and sparser ones that may come inside."""
@@ -128,3 +135,42 @@ class Trial:
             return row
 
         return self.bench.each([partial(control, method) for method in scores])
+
+
+def most_levels(bench: Bench, levels: int) -> int:
+    """Return how many levels of a ladder are tried, at most."""
+    return (
+        levels if bench.plan.scan == "all" else most_left({}, levels, max(1, bench.together - 1), bench.plan.seeds > 1)
+    )
+
+
+def foretell(bench: Bench, tickets: int, rejected: int = 0, *, seeds: bool = True) -> None:
+    """Tell how many transfers there are in all, at most, and what they cost.
+
+    Args:
+        bench: that runs them; it knows what is done.
+        tickets: dense and levels in all, at most; those that are done count in any case.
+        rejected: levels that were tried in one regime only, and may be asked for the other.
+        seeds: whether any may be added to.
+    """
+    plan, data = bench.plan, bench.data
+    counts = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
+    costs = {}
+    for regime in REGIMES:
+        attack = plan.transfer.attack(regime)
+        about = {"recipe": plan.transfer.recipe(regime).record(), "attack": attack and attack.record(), "data": counts}
+        costs[regime] = passes.of_unit(about)
+    tried = len({record["ticket"] for record in bench.transfers()})
+    left = max(tickets - tried, 0)
+    more = plan.looks[-1] - plan.seeds if seeds else 0
+    pairs = left * plan.seeds + (tried + left) * more + 2 * (plan.confirm or 0)
+    pairs += 2 * plan.seeds if plan.controls else 0
+    done = [passes.of_unit(unit.about) for unit, _ in bench.done.values()]
+    told = {
+        "what": "transfer",
+        "most": len(done) + pairs * len(REGIMES) + rejected * plan.seeds,
+        "at_most": bool(more) or bool(rejected) or (left > 0 and plan.scan == "bisect" and plan.level is None),
+        "together": bench.engine.jobs,
+        "passes": sum(done) + pairs * sum(costs.values()) + rejected * plan.seeds * costs[REGIMES[-1]],
+    }
+    bench.report("plan", told)

@@ -27,11 +27,13 @@ from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.running.engines import Report
 from lottery_hub.running.pieces import CHECKPOINT
 from lottery_hub.running.store import Unit
+from lottery_hub.settings import passes
 from lottery_hub.settings.config import Attack, Recipe, Seeds
 from lottery_hub.storage import atomic, files
 from lottery_hub.storage.folder import TRAINED, save_ticket
 from lottery_hub.storage.records import check_look, check_transfer
 from lottery_hub.storage.sealed import Sealed
+from lottery_hub.telling import working
 from lottery_hub.training.inputs import Inputs, key_of
 from lottery_hub.training.loop import train
 from lottery_hub.training.transferring import labels, start_of, transfer
@@ -103,12 +105,13 @@ def run_unit(
         unit: which.
         inputs: have what it begins with, and the store that it is kept in.
         device: where to compute; of the class that the unit names.
-        report: told "unit" when it begins or was done before, "epoch" after each, "busy" where another is at it.
-        stop: where it is set, the unit ends after an epoch.
+        report: told "unit" when it begins or was done before, "epoch" after each, what else `telling` names, and "busy"
+            where another is at it.
+        stop: where it is set, the unit ends soon.
 
     Raises:
         BusyError: another process is at work on it.
-        StoppedError: it was stopped; what it has trained is kept.
+        StoppedError: it was stopped; the epochs that it has trained are kept.
     """
     store = inputs.store
     found = store.finished(unit, fits)
@@ -117,8 +120,8 @@ def run_unit(
 
         def work(folder: Path) -> dict[str, Any]:
             began.set()
-            report("unit", {"unit": unit.name, "finished": False})
-            return _WORK[unit.about["unit"]](unit, inputs, device, partial(_epoch, unit, report, stop), folder)
+            with working(unit.name, passes.of_unit(unit.about), report, stop):
+                return _WORK[unit.about["unit"]](unit, inputs, device, partial(_epoch, unit, report, stop), folder)
 
         try:
             found = store.once(unit, work, fits)
@@ -127,7 +130,7 @@ def run_unit(
             raise
         if began.is_set():
             return found.record
-    report("unit", {"unit": unit.name, "finished": True})
+    report("unit", {"unit": unit.name, "finished": True, "passes": passes.of_unit(unit.about)})
     return found.record
 
 

@@ -37,7 +37,8 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
         monkeypatch.setattr(sys, "argv", ["lottery-hub", "export", *arguments])
         with pytest.raises(SystemExit) as end:
             cli.main()
-        return Called(end.value.code, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return Called(end.value.code, out, re.sub(r"(?m)^\d{4}-\d\d-\d\d .*\n", "", err))
 
     return export
 

@@ -19,6 +19,7 @@ from timm.models import create_model
 from lottery_hub.errors import PublishError, TicketError
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.cards import render_card
+from lottery_hub.sharing import publishing
 from lottery_hub.sharing.publishing import prepare, push_ticket
 from lottery_hub.storage.folder import load_ticket, save_backbone, save_ladder, save_ticket
 from tests.hub.faults import Fault
@@ -243,6 +244,31 @@ def test_a_dry_run_tells_the_files_and_sends_nothing(place: Path) -> None:
 
 
 # Over HTTP
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("prepare", "^nothing was published, and nothing written$"),
+        ("open", "^no files were published; alice/net may have been made$"),
+        ("commit", "^the commit on alice/net is there whole or not at all; the same command tells, and goes on$"),
+        ("tag", "^the files are published, at 0123456789ab; the tag may be missing$"),
+    ],
+)
+def test_ctrl_c_says_what_is_published(place: Path, step: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(publishing._Push, "open", lambda *_: None)
+    monkeypatch.setattr(publishing._Push, "commit", lambda *_: ("0123456789ab", True))
+    monkeypatch.setattr(publishing, "prepare", lambda *_, **__: publishing.Prepared({}, "", False))
+    monkeypatch.setattr(
+        publishing if step == "prepare" else publishing._Push,
+        step,
+        interrupted,
+    )
+    with pytest.raises(KeyboardInterrupt, match=said):
+        push_ticket(place, "alice/net", tag="v1")
 
 
 def test_a_push_is_one_commit_and_the_same_again_is_none(
