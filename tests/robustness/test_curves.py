@@ -7,7 +7,9 @@ import pytest
 from lottery_hub.robustness import curves
 from lottery_hub.robustness.curves import curve_attacks, measure_curve
 from lottery_hub.robustness.outcomes import Outcomes
+from lottery_hub.settings import passes
 from lottery_hub.settings.config import Attack
+from lottery_hub.telling import listening
 from tests.robustness.test_unseen import Brighter, split_of
 
 PGD = Attack(eps=4 / 255, step_size=2 / 255, steps=4)
@@ -29,11 +31,12 @@ def test_what_a_radius_breaks_is_broken_at_all_larger_ones(monkeypatch: pytest.M
     attacks = curve_attacks(PGD)[:1]
     attacks[0][-1] = PGD.at(0.0)  # at the last radius nothing could be broken, and all is already
     monkeypatch.setattr(curves, "curve_attacks", lambda attack: attacks)
-    told: list[str] = []
-    rows = measure_curve({"only": Brighter()}, split, PGD, report=told.append)["only"]
+    told: list[int] = []
+    with listening(lambda kind, record: told.append(record["passes"]) if kind == "unit" else None):
+        rows = measure_curve({"only": Brighter()}, split, PGD)["only"]
     assert [row["robust"] for row in rows] == [3, 1, 0, 0, 0]
     assert [row["SA"] for row in rows] == [0.8] * 5
-    assert [line.split(" on ")[1] for line in told] == [f"{left} images" for left in (4, 3, 1, 0, 0)]
+    assert told == [left * passes.of_image(PGD.record()) for left in (4, 3, 1, 0, 0)]
     second = Outcomes.parse(rows[1]["outcomes"], 5)
     assert second.RA is not None
     assert second.RA.tolist() == [False, False, False, False, True]
