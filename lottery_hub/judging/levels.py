@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any
 
 from lottery_hub.judging.choosing import is_whole, near, pick, unsettled, wins
@@ -81,12 +80,11 @@ def most_left(tried: dict[int, dict[str, Any]], levels: int, width: int = 1, fro
     first = near if frontier else wins
     low = max((level for level, row in tried.items() if first(row)), default=0)
     high = min((level for level in tried if level > low), default=levels + 1) - 1
-    between = [0]  # two levels of which the lower may be picked surely, when the first question is answered
+    between = [0]  # what may lie above the level that may be picked surely, when the first question is answered
     if frontier and all("inside" in row["validation"] for row in tried.values()):
         sure = max((level for level, row in tried.items() if wins(row)), default=0)
-        known = [sure, *(level for level in sorted(tried) if sure < level <= low)]
-        between += [after - before - 1 for before, after in pairwise(known)]
-        between.append((high - low) // 2)
+        above = min((level for level in tried if sure < level <= low), default=sure + 1)
+        between += [above - sure - 1, (high - low) // 2]
     return min(rounds(high - low) + rounds(max(between)), levels - len(tried))
 
 

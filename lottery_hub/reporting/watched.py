@@ -37,7 +37,7 @@ class Network:
 
     def share(self) -> float | None:
         """Return how much of it is done, in 0..1."""
-        return min(self.done / self.passes, 1.0) if self.passes else None
+        return float(min(self.done / self.passes, 1.0)) if self.passes else None
 
     def rate(self, now: float) -> float | None:
         """Return images a second: of this epoch, or of the last where this has just begun or is over."""
@@ -174,9 +174,9 @@ class Watched:
         if self.part is not None:
             return min(self.part.done / self.part.of, 1.0) if self.part.of else None
         if self.plan.get("passes"):
-            return min(self._passes() / self.plan["passes"], 1.0)
+            return float(min(self._passes() / self.plan["passes"], 1.0))
         if self.plan.get("most"):
-            return min(self.finished / self.plan["most"], 1.0)
+            return float(min(self.finished / self.plan["most"], 1.0))
         if len(self.networks) == 1:
             return next(iter(self.networks.values())).share()
         return None
@@ -194,7 +194,7 @@ class Watched:
         fresh = self._passes() - self.found - sum(network.before for network in self.networks.values())
         if self.first is None or now - self.first < SETTLED or fresh <= 0:
             return None
-        return max(self.plan["passes"] - self._passes(), 0.0) * (now - self.first) / fresh
+        return float(max(self.plan["passes"] - self._passes(), 0.0) * (now - self.first) / fresh)
 
     def _passes(self) -> float:
         at_work = sum(min(network.done, network.passes or network.done) for network in self.networks.values())

@@ -34,7 +34,7 @@ def of_training(recipe: Record, images: int, validated: int, epochs: int | None 
     epochs = recipe["epochs"] if epochs is None else epochs
     every = recipe["validate_every"]
     validations = math.ceil(epochs / every) if epochs == recipe["epochs"] else epochs // every
-    return epochs * images * of_step(recipe) + validations * validated * of_image(recipe["selection_attack"])
+    return int(epochs * images * of_step(recipe) + validations * validated * of_image(recipe["selection_attack"]))
 
 
 def of_unit(about: Record) -> int:
@@ -45,7 +45,7 @@ def of_unit(about: Record) -> int:
     measured = counts["test"] + (counts["validation"] if about.get("unit") != "round" else 0)
     if about.get("unit") == "round" and about["attack"] is None:
         measured = 0
-    return of_training(recipe, counts["train"], validated) + measured * of_image(about["attack"])
+    return of_training(recipe, counts["train"], validated) + int(measured) * of_image(about["attack"])
 
 
 def _steps(attack: Record | None) -> int:

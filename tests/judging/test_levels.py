@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lottery_hub.judging.choosing import unsettled
-from lottery_hub.judging.levels import judge_levels
+from lottery_hub.judging.levels import judge_levels, most_left
 from lottery_hub.settings.config import REGIMES
 
 
@@ -178,3 +178,36 @@ def test_where_no_level_wins_those_that_might_be_picked_are_run_wholly_after_all
     # Level 2 is 3 points short, so level 1 with at least 2 may be nearer, and level 4 with at least 4 is not.
     assert asked == [(4, False), (2, False), (1, False), (2, True), (1, True)]
     assert [len(row["validation"]["figures"]) for row in rows] == [2, 2, 1]
+
+
+def inside(level: int, sure: int, likely: int) -> dict[str, Any]:
+    """Return the row of a level where those up to `sure` may be picked, and those up to `likely` are near."""
+    share = 1.0 if level <= sure else 0.6 if level <= likely else 0.1
+    return {"level": level, "standard": {}, "adversarial": {}, "validation": {"inside": share, "slack": -level}}
+
+
+def test_how_many_levels_bisection_tries_yet_is_worked_by_hand() -> None:
+    assert most_left({}, 14, frontier=False) == 4  # 14, 7, 3 and 1 are left
+    assert most_left({}, 14) == 4 + 3  # and then the seven below the eighth
+    assert most_left({8: inside(8, 0, 8)}, 14) == 3 + 3
+    assert most_left({8: inside(8, 8, 8), 12: inside(12, 8, 8)}, 14) == 2 + 1
+    assert most_left({8: inside(8, 8, 8), 12: inside(12, 8, 8)}, 14, frontier=False) == 2
+    assert most_left({}, 14, width=2) == 6 + 4
+
+
+@pytest.mark.parametrize("frontier", [True, False])
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_never_are_more_levels_tried_than_was_told(together: int, frontier: bool) -> None:
+    for likely in range(10):
+        for sure in range(likely + 1):
+            told: list[int] = []
+            rows, _ = judge_levels(
+                9,
+                "bisect",
+                lambda levels, _, sure=sure, likely=likely: [inside(level, sure, likely) for level in levels],
+                together,
+                frontier=frontier,
+                ahead=lambda levels, rejected, told=told: told.append(levels),
+            )
+            assert min(told) >= len(rows), (sure, likely)
+            assert told[-1] == len(rows)
