@@ -20,6 +20,7 @@ from lottery_hub.judging.deciding import basis_of
 from lottery_hub.judging.intervals import difference, of_outcomes
 from lottery_hub.judging.margins import spread_of_equal
 from lottery_hub.judging.verdict import FIGURES, bits_of, level_name
+from lottery_hub.reporting.progress import Progress
 from lottery_hub.settings.config import REGIMES
 from lottery_hub.settings.environment import choose_device, describe_environment, fast_precision
 from lottery_hub.settings.plans import FindPlan
@@ -50,7 +51,8 @@ def main() -> None:
         confirm=0,
     )
     jobs = likely_jobs(options.seeds, device)
-    find(plan, options.output, data=data, device=device, jobs=jobs, report=lambda kind, told: print(kind, flush=True))
+    with Progress() as told:
+        find(plan, options.output, data=data, device=device, jobs=jobs, report=told.report)
     basis = basis_of(load_ticket(options.output / "ticket"))
 
     print(describe_environment(device))

@@ -45,7 +45,7 @@ class Network:
         if not self.stage and seconds >= SETTLED and seen:
             return seen / seconds
         if self.last:
-            return float(self.last["images"]) / max(self.last["seconds"], 1e-9)
+            return float(self.last["images"] / max(self.last["seconds"], 1e-9))
         return None
 
     def left(self, now: float) -> float | None:
