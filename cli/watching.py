@@ -35,7 +35,7 @@ def watched(command: Callable[..., None] | None) -> Callable[..., None]:
             with at_volume(QUIET if quiet else VERBOSE if verbose else USUAL):
                 command(**given)
         except KeyboardInterrupt as stop:
-            print(f"stopped: {stop or 'nothing was written'}", file=sys.stderr, flush=True)
+            print(f"stopped: {str(stop) or 'nothing was written'}", file=sys.stderr, flush=True)
             raise typer.Exit(INTERRUPTED) from None
 
     parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own.parameters.values()]
