@@ -44,6 +44,7 @@ class Progress:
         self.verbose = volume() == VERBOSE
         self.watched = watched or Watched()
         self.said: set[str] = set()
+        self.doing = ""  # as it was said last
         self.last = time.monotonic()  # when a line was printed
         self._lock = RLock()
         self._overall = Bars(BarColumn(bar_width=None), console=self.console, auto_refresh=False, expand=True)
@@ -99,7 +100,9 @@ class Progress:
         elif self.alive and not self.verbose:
             return
         elif kind == "doing":
-            yield seen.doing
+            if seen.doing != self.doing:
+                self.doing = seen.doing
+                yield seen.doing
         elif kind == "ladder":
             yield f"ladder: {printable(record['source'])}, {record['method']}, {record['levels']} levels"
         elif kind == "dense":
