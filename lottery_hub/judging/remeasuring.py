@@ -391,8 +391,10 @@ def _curve_again(
     again = measure_curve(models, _taken(split, rows), attack, **how)
     for name, measured in again.items():
         for now, then in zip(measured, seen["networks"][name], strict=True):
-            outcomes = [Outcomes.parse(row["outcomes"], count) for row, count in ((then, len(split)), (now, len(rows)))]
-            _, why = _changed(*outcomes, rows)
+            before, after = Outcomes.parse(then["outcomes"], len(split)), Outcomes.parse(now["outcomes"], len(rows))
+            assert before is not None
+            assert after is not None
+            _, why = _changed(before, after, rows)
             if why:
                 yield f"{now['attack']}, {name}, {why}"
 

@@ -38,4 +38,5 @@ def eval_results_of(ticket: Ticket) -> bytes:
         )
         for each in metrics(ticket.records)
     ]
-    return yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True).encode()
+    text: str = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
+    return text.encode()
