@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,7 @@ def called(ref: str) -> str:
 
 def render_report(several: Sequence[Reported]) -> str:
     """Return the report page of one ticket, or of several side by side."""
+    several = _told_apart(several)
     title = (
         f"{several[0].ticket.arch} ({several[0].ticket.kind}) at {percent(several[0].ticket.sparsity)} sparsity"
         if len(several) == 1
@@ -100,6 +101,17 @@ def render_report(several: Sequence[Reported]) -> str:
         "overlap": _overlap(several) if len(several) > 1 else None,
     }
     return render_page("report.html.j2", context)
+
+
+def _told_apart(several: Sequence[Reported]) -> list[Reported]:
+    """Return tickets with a number behind each name that others among them have too."""
+    names = [each.name for each in several]
+    return [
+        replace(each, name=f"{each.name} ({names[:place].count(each.name) + 1})")
+        if names.count(each.name) > 1
+        else each
+        for place, each in enumerate(several)
+    ]
 
 
 def answer(ticket: Ticket) -> str:
@@ -353,6 +365,8 @@ def _overlap(several: Sequence[Reported]) -> list[list[str]]:
     """Return what share of the weights that either of two masks keeps both keep, and what chance would give."""
 
     def shared(one: Ticket, other: Ticket) -> str:
+        if one is other:
+            return NONE
         if one.arch != other.arch:
             return "other architecture"
         both = total_overlap(overlaps(one.mask, other.mask).values())

@@ -150,6 +150,12 @@ def test_several_tickets_stand_side_by_side_with_what_their_masks_share(ladder: 
     assert len(page.ids) == len(set(page.ids))
 
 
+def test_tickets_of_one_name_are_told_apart(ladder: Ladder) -> None:
+    page = Read(render_report([Reported("run", ladder.ticket(level)) for level in (1, 6)]))
+    assert "run (1): resnet18-slim (adv), level 1" in page.text
+    assert "run (2): resnet18-slim (adv), level 6" in page.text
+
+
 @pytest.mark.parametrize("said", ["undecided", "double win", "no double win"])
 def test_each_answer_of_the_rule_has_words(reported: Reported, said: str) -> None:
     records = copy.deepcopy(reported.ticket.records)
