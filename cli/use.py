@@ -71,6 +71,14 @@ def evaluate_command(
     eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")],
     norm: Annotated[Literal["linf", "l2", "l1"], typer.Option(help="Of the attack; l1 for autoattack and its parts.")],
     restarts: Annotated[int, typer.Option(help="Random starts; one that breaks an image counts.")],
+    transfer_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Another network, as REF and of the same classes, that is attacked in its place: a black box.",
+            metavar="REF",
+            show_default=False,
+        ),
+    ],
     checks: Annotated[
         bool, typer.Option("--checks", help="Also check that robustness is no masked gradient (Linf; minutes).")
     ],
@@ -105,6 +113,7 @@ def evaluate_command(
         eps=eps,
         norm=norm,
         restarts=restarts,
+        transfer_from=transfer_from,
         checks=checks,
         corruptions=corruptions,
         unseen=unseen,

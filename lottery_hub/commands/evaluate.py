@@ -37,6 +37,7 @@ def evaluate(
     eps: float | str | None = None,
     norm: Norm = "linf",
     restarts: int = 1,
+    transfer_from: str | os.PathLike[str] | Ticket | Backbone | nn.Module | None = None,
     checks: bool = False,
     corruptions: bool = False,
     unseen: bool = False,
@@ -67,6 +68,8 @@ def evaluate(
             function returns is held against it only where it is given.
         norm: `linf` or `l2`; `l1` for autoattack and its parts.
         restarts: random starts; one that breaks an image counts.
+        transfer_from: another network, as `network` and of the same classes, that is attacked in its place: RA is then
+            by adversarial images of that one, the figure of a black box.
         checks: also check that robustness is no masked gradient (Linf; minutes).
         corruptions: also measure accuracy under 15 common corruptions (32x32 images).
         unseen: also measure RA under attacks in L2 and L1.
@@ -91,6 +94,7 @@ def evaluate(
     from lottery_hub.images.datasets import Dataset, sample
     from lottery_hub.images.fitting import fit_of
     from lottery_hub.images.recorded import load_for, seen_size
+    from lottery_hub.robustness.black_box import black_box
     from lottery_hub.robustness.curves import measure_curve
     from lottery_hub.robustness.evaluation import evaluate as measure
     from lottery_hub.robustness.foreign import ForeignAttack, attack_of
@@ -124,12 +128,8 @@ def evaluate(
     notes = dataset.notes if isinstance(dataset, Dataset) else ()
     name = dataset.name if isinstance(dataset, Dataset) else None
     classes = _classes(model)
-    if isinstance(dataset, Dataset) and classes not in (None, len(dataset.classes)):
-        shown = printable(os.fspath(network)) if isinstance(network, str | os.PathLike) else "TICKET"
-        raise TicketError(
-            f"its head has {classes} classes and {printable(name)} has {len(dataset.classes)}; "
-            f"fine-tune it first: lottery-hub finetune {shown} --dataset {printable(name)}"
-        )
+    if isinstance(dataset, Dataset):
+        _check_head(network, model, dataset)
     radius = given or (own and own.eps) or habits(name or "").eps
     test_attack = own or named_attack(str(attack or "none"), radius, norm, restarts)
     if curve and not isinstance(test_attack, Attack):
@@ -139,18 +139,25 @@ def evaluate(
     split = whole if samples is None else sample(whole, samples, seed)
     # Measured as it was trained: at the size it was shown, on images stored at the size its records name.
     side = image_size or seen_size(records) or split.images.shape[-1]
+    source, measured_by = None, test_attack
+    if transfer_from is not None:
+        if test_attack is None:
+            raise ConfigError("images of another network are made by an attack: give one, or leave out --transfer-from")
+        other, source = _other(transfer_from, dataset, side, arch)
+        measured_by = black_box(other.to(chosen), test_attack, source)
     how: dict[str, Any] = {"image_size": side, "seed": seed, "device": chosen}
     tell("notes", lines=notes)
-    called = test_attack.describe(classes) if test_attack else None
+    called = measured_by.describe(classes) if measured_by else None
     recorded = test_attack.record() if isinstance(test_attack, Attack) else None
     with working(f"RA by {called}" if called else "SA", len(split) * passes.of_image(recorded)):
-        accuracy = measure(model.to(chosen), split, attack=test_attack, **how)
+        accuracy = measure(model.to(chosen), split, attack=measured_by, **how)
     return Evaluated(
         accuracy=accuracy,
         backbone=backbone,
         network=about,
         dataset=name,
         attack=called,
+        transfer_from=source,
         of=len(whole),
         seed=seed,
         notes=tuple(notes),
@@ -191,6 +198,35 @@ def _model(
         raise ConfigError(f"a {type(network).__name__} is nothing to evaluate; give a ticket, a backbone or a model")
     model = network.model() if isinstance(network, Backbone) else network.to_normalised(head="pretrained")
     return model, network.records, f"{network.arch} ({network.kind})", named(network)
+
+
+def _other(other: object, dataset: Dataset | Split, side: int, arch: str | None) -> tuple[nn.Module, str]:
+    """Return the model that is attacked in another's place, and which it is in words.
+
+    Raises:
+        LotteryHubError: it is none, has another head, or was trained on images of another size.
+    """
+    from lottery_hub.images.datasets import Dataset
+    from lottery_hub.images.recorded import seen_size
+
+    model, records, backbone, about = _model(other, None, None, False, None, arch)
+    if isinstance(dataset, Dataset):
+        _check_head(other, model, dataset)
+    seen = seen_size(records)
+    if seen not in (None, side):
+        raise ConfigError(f"the network to transfer from sees images of {seen} pixels, and this one of {side}")
+    return model, f"{backbone} {about}".strip()
+
+
+def _check_head(network: object, model: nn.Module, dataset: Dataset) -> None:
+    """Refuse a network of ours whose head has other classes than a dataset."""
+    classes = _classes(model)
+    if classes not in (None, len(dataset.classes)):
+        shown = printable(os.fspath(network)) if isinstance(network, str | os.PathLike) else "TICKET"
+        raise TicketError(
+            f"its head has {classes} classes and {printable(dataset.name)} has {len(dataset.classes)}; "
+            f"fine-tune it first: lottery-hub finetune {shown} --dataset {printable(dataset.name)}"
+        )
 
 
 def _classes(model: nn.Module) -> int | None:

@@ -267,6 +267,7 @@ class Evaluated:
         corruptions: images right under each at severities 1 to 5, and the mean accuracy; None where not asked for.
         unseen: RA under attacks in other norms, a row each, where asked for.
         curve: RA over the radius, by the attack and by AutoAttack, a row each, where asked for; `plot` draws it.
+        transfer_from: the network that was attacked in this one's place, in words; None where this one was itself.
     """
 
     accuracy: Accuracy
@@ -281,6 +282,7 @@ class Evaluated:
     corruptions: Mapping[str, Any] | None = None
     unseen: tuple[Mapping[str, Any], ...] = ()
     curve: tuple[Mapping[str, Any], ...] = ()
+    transfer_from: str | None = None
 
     @property
     def SA(self) -> float:  # noqa: N802 - the field's word
@@ -303,6 +305,7 @@ class Evaluated:
             "of": self.of,
             **self.accuracy.record(),
         }
+        told |= {"transfer_from": self.transfer_from} if self.transfer_from else {}
         told |= {"checks": [check.record() for check in self.checks]} if self.checks else {}
         told |= {"corruptions": self.corruptions} if self.corruptions else {}
         told |= {"curve": list(self.curve)} if self.curve else {}

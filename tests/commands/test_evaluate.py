@@ -47,6 +47,34 @@ def test_an_attack_may_be_any_function_and_is_held_to_a_radius_that_is_given(tin
         lh.evaluate(Columns(), tiny_data, attack=grey, eps="8/255", device="cpu")
 
 
+class Blind(nn.Module):
+    """Sees the last column only: what misleads `Columns` elsewhere, it does not notice."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        last = images[:, :, :, 5].mean(dim=(1, 2))
+        return torch.stack([0.5 - last, torch.full_like(last, -9), last - 0.5], 1)
+
+
+def test_adversarial_images_of_another_network_are_the_figure_of_a_black_box(tiny_data: Dataset) -> None:
+    attack = lh.Attack(method="fgsm", eps=1.0)
+    own = lh.evaluate(Columns(), tiny_data, attack=attack, device="cpu")
+    again = lh.evaluate(Columns(), tiny_data, attack=attack, transfer_from=Columns(), device="cpu")
+    assert (own.RA, again.RA, again.SA) == (0.0, 0.0, 1.0)
+    # Blind tells right from left by one column: its images have all or nothing there, and mislead only about those two.
+    other = lh.evaluate(Columns(), tiny_data, attack=attack, transfer_from=Blind(), device="cpu")
+    assert other.RA == 4 / 12
+    assert other.attack == "FGSM Linf eps 1 on Blind, given in Python (black box)"
+    assert other.record()["transfer_from"] == "Blind, given in Python"
+    assert "transfer_from" not in own.record()
+
+
+def test_what_cannot_be_attacked_in_anothers_place_is_one_line(backbone: Backbone, tiny_data: Dataset) -> None:
+    with pytest.raises(ConfigError, match=r"^images of another network are made by an attack: give one"):
+        lh.evaluate(Columns(), tiny_data, attack=None, transfer_from=Blind(), device="cpu")
+    with pytest.raises(TicketError, match=r"^its head has 5 classes and stripes has 3"):
+        lh.evaluate(Columns(), tiny_data, transfer_from=backbone, device="cpu")
+
+
 def test_some_images_will_do(tiny_data: Dataset) -> None:
     done = lh.evaluate(Columns(), tiny_data, attack=None, samples=5, seed=3, device="cpu")
     assert (done.accuracy.samples, done.of, done.RA, done.attack) == (5, 12, None, None)
