@@ -1,4 +1,4 @@
-"""`lottery-hub show`: one ticket, ladder or backbone on one screen, or two tickets side by side."""
+"""`lottery-hub show`: one ticket, ladder or backbone on one screen, or what several tickets share."""
 
 from __future__ import annotations
 
@@ -22,18 +22,23 @@ MAX_ROWS = 24  # of layers; beyond that, blocks or stages are shown
 
 def show_command(
     ref: options.Ref,
-    other: Annotated[str | None, typer.Argument(help="A second ticket, to compare the masks.")] = None,
+    others: Annotated[
+        list[str] | None,
+        typer.Argument(help="A second ticket, to compare the masks layer by layer; or several, each with each."),
+    ] = None,
     sparsity: options.Sparsity = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show a ticket on one screen: sparsity, layers, verdict, size and origin; or how much two tickets share."""
+    """Show a ticket on one screen: sparsity, layers, verdict, size and origin; or how much tickets share."""
     from lottery_hub.sharing.pulling import load_ticket, pull, pulled_ticket
     from lottery_hub.storage.folder import read_about
     from lottery_hub.storage.manifest import TicketManifest
 
     pulled = pull(ref)
-    if other is not None:
-        _compare(pulled_ticket(pulled, sparsity), load_ticket(other, sparsity), (ref, other), as_json)
+    if others:
+        tickets = [pulled_ticket(pulled, sparsity), *(load_ticket(other, sparsity) for other in others)]
+        compared = _compare if len(tickets) == 2 else _compare_all
+        compared(tickets, (ref, *others), as_json)
         return
     about = read_about(pulled.folder)
     if isinstance(about, TicketManifest) or sparsity is not None:
@@ -224,27 +229,22 @@ def grouped(layers: Iterable[str]) -> dict[str, list[str]]:
     return groups
 
 
-def _compare(one: Ticket, other: Ticket, refs: tuple[str, str], as_json: bool) -> None:
+def _compare(tickets: list[Ticket], refs: tuple[str, ...], as_json: bool) -> None:
+    """Show what two tickets share, layer by layer."""
     from rich.console import Console
     from rich.table import Table
 
     from lottery_hub.errors import printable
     from lottery_hub.networks.inspection import compare, total_overlap
-    from lottery_hub.reporting.screen import percent, print_table
+    from lottery_hub.reporting.screen import print_table
 
-    found = compare(one, other)
+    found = compare(*tickets)
     layers, total = found.layers, found.total
     if as_json:
         options.emit(found.record())
         return
     console = Console(highlight=False)
-    for place, ref, ticket in zip("AB", refs, (one, other), strict=True):
-        about = f"{ticket.arch} ({ticket.kind}), level {ticket.level} {_drawn(ticket)}"
-        console.print(
-            f"{place}: {printable(ref)}, {about}, {percent(ticket.sparsity)} % sparsity",
-            markup=False,
-            soft_wrap=not console.is_terminal,
-        )
+    _name_all(console, tickets, refs)
     table = Table(header_style="bold", caption="IoU: weights kept by both / by either", caption_justify="left")
     rows = {name: total_overlap(layers[layer] for layer in group) for name, group in grouped(layers).items()}
     for column in ("layer" if len(rows) == len(layers) else "layers", "A density %", "B density %", "IoU", "by chance"):
@@ -252,3 +252,37 @@ def _compare(one: Ticket, other: Ticket, refs: tuple[str, str], as_json: bool) -
     for name, overlap in (rows | {"total": total}).items():
         table.add_row(printable(name), *overlap.cells(), style="bold" if name == "total" else "")
     print_table(console, table)
+
+
+def _compare_all(tickets: list[Ticket], refs: tuple[str, ...], as_json: bool) -> None:
+    """Show what each of several tickets shares with each."""
+    from rich.console import Console
+
+    from lottery_hub.commands.overlap import told_apart
+    from lottery_hub.networks.inspection import compare_all
+    from lottery_hub.reporting.screen import print_table, words_table
+
+    if as_json:
+        masks = [ticket.mask for ticket in tickets]
+        options.emit(compare_all(dict(zip(told_apart(list(refs)), masks, strict=True))).record())
+        return
+    found = compare_all({_letter(place): ticket.mask for place, ticket in enumerate(tickets)})
+    console = Console(highlight=False)
+    _name_all(console, tickets, refs)
+    print_table(console, words_table(("", "density %", *found.names), found.cells()))
+    print("IoU: weights kept by both / by either; in brackets by chance")
+
+
+def _name_all(console: Console, tickets: list[Ticket], refs: tuple[str, ...]) -> None:
+    from lottery_hub.errors import printable
+    from lottery_hub.reporting.screen import percent
+
+    for place, (ref, ticket) in enumerate(zip(refs, tickets, strict=True)):
+        about = f"{ticket.arch} ({ticket.kind}), level {ticket.level} {_drawn(ticket)}"
+        told = f"{_letter(place)}: {printable(ref)}, {about}, {percent(ticket.sparsity)} % sparsity"
+        console.print(told, markup=False, soft_wrap=not console.is_terminal)
+
+
+def _letter(place: int) -> str:
+    """Return A to Z, and then A2 to Z2."""
+    return chr(ord("A") + place % 26) + ("" if place < 26 else str(place // 26 + 1))

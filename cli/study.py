@@ -142,10 +142,17 @@ def _print(record: dict[str, Any]) -> None:
         header = ("pre-training", "on", "level", *(f"{SHORT[regime]} {figure}" for regime, figure in COLUMNS))
         print_table(console, words_table(header, shown))
         print("percentage points, paired by seed and image, with the 95 % interval")
+    for row in record["differences"]:
+        if row["level"] is None:
+            low, high = (f"{row[name] * 100:+.2f}" for name in ("low", "high"))
+            about = printable(
+                f"{row['pretrain']} - {row['against']}, {row['dataset']} {row['fraction']:g} {row['method']}"
+            )
+            print(f"frontier, {about}: {row['difference'] * 100:+.2f} points of sparsity ({low}, {high})")
     for cell in record["cells"]:
         if "failed" in cell:
             print(f"failed: {printable(cell['cell'], 200)}: {printable(cell['failed'], 1000)}")
-    print(f"study: {printable(record['study'], 1000)}")
+    print(f"study: {printable(record['study'], 1000)}, its page: report.html")
 
 
 def _frontier(cell: dict[str, Any]) -> str:
@@ -164,6 +171,8 @@ def _worth_showing(differences: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
     groups: dict[tuple[Any, ...], dict[int, dict[Any, dict[str, Any]]]] = {}
     for row in differences:
+        if row["level"] is None:
+            continue  # of frontiers
         key = tuple(row[name] for name in ("pretrain", "against", "dataset", "fraction", "method"))
         groups.setdefault(key, {}).setdefault(row["level"], {})[row["regime"], row["figure"]] = row
     rows = []

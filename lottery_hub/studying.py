@@ -4,12 +4,13 @@ DIRECTORY/
     cells/NAME/        a find's run directory each: its ticket folder, and the ladder that it drew
     study.json         what was found in each cell, and how kinds of pre-training differ
     figures.csv        every figure of every network, a row each; figures.parquet the same
-    differences.csv    between kinds of pre-training, at every level that both were judged at
+    differences.csv    between kinds of pre-training, at every level that both were judged at, and of frontiers
+    report.html        all of this as a page
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -22,9 +23,13 @@ import torch
 from lottery_hub.errors import LotteryHubError, StoppedError, WriteError, printable
 from lottery_hub.finding import find, ladder_at_hand
 from lottery_hub.images.datasets import Dataset
+from lottery_hub.judging.between import frontiers_apart
 from lottery_hub.judging.verdict import Runs, differences, level_name, splits_of
 from lottery_hub.networks.backbones import Backbone
-from lottery_hub.networks.tickets import Ticket, ticket_of
+from lottery_hub.networks.inspection import Comparisons, compare_all
+from lottery_hub.networks.tickets import Ladder, Ticket, ticket_of
+from lottery_hub.reporting.reports import answer
+from lottery_hub.reporting.studies import FRONTIER, Studied, render_study
 from lottery_hub.reporting.tables import FIGURES, Holds, Table, figures_table
 from lottery_hub.running.engines import Engine, Local, Report
 from lottery_hub.running.runs import open_run
@@ -35,8 +40,10 @@ from lottery_hub.settings.plans import FindPlan
 from lottery_hub.settings.studies import CellPlan
 from lottery_hub.storage import atomic
 from lottery_hub.storage.folder import load_ticket
+from lottery_hub.storage.ownership import leave
 from lottery_hub.training.foretelling import foretell, rate_of, seconds_of
 
+MOST_MASKS = 24  # in the table of what masks share
 AT_ONCE = 8  # finds that a cluster is asked by; each holds its images and its ladder in memory
 DIFFERENCES: dict[str, Holds] = {
     "dataset": "string",
@@ -96,7 +103,8 @@ def study(
         LotteryHubError: no cell could be done.
     """
     with open_run(directory, {"task": "study", "format": 2}):
-        works = [partial(_found, cell, directory, store, engine, device, report, overwrite) for cell in cells]
+        ladders: dict[str, Ladder] = {}
+        works = [partial(_found, cell, directory, store, engine, device, report, overwrite, ladders) for cell in cells]
         # Threads of this machine are shared inside a find; a cluster may have room for several.
         wide = 1 if isinstance(engine, Local) else min(AT_ONCE, max(1, engine.jobs // 8))
         found = side_by_side(works, wide, engine.threads, Event())
@@ -104,7 +112,7 @@ def study(
         if not done:
             raise LotteryHubError(f"no cell of the study could be done; the first: {found[0]['failed']}")
         tickets = [(cell, load_ticket(one["ticket"])) for cell, one in done]
-        apart = list(compared(tickets))
+        apart = [*compared(tickets), *frontiers(tickets)]
         summary = {"cells": found, "differences": apart}
         atomic.write_json(directory / "study.json", summary)
         figures = _figures(tickets)
@@ -112,6 +120,10 @@ def study(
         atomic.write_bytes(directory / "figures.parquet", figures.encoded("parquet"))
         columns = {name: [row[name] for row in apart] for name in DIFFERENCES}
         atomic.write_bytes(directory / "differences.csv", Table(DIFFERENCES, columns).encoded("csv"))
+        failed = [(one["cell"], one["failed"]) for one in found if "failed" in one]
+        studied = [Studied(cell.name, cell.place, ticket.records, answer(ticket)) for cell, ticket in tickets]
+        page = render_study(studied, failed, apart, _shared(ladders, {ticket.level for _, ticket in tickets}))
+        leave(directory / "report.html", page.encode(), overwrite)
     return {"study": str(directory), **summary}
 
 
@@ -154,8 +166,9 @@ def _found(
     device: torch.device | str,
     report: Report,
     overwrite: bool,
+    ladders: dict[str, Ladder],
 ) -> dict[str, Any]:
-    """Do one find, and return what the study says of it."""
+    """Do one find, note its ladder by kind and method, and return what the study says of it."""
     about = {"cell": cell.name, **cell.place._asdict()}
 
     def tell(kind: str, record: dict[str, Any]) -> None:
@@ -175,6 +188,10 @@ def _found(
             store=store,
             engine=engine,
         )
+        drawn = f"{cell.place.pretrain} {cell.place.method}"
+        if drawn not in ladders:
+            ladder = ladder_at_hand(plan, backbone, directory / "cells" / cell.name)
+            ladders |= {drawn: ladder} if ladder else {}
     except (WriteError, StoppedError):
         raise
     except LotteryHubError as problem:
@@ -203,6 +220,50 @@ def _found(
 
 def _means(row: dict[str, Any]) -> dict[str, Any]:
     return {regime: {figure: row[regime][figure] for figure in ("SA", "RA")} for regime in REGIMES}
+
+
+def _shared(ladders: Mapping[str, Ladder], picked: set[int]) -> Comparisons | None:
+    """Return how much masks of kinds and methods share, at the levels that were picked and others in between.
+
+    Of ladders of other architectures those that are like the first.
+    """
+    alike = [
+        name for name, ladder in ladders.items() if ladder.backbone.arch == next(iter(ladders.values())).backbone.arch
+    ]
+    deepest = min((ladders[name].levels for name in alike), default=0)
+    room = max(1, MOST_MASKS // max(1, len(alike)))
+    levels = sorted({*sorted(level for level in picked if level <= deepest)[-room:], deepest} - {0})[-room:]
+    masks = {f"{name} {level}": ladders[name].mask(level) for name in alike for level in levels}
+    return compare_all(masks) if len(masks) > 1 else None
+
+
+def frontiers(tickets: Iterable[tuple[Cell, Ticket]]) -> Iterator[dict[str, Any]]:
+    """Yield how much sparser frontiers are of another kind of pre-training, in rows as of `compared`, of no level.
+
+    Where frontiers were looked for, on the same images; see `judging.between`.
+    """
+    groups: dict[tuple[Any, ...], list[tuple[Cell, Ticket]]] = {}
+    for cell, ticket in tickets:
+        if cell.place.level is None:
+            key = (cell.place.dataset, cell.place.fraction, cell.place.method, ticket.records["data"]["fingerprint"])
+            groups.setdefault(key, []).append((cell, ticket))
+    for (dataset, fraction, method, _), kinds in groups.items():
+        for (one, first), (other, second) in combinations(kinds, 2):
+            seen = frontiers_apart(first, second)
+            if seen is not None:
+                yield dict.fromkeys(DIFFERENCES) | {
+                    "dataset": dataset,
+                    "fraction": fraction,
+                    "method": method,
+                    "pretrain": other.place.pretrain,
+                    "against": one.place.pretrain,
+                    "figure": FRONTIER,
+                    "difference": seen.difference,
+                    "low": seen.low,
+                    "high": seen.high,
+                    "seeds": min(ticket.records["seeds"] for ticket in (first, second)),
+                    "samples": first.records["samples"],
+                }
 
 
 def compared(tickets: Iterable[tuple[Cell, Ticket]]) -> Iterator[dict[str, Any]]:

@@ -40,7 +40,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "Tickets": (
         *("Ticket", "Ladder", "load_ticket", "load_ladder", "list_tickets", "sharing.listing.Listed", "save_ticket"),
-        *("import_ticket", "overlap", "networks.inspection.Comparison", "verify"),
+        *("import_ticket", "overlap", "networks.inspection.Comparison", "networks.inspection.Comparisons", "verify"),
     ),
     "Networks and images": ("Backbone", "load_backbone", "Normalised", "Dataset", "load_dataset"),
     "Training and attacks": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,26 @@ def test_figures_are_a_row_each_in_csv_and_parquet(done: Any) -> None:
     assert {row["cell"] for row in rows} == {"std-omp", "std-random", "adv-omp", "adv-random"}
     table = pyarrow.parquet.read_table(directory / "figures.parquet").to_pylist()
     assert [row["SA"] for row in table] == [float(row["SA"]) for row in rows]
+
+
+def test_the_page_shows_every_cell_with_its_ticket_and_asks_nothing_of_other_places(done: Any) -> None:
+    directory, _, summary, _ = done
+    page = (directory / "report.html").read_text(encoding="utf-8")
+    for one in summary["cells"]:
+        link = f"cells/{one['cell']}/ticket/"
+        assert f'<a href="{link}">{one["cell"]}</a>' in page
+        assert (directory / link / "README.md").is_file()
+    assert not re.findall(r"(?:src|href)=\"(?!cells/|#)|url\((?!#)|<script", page)
+    # Two kinds in four figures, each with both methods and dense on its axes.
+    assert page.count('id="panel-0"') + len(re.findall(r'<div><svg aria-hidden="true"', page)) >= 2 * 4
+    assert [word in page for word in ("std, stripes 100 %", "adv, stripes 100 %")] == [True, True]
+    # Masks of the one level, of two kinds and two methods: those of one kind and method are the same.
+    table = page[page.index("How much masks share") :]
+    names = ["std omp 1", "std random 1", "adv omp 1", "adv random 1"]
+    assert re.findall(r'<th scope="row">(\w+ \w+ 1)</th>', table) == names
+    shares = re.findall(r'<td class="s\d">([\d.]+) <small>', table)
+    assert [shares[place * 5] for place in range(4)] == ["1.00"] * 4
+    assert 0.6 < float(shares[1]) < 0.7  # 0.8 * 0.8 of 0.96, where nothing but chance is in common
 
 
 def test_kinds_are_compared_image_by_image_at_every_level_they_share(done: Any) -> None:

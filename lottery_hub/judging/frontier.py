@@ -14,7 +14,7 @@ Student's tail, of its own interval over seeds and images (see `intervals`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -54,12 +54,16 @@ class Frontier:
         interval: 95 %, of sparsities; its upper end is 1 where the truth may lie beyond all that was tried.
         beyond: whether no level that was tried lies outside.
         inside: level → share of resamples in which it is within the margin.
+        depths: where it lies in each resample, as -log(density), float [resamples]; infinite beyond all that was tried.
+        last: the depth of the sparsest level that was tried.
     """
 
     sparsity: float
     interval: tuple[float, float]
     beyond: bool
     inside: Mapping[int, float]
+    depths: Floats = field(repr=False, compare=False)
+    last: float = field(repr=False)
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON-able values."""
@@ -80,7 +84,8 @@ def frontier_of(
     depths = {level: -np.log1p(-sparsities[level]) for level in order}
     figures = dict.fromkeys(figure for level in order for figure in levels[level])
     if not figures:  # nothing is known of any level
-        return Frontier(0.0, (0.0, 1.0), True, dict.fromkeys(order, 0.0))
+        unknown = np.full(RESAMPLES, np.inf)
+        return Frontier(0.0, (0.0, 1.0), True, dict.fromkeys(order, 0.0), unknown, float(depths[order[-1]]))
     draws, beyond = _draws(), (1 - LEVEL) / 2
     point, drawn = np.inf, np.full(RESAMPLES, np.inf)
     lows: list[float] = []
@@ -103,7 +108,7 @@ def frontier_of(
     inside = {level: float((drawn >= depths[level] - _ROUNDING).mean()) for level in order}
     last = depths[order[-1]]
     ends = [float(-np.expm1(-depth)) for depth in (min(point, last), min(*lows, last), min(highs))]
-    return Frontier(ends[0], (ends[1], ends[2]), not np.isfinite(point), inside)
+    return Frontier(ends[0], (ends[1], ends[2]), not np.isfinite(point), inside, drawn, float(last))
 
 
 @cache

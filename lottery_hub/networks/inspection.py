@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lottery_hub.errors import TicketError
-from lottery_hub.networks.masks import Mask
+from lottery_hub.networks.masks import Mask, kept_and_total
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.values import page_table, percent
 
@@ -88,6 +88,10 @@ class Overlap:
         """The IoU at the expected number of shared weights."""
         return self._over_union(self.expected)
 
+    def turned(self) -> Overlap:
+        """Return the same of the other with the one."""
+        return Overlap(self.other, self.one, self.shared, self.expected, self.size)
+
     def record(self) -> dict[str, Any]:
         """Return the counts and both shares, ready for JSON."""
         shares = {"IoU": self.iou, "IoU_by_chance": self.chance}
@@ -139,6 +143,67 @@ class Comparison:
     def _repr_html_(self) -> str:
         rows = [(name, *each.cells()) for name, each in {"total": self.total, **self.layers}.items()]
         return page_table(repr(self), ("layer", "density %", "density %", "IoU", "by chance"), rows)
+
+
+@dataclass(frozen=True, repr=False)
+class Comparisons:
+    """How much each of several tickets shares with each other one.
+
+    Attributes:
+        names: of the tickets.
+        sparsities: of each, in 0..1.
+        overlaps: a row a ticket, and in it one for each, over all layers.
+    """
+
+    names: tuple[str, ...]
+    sparsities: tuple[float, ...]
+    overlaps: tuple[tuple[Overlap, ...], ...]
+
+    @property
+    def iou(self) -> list[list[float]]:
+        """Weights that both keep over weights that either keeps, in 0..1, [tickets, tickets]."""
+        return [[each.iou for each in row] for row in self.overlaps]
+
+    @property
+    def chance(self) -> list[list[float]]:
+        """The IoU of random masks that keep as many weights in every layer; of a ticket with itself too."""
+        return [[each.chance for each in row] for row in self.overlaps]
+
+    def record(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        shares = {"IoU": self.iou, "IoU_by_chance": self.chance}
+        return {"tickets": list(self.names), "sparsity": list(self.sparsities), **shares}
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """Return a row for each ticket, for people: its name, density in percent, and what it shares with each."""
+        return [
+            (name, percent(1 - sparsity), *(f"{each.iou:.3f} ({each.chance:.3f})" for each in row))
+            for name, sparsity, row in zip(self.names, self.sparsities, self.overlaps, strict=True)
+        ]
+
+    def __repr__(self) -> str:
+        between = [value for place, row in enumerate(self.iou) for value in row[:place]]
+        return f"Comparisons({len(self.names)} tickets, IoU {min(between):.3f} to {max(between):.3f})"
+
+    def _repr_html_(self) -> str:
+        return page_table(repr(self), ("ticket", "density %", *self.names), self.cells())
+
+
+def compare_all(masks: Mapping[str, Mask]) -> Comparisons:
+    """Return how much each of several tickets shares with each other one, given their masks by name.
+
+    Raises:
+        TicketError: they belong to different architectures.
+    """
+    rows = [
+        [total_overlap(overlaps(one, other).values()) for other in list(masks.values())[: place + 1]]
+        for place, one in enumerate(masks.values())
+    ]
+    several = range(len(rows))
+    # What one shares with another, that one shares with it.
+    whole = [tuple(rows[a][b] if b <= a else rows[b][a].turned() for b in several) for a in several]
+    counts = [kept_and_total(mask) for mask in masks.values()]
+    return Comparisons(tuple(masks), tuple(1 - kept / total for kept, total in counts), tuple(whole))
 
 
 def compare(one: Ticket, other: Ticket) -> Comparison:

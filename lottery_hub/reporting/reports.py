@@ -7,7 +7,7 @@ figures as a table, then cost, size, origin, the command that repeats it, and ha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -269,18 +269,20 @@ def _cost(records: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     rows = []
     for kind, runs in groupby(sorted(kinds, key=lambda pair: pair[0]), key=lambda pair: pair[0]):
         sources = [source for _, source in runs]
-        on = sorted({_machine(source["environment"]) for source in sources})
-        rows.append((kind, str(len(sources)), _time(sum(source["seconds"] for source in sources)), "; ".join(on)))
+        on = sorted({machine(source["environment"]) for source in sources})
+        rows.append((kind, str(len(sources)), spent(sum(source["seconds"] for source in sources)), "; ".join(on)))
     return rows
 
 
-def _machine(environment: dict[str, Any]) -> str:
+def machine(environment: Mapping[str, Any]) -> str:
+    """Return on what a transfer ran, in words."""
     threads = environment.get("threads")
     counted = f", {threads} thread{'' if threads == 1 else 's'}" if isinstance(threads, int) else ""
     return f"{environment.get('hardware', environment.get('device', NONE))}{counted}"
 
 
-def _time(seconds: float) -> str:
+def spent(seconds: float) -> str:
+    """Return a time in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

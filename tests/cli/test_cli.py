@@ -140,7 +140,6 @@ def test_the_version_is_the_packages(call: Any) -> None:
         ["pretrain", "--dataset", "digits", "--recipe", "none"],
         ["pretrain", "--dataset", "digits", "--seed", "-1"],
         ["show"],
-        ["show", "a", "b", "c"],
         ["evaluate", "x", "--norm", "l3"],
         ["find", "--batch-size", "some"],
         ["find", "--jobs", "0"],

@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import time
-from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +13,9 @@ from typing import Any
 import pytest
 
 from lottery_hub.errors import BusyError, DamageWarning, LotteryHubError, StoreError
-from lottery_hub.running.side_by_side import side_by_side
 from lottery_hub.running.store import Store, Unit, address, default_store, open_store
 from lottery_hub.storage import sealed
+from tests.faults import store_campaign
 
 
 def unit(number: int) -> Unit:
@@ -150,64 +147,21 @@ def test_a_unit_that_another_is_at_is_left_to_it(store: Store) -> None:
     store.once(unit(1), meets)
 
 
-def at_work(store: Store, log: Path, order: list[int]) -> None:
-    """Make all units in this order, in a process of its own, and note when each begins and ends."""
-
-    def make(number: int, folder: Path) -> dict[str, Any]:
-        with log.open("a") as lines:
-            lines.write(f"begins {number} {os.getpid()}\n")
-        half = folder / "half"
-        half.write_text(str(number))
-        time.sleep(0.02)
-        (folder / "whole").write_text(half.read_text())
-        with log.open("a") as lines:
-            lines.write(f"ends {number} {os.getpid()}\n")
-        return {"number": number}
-
-    works: list[Callable[[], object]] = [partial(store.once, unit(number), partial(make, number)) for number in order]
-    import threading
-
-    side_by_side(works, 1, 1, threading.Event())
+def test_four_processes_on_one_store_are_killed_and_started_again_and_make_each_unit_once(tmp_path: Path) -> None:
+    found = store_campaign.once(tmp_path, random.Random(3))
+    assert (found["killed"], found["problems"]) == (6, [])
 
 
-def test_four_processes_on_one_store_are_killed_and_started_again_and_make_each_unit_once(
-    store: Store, tmp_path: Path
-) -> None:
-    log, dice, units = tmp_path / "log", random.Random(3), list(range(24))
-
-    def start() -> int:
-        order = dice.sample(units, len(units))
-        child = os.fork()
-        if not child:
-            try:
-                at_work(store, log, order)
-            finally:
-                os._exit(0)
-        return child
-
-    crew = [start() for _ in range(4)]
-    killed = set()
-    for _ in range(6):
-        time.sleep(dice.uniform(0.01, 0.08))
-        victim = crew.pop(0)
-        os.kill(victim, signal.SIGKILL)
-        os.waitpid(victim, 0)
-        killed.add(victim)
-        crew.append(start())
-    deadline = time.monotonic() + 60
-    for process in crew:
-        while os.waitpid(process, os.WNOHANG) == (0, 0):
-            assert time.monotonic() < deadline, "they wait for each other"
-            time.sleep(0.01)
-    assert store.missing(map(unit, units)) == []
-    assert all(store.once(unit(number), fails).record == {"number": number} for number in units)
-    assert list(store.left()) == []
-    said = [line.split() for line in log.read_text().splitlines()]
-    begun = Counter(int(number) for what, number, _ in said if what == "begins")
-    # Only what a killed process was at was begun again.
-    lost = Counter(int(number) for what, number, process in said if what == "begins" and int(process) in killed)
-    assert all(begun[number] <= 1 + lost[number] for number in units), begun
-    assert not list(store.directory.rglob("*.owner"))
+def test_a_unit_that_is_made_twice_is_noticed(store: Store, tmp_path: Path) -> None:
+    """What the campaign counts can fail."""
+    log = tmp_path / "log"
+    for number in range(2):
+        store.once(store_campaign.unit(number), partial(store_campaign.make, number, log, 0.0))
+    assert store_campaign.wrong(store, log, set(), 2) == []
+    store_campaign.make(0, log, 0.0, tmp_path)
+    assert [line.partition(",")[0] for line in store_campaign.wrong(store, log, set(), 2)] == [
+        f"unit 0 {what} 2 times" for what in ("begins", "epoch-0", "epoch-1", "epoch-2", "ends")
+    ]
 
 
 def test_what_is_missing_of_very_many_units_is_known_soon(store: Store) -> None:
