@@ -2,9 +2,10 @@
 
     python -m tests.faults.ray_campaign --kills 100 --seed 0
 
-prints one JSON object: how many workers and nodes were killed, and what went wrong. The units are those of
-`store_campaign`. The node that is killed is never the driver's: with that, the command itself is gone, and is given
-again. Where Ray gives a unit up, because its workers died too often, the command is given again too.
+prints one JSON object a store, the last of which counts for all: how many workers and nodes were killed, and what went
+wrong. The units are those of `store_campaign`. The node that is killed is never the driver's: with that, the command
+itself is gone, and is given again. Where Ray gives a unit up, because its workers died too often, the command is given
+again too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +75,7 @@ class Killer:
 
     def go(self, working: Thread) -> None:
         """Kill while somebody works; in the main thread, where alone Ray begins a node."""
-        node = _begun(self.cluster)
+        node = _patiently(lambda: self.cluster.add_node(num_cpus=1))
         while working.is_alive():
             working.join(self.dice.uniform(0.0, 1.0))
             there = self._there() if self.workers + self.nodes < self.most else {}
@@ -86,7 +87,7 @@ class Killer:
                         os.kill(process, signal.SIGKILL)
                 self.dead |= on_it
                 self.nodes += 1
-                node = _begun(self.cluster)
+                node = _patiently(lambda: self.cluster.add_node(num_cpus=1))
             elif there:
                 victim = self.dice.choice(sorted(there))
                 self.dead.add(victim)
@@ -101,12 +102,12 @@ class Killer:
         return {process: node for process, node in known if process not in self.dead and _lives(process)}
 
 
-def _begun(cluster: Cluster) -> Any:
-    """Begin a node; Ray waits for it for half a minute, which a busy machine may be too slow for."""
+def _patiently(begin: Callable[[], Any]) -> Any:
+    """Begin a node, again if need be: Ray waits for one for half a minute, for which a busy machine may be too slow."""
     for _ in range(9):
         with suppress(Exception):
-            return cluster.add_node(num_cpus=1)
-    return cluster.add_node(num_cpus=1)
+            return begin()
+    return begin()
 
 
 def _lives(process: int) -> bool:
@@ -121,7 +122,8 @@ def cluster_of_two() -> Iterator[Cluster]:
     names = ("PYTHONPATH", "RAY_ADDRESS")
     before = {name: os.environ.get(name) for name in names}
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [before["PYTHONPATH"]])])  # of the workers
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    head = {"num_cpus": 1, "include_dashboard": False}
+    cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     os.environ["RAY_ADDRESS"] = cluster.address
     try:
         yield cluster

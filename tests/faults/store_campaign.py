@@ -2,8 +2,9 @@
 
     python -m tests.faults.store_campaign --kills 1000 --seed 0
 
-prints one JSON object: how many processes were killed, how often at work on a unit, and what went wrong. A unit of this
-campaign takes a few hundredths of a second in three epochs, and leaves a checkpoint after each.
+prints one JSON object a store, the last of which counts for all: how many processes were killed, how often at work on a
+unit, and what went wrong. A unit of this campaign takes a few hundredths of a second in three epochs, and leaves a
+checkpoint after each.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def main() -> None:
         said["units"] += UNITS
         for name in ("killed", "at work", "problems"):
             said[name] += found[name]
-    print(json.dumps(said, indent=2))
+        print(json.dumps(said), flush=True)
 
 
 if __name__ == "__main__":
