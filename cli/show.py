@@ -22,7 +22,7 @@ MAX_ROWS = 24  # of layers; beyond that, blocks or stages are shown
 
 def show_command(
     ref: options.Ref,
-    others: Annotated[
+    other: Annotated[
         list[str] | None,
         typer.Argument(help="A second ticket, to compare the masks layer by layer; or several, each with each."),
     ] = None,
@@ -35,10 +35,10 @@ def show_command(
     from lottery_hub.storage.manifest import TicketManifest
 
     pulled = pull(ref)
-    if others:
-        tickets = [pulled_ticket(pulled, sparsity), *(load_ticket(other, sparsity) for other in others)]
+    if other:
+        tickets = [pulled_ticket(pulled, sparsity), *(load_ticket(each, sparsity) for each in other)]
         compared = _compare if len(tickets) == 2 else _compare_all
-        compared(tickets, (ref, *others), as_json)
+        compared(tickets, (ref, *other), as_json)
         return
     about = read_about(pulled.folder)
     if isinstance(about, TicketManifest) or sparsity is not None:

@@ -191,7 +191,8 @@ def _found(
         drawn = f"{cell.place.pretrain} {cell.place.method}"
         if drawn not in ladders:
             ladder = ladder_at_hand(plan, backbone, directory / "cells" / cell.name)
-            ladders |= {drawn: ladder} if ladder else {}
+            if ladder is not None:
+                ladders[drawn] = ladder
     except (WriteError, StoppedError):
         raise
     except LotteryHubError as problem:

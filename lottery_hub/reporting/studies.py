@@ -6,7 +6,7 @@ One file beside the study's other files, that asks nothing of any other place; i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
@@ -113,7 +113,9 @@ def multiples(cells: Sequence[Studied], regime: str, figure: str) -> Picture:
     groups: dict[tuple[str, float, str], list[Studied]] = {}
     for cell in cells:
         groups.setdefault((cell.place.dataset, cell.place.fraction, cell.place.pretrain), []).append(cell)
-    rows, panels, told = [], [], []
+    rows: list[tuple[str, ...]] = []
+    panels: list[Callable[[Axes], None]] = []
+    told: list[str] = []
     for (dataset, fraction, pretrain), inside in groups.items():
         title = f"{_short(pretrain)}, {_short(dataset)} {fraction * 100:g} %"
         # Kinds are compared: they share the axis of a dataset and fraction.

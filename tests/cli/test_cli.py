@@ -441,6 +441,8 @@ def test_evaluate_measures_it(chain: dict[str, tuple[list[str], Path]], call: An
     attacked = call("evaluate", str(folder), *options, "--attack", "pgd-1", "--eps", "8/255").object
     assert attacked["attack"].startswith("PGD-1 Linf eps 8/255")
     assert attacked["RA"] <= attacked["SA"] == done.object["SA"]
+    other = ["--attack", "pgd-1", "--samples", "20", "--transfer-from", str(folder)]
+    assert call("evaluate", str(folder), *options, *other).object["attack"].endswith(": 10 classes (black box)")
     few = call("evaluate", str(folder), *options, "--attack", "apgd-ce", "--samples", "20").object
     assert (few["attack"], few["samples"], few["of"]) == ("APGD-CE-100 Linf eps 0.1", 20, 359)
     checked = call("evaluate", str(folder), *options, "--attack", "none", "--checks", "--samples", "10").object
@@ -523,6 +525,11 @@ def test_show_of_two_tickets_compares_their_masks(tmp_path: Path, ladder: Ladder
     assert re.search(r"total +│ +80\.00 │ +51\.20 │ +0\.640 │ +0\.\d{3} │", shown)
     itself = call("show", a, a, "--json").object
     assert {layer["IoU"] for layer in itself["layers"].values()} == {1.0}
+    several = call("show", a, b, a, "--json").object
+    share = 365_920 / 571_750
+    assert several["IoU"] == [[1, share, 1], [share, 1, share], [1, share, 1]]
+    assert several["tickets"] == [f"{a} #1", b, f"{a} #3"]
+    assert re.search(r"B +51\.20 +0\.640 \(0\.\d{3}\) +1\.000 \(0\.\d{3}\)", call("show", a, b, a).out)
 
 
 def test_show_of_two_architectures_is_one_line(tmp_path: Path, ladder: Ladder, call: Any) -> None:
