@@ -4,7 +4,7 @@
 # And two more:
 #   make docs   writes docs/api.md from the docstrings, and looks for links that lead nowhere
 #   make faults reads 20,000 damaged folders, pulls 500 times from a failing Hub, opens what 5,000
-#               strangers give, and counts what happens
+#               strangers give, kills 200 processes on stores of units, and counts what happens
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,7 @@ faults: $(VENV)/.installed-dev
 	$(BIN)/python tests/faults/strangers.py --cases 5000 --seed 1
 	$(BIN)/python tests/faults/commands.py --seed 0
 	$(BIN)/python tests/faults/inputs.py --seed 0
+	$(BIN)/python -m tests.faults.store_campaign --kills 200 --seed 1
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

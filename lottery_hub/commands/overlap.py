@@ -17,7 +17,7 @@ def overlap(one: Named, other: Named, *, sparsity: float | None = None) -> Compa
 
 
 @overload
-def overlap(one: Named, other: Named, third: Named, *more: Named, sparsity: float | None = None) -> Comparisons: ...
+def overlap(one: Named, other: Named, third: Named, /, *more: Named, sparsity: float | None = None) -> Comparisons: ...
 
 
 def overlap(one: Named, other: Named, *more: Named, sparsity: float | None = None) -> Comparison | Comparisons:
