@@ -16,7 +16,7 @@ from urllib.parse import quote
 from lottery_hub.judging.verdict import level_name
 from lottery_hub.networks.inspection import Comparisons
 from lottery_hub.reporting.canvas import Picture, palette, paper
-from lottery_hub.reporting.plots import CONTROLS, FOUR, NONE, chosen_row, figure_name, frontier_of
+from lottery_hub.reporting.plots import CONTROLS, FOUR, NONE, figure_name, frontier_of
 from lottery_hub.reporting.rendering import markup, percent, points, render_page
 from lottery_hub.reporting.reports import ANSWERS, machine, spent
 from lottery_hub.settings.studies import CellPlan
@@ -88,7 +88,7 @@ def render_study(
 
 def _row(cell: Studied) -> dict[str, Any]:
     records, where = cell.records, frontier_of(dict(cell.records))
-    row = chosen_row(dict(records))
+    row = _picked(records)
     figures = [f"{points(row[regime][figure])} ({points(records['dense'][regime][figure])})" for regime, figure in FOUR]
     frontier = NONE
     if where:
@@ -106,6 +106,11 @@ def _row(cell: Studied) -> dict[str, Any]:
         "figures": figures,
         "seeds": str(records["seeds"]),
     }
+
+
+def _picked(records: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the row of the level that was picked."""
+    return next(row for row in records["levels"] if row["level"] == records["level"])
 
 
 def multiples(cells: Sequence[Studied], regime: str, figure: str) -> Picture:
@@ -131,7 +136,7 @@ def multiples(cells: Sequence[Studied], regime: str, figure: str) -> Picture:
                 sparsity = percent(_sparsity(cell, method, level))
                 rows.append((title, method, str(level), sparsity, points(value), bounds))
         best = max(inside, key=lambda one: one.records["sparsity"])
-        at = chosen_row(dict(best.records))[regime][figure]
+        at = _picked(best.records)[regime][figure]
         told.append(f"{title}: {points(at)} at {percent(best.records['sparsity'])} sparsity, dense {points(dense)}")
     return Picture(
         name=f"{figure}-{regime}".lower(),
@@ -160,9 +165,10 @@ def _points(cell: Studied, regime: str, figure: str) -> list[tuple[str, int, flo
 
 def _sparsity(cell: Studied, method: str, level: int) -> float:
     rows = cell.records["levels"] if method == cell.place.method else cell.records["controls"]
-    return next(
+    found: float = next(
         row["sparsity"] for row in rows if row.get("method", method) == method and row.get("level", level) == level
     )
+    return found
 
 
 def _panel(
@@ -189,7 +195,7 @@ def _panel(
                 axes.plot([_depth(each)] * 2, bounds, color=paper(colour), lw=0.9, alpha=0.7, zorder=3)
     for cell in cells:
         colour, mark, _ = METHODS[cell.place.method]
-        at = chosen_row(dict(cell.records))[regime][figure] * 100
+        at = _picked(cell.records)[regime][figure] * 100
         axes.plot(
             [_depth(cell.records["sparsity"])], [at], mark, ms=8, mfc="none", mec=paper(colour), mew=1.4, zorder=5
         )
