@@ -146,6 +146,7 @@ def _load_data(folder: Path) -> Dataset:
     tensors = files.read_tensors(folder / "images.safetensors")
     try:
         about = said["data"]
+        sides = about.get("original_sides")
         train, validation, test = (Split(tensors[f"{name}.images"], tensors[f"{name}.labels"]) for name in SPLITS)
         return Dataset(
             name=about["name"],
@@ -159,6 +160,7 @@ def _load_data(folder: Path) -> Dataset:
             notes=tuple(about["notes"]),
             validation_share=about["validation_share"],
             split_seed=about["split_seed"],
+            original_sides=tuple(sides) if sides else None,
         )
     except (LookupError, TypeError) as problem:
         raise TicketError(f"{printable(folder)} holds no dataset") from problem
