@@ -31,7 +31,7 @@ def list_command(as_json: options.Json = False) -> None:
 
 @app.command("prune")
 def prune_command(
-    unused_for: Annotated[int, typer.Option(min=0, help="Only what was not used for so many days.")] = 30,
+    unused_for: Annotated[int, typer.Option(min=0, max=100_000, help="Only what was not used for so many days.")] = 30,
     as_json: options.Json = False,
 ) -> None:
     """Remove decoded images; they are decoded again when they are wanted. Trainings that read them go on."""

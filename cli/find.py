@@ -116,7 +116,10 @@ def find_command(
     engine: options.EngineName,
     plan: Annotated[
         Path | None,
-        typer.Option(help="A file with every number, as --print-plan prints it, instead of the options above."),
+        typer.Option(
+            help="A file with every number, as --print-plan prints it; --seeds to --ladder above, --eps-standard and "
+            "--set change it."
+        ),
     ],
     print_plan: Annotated[
         bool, typer.Option("--print-plan", help="Print the plan as TOML, and train nothing.")
@@ -129,6 +132,7 @@ def find_command(
     from rich.console import Console
 
     from lottery_hub.commands.find import plan_of
+    from lottery_hub.settings.plans import FindPlan
 
     shares = fraction or [1.0]
     if len(shares) > 1:
@@ -157,15 +161,14 @@ def find_command(
     }
     if print_plan or how.asks_for_settings:
         for share in shares:
-            asked = plan_of(**given, fraction=share)
+            asked = plan_of(**how.beside(plan, given | {"fraction": share}))
             print(asked.toml(), end="") if print_plan else options.print_settings(asked)
         return
     finds = []
     for share in shares:
         finds.append(
             find(
-                **given,
-                fraction=share,
+                **how.beside(plan, given | {"fraction": share}),
                 checks=checks,
                 corruptions=corruptions,
                 unseen=unseen,
@@ -187,7 +190,7 @@ def find_command(
             print_find(Console(), finds[-1].record(), finds[-1].about)
             if page is not None:
                 print(f"report: {printable(page, 1000)}")
-            print_next(finds[-1].folder.parent, dataset, judged=True)
+            print_next(finds[-1].folder.parent, FindPlan.read(plan).data.dataset if plan else dataset, judged=True)
     summaries = [found.record() for found in finds]
     if how.as_json:
         options.emit(summaries[0] if len(summaries) == 1 else {"fractions": summaries})

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lottery_hub.commands.options import defaults, layout_notes
-from lottery_hub.errors import printable
-from lottery_hub.settings.paths import path_of
+from lottery_hub.errors import ConfigError, printable
+from lottery_hub.settings.paths import place_of
 from lottery_hub.telling import QUIET, volume
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ def place(path: Path | None) -> Path | None:
     names = () if path is None else path.parts
     if any(len(os.fsencode(name)) > 255 for name in names) or len(os.fsencode(path or "")) > 4000:
         raise typer.BadParameter("no file or folder can have such a name: it is too long")
-    return None if path is None else path_of(path)
+    try:
+        return None if path is None else place_of(path)
+    except ConfigError as problem:
+        raise typer.BadParameter(str(problem)) from problem
 
 
 def finite(number: float) -> float:
@@ -168,6 +171,7 @@ class Training:
     device: Device
     precision: PrecisionChoice
     as_json: Json = False
+    typed: frozenset[str] = frozenset()  # names of all options that were not left as they are
 
     def numbers(self) -> dict[str, Any]:
         """Return what decides the numbers and the machine, as the library's functions take it."""
@@ -178,6 +182,10 @@ class Training:
             "device": self.device,
             "precision": self.precision,
         }
+
+    def beside(self, plan: object, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the options as the library takes them; beside a plan only those that were typed, which change it."""
+        return given if plan is None else {name: each for name, each in given.items() if name in self.typed}
 
     @property
     def asks_for_settings(self) -> bool:
@@ -195,18 +203,23 @@ def trains(function: Callable[..., Any], **follows: str) -> Callable[[Callable[.
 
     def give(command: Callable[..., None]) -> Callable[..., None]:
         own = dict(inspect.signature(command, eval_str=True).parameters)
-        shared = inspect.signature(Training, eval_str=True).parameters
+        shared = dict(inspect.signature(Training, eval_str=True).parameters)
+        del shared["typed"]
         assert own.pop("how").annotation is Training
         order = [parameter for name, parameter in own.items() if name not in follows]
         for name, parameter in shared.items():
             order += [parameter, *(own[other] for other, place in follows.items() if place == name)]
 
         @wraps(command)
-        def expanded(**given: Any) -> None:
-            how = Training(**{name: given.pop(name) for name in shared})
+        def expanded(*, context: typer.Context, **given: Any) -> None:
+            sources = {name: context.get_parameter_source(name) for name in given}
+            typed = frozenset(name for name, source in sources.items() if source and source.name != "DEFAULT")
+            how = Training(**{name: given.pop(name) for name in shared}, typed=typed)
             command(**given, how=how)
 
-        expanded.__signature__ = inspect.Signature(_with_defaults(order, function))  # type: ignore[attr-defined]
+        filled = _with_defaults(order, function)
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        expanded.__signature__ = inspect.Signature([context, *filled])  # type: ignore[attr-defined]
         return expanded
 
     return give

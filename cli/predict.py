@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options
+
+if TYPE_CHECKING:
+    from lottery_hub.errors import DataError
+
+LONGEST = 2**16  # bytes of a line of stdin
 
 
 def predict_command(
@@ -35,7 +42,7 @@ def predict_command(
     from lottery_hub.errors import DataError, printable
     from lottery_hub.images.fitting import fit_of
     from lottery_hub.networks.backbones import Backbone
-    from lottery_hub.networks.predicting import predict
+    from lottery_hub.networks.predicting import predict_each
     from lottery_hub.settings.environment import choose_device
     from lottery_hub.sharing.references import Which, load_network, named
     from lottery_hub.values import percent
@@ -46,45 +53,97 @@ def predict_command(
     fit = fit_of(network.records, len(network.weights["fc.weight"]))
     told: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    for path in _files(pictures):
-        try:
-            (said,) = predict(model, fit, path, top=top, device=chosen)
-        except DataError as problem:
-            failed.append({"image": str(path), "why": str(problem)})
-            print(f"error: {printable(problem, 1000)}", file=sys.stderr)
-            continue
-        if as_json:
-            told.append({"image": str(path)} | said.record())
+    names: deque[str] = deque()  # of the pictures that are at work
+
+    def noted() -> Iterator[Path | DataError | None]:
+        for name, picture in _pictures(pictures):
+            if picture is not None:
+                names.append(name)
+            yield picture
+
+    for _, said in predict_each(model, fit, noted(), top=top, device=chosen):
+        name = names.popleft()
+        if isinstance(said, DataError):
+            failed.append({"image": name, "why": str(said)})
+            print(f"error: {printable(said, 1000)}", file=sys.stderr)
+        elif as_json:
+            told.append({"image": name} | said.record())
         else:
-            shares = ", ".join(f"{printable(name)} {percent(share)} %" for name, share in said.top)
-            print(f"{printable(path, 1000)}: {shares}")
+            shares = ", ".join(f"{printable(called)} {percent(share)} %" for called, share in said.top)
+            print(f"{printable(name, 1000)}: {shares}", flush=True)
     if as_json:
         options.emit({"network": named(network), "predictions": told, "failed": failed})
     if failed:
         raise typer.Exit(1)
 
 
-def _files(named: list[str]) -> Iterator[Path]:
-    """Yield the files that are named, and the pictures in the folders that are."""
-    from lottery_hub.errors import DataError, printable
-    from lottery_hub.images.decoding import IMAGE_SUFFIXES
-    from lottery_hub.settings.paths import path_of
+def _pictures(typed: list[str]) -> Iterator[tuple[str, Path | DataError | None]]:
+    """Yield name and file of each picture, or what there is to say of one that is not there.
 
-    for name in named:
-        if name == "-":
-            lines = (line.rstrip("\r\n") for line in sys.stdin)
-            yield from (path_of(line) for line in lines if line)
+    Where the next line of stdin has not come yet, there is None in between.
+    """
+    for name in typed:
+        if name != "-":
+            yield from _named(name)
             continue
-        path = path_of(name)
-        if not path.is_dir():
-            yield path
-            continue
-        found = sorted(
-            Path(inside, file)
-            for inside, _, files in os.walk(path)
-            for file in files
-            if Path(file).suffix.lower() in IMAGE_SUFFIXES and not file.startswith(".")
-        )
-        if not found:
-            raise DataError(f"{printable(path)} holds no pictures")
-        yield from found
+        for line in _lines():
+            if line is None:
+                yield "-", None
+            elif line:
+                yield from _named(line)
+
+
+def _named(name: str) -> Iterator[tuple[str, Path | DataError]]:
+    """Yield the file that is named, or the pictures in a folder that is."""
+    from lottery_hub.errors import DataError, first_line, printable
+    from lottery_hub.images.decoding import IMAGE_SUFFIXES
+    from lottery_hub.settings.paths import exists, path_of
+
+    path = path_of(name)
+    if not (exists(path) and path.is_dir()):
+        yield str(path), path
+        return
+    closed: list[OSError] = []
+    found = sorted(
+        Path(inside, file)
+        for inside, _, files in os.walk(path, onerror=closed.append)
+        for file in files
+        if Path(file).suffix.lower() in IMAGE_SUFFIXES and not file.startswith(".")
+    )
+    yield from ((str(file), file) for file in found)
+    for problem in closed:
+        yield str(problem.filename), DataError(f"cannot look into a folder: {first_line(problem)}")
+    if not found and not closed:
+        yield str(path), DataError(f"{printable(path)} holds no pictures")
+
+
+def _lines() -> Iterator[str | None]:
+    """Yield the lines of stdin, as names of files of whatever bytes; None where the next has not come yet."""
+    from lottery_hub.errors import DataError
+
+    if sys.stdin is None:  # closed before the start
+        raise DataError("there is no stdin to read a list of files from")
+    if not hasattr(sys.stdin, "buffer"):  # text that stands in for it
+        yield from (line.rstrip("\r\n") for line in sys.stdin)
+        return
+    rest, file = b"", sys.stdin.buffer.fileno()
+    while True:
+        if not _ready(file):
+            yield None
+        piece = os.read(file, LONGEST)
+        *lines, rest = (rest + piece).split(b"\n")
+        if not piece:
+            lines.append(rest)
+        yield from (os.fsdecode(line.rstrip(b"\r")) for line in lines)
+        if not piece:
+            return
+        if len(rest) > LONGEST:
+            raise DataError("a line of stdin is longer than any file's name; give one file a line")
+
+
+def _ready(file: int) -> bool:
+    """Whether there is something to read at once; true where the system cannot say."""
+    try:
+        return bool(select.select([file], [], [], 0)[0])
+    except (OSError, ValueError):
+        return True

@@ -97,7 +97,8 @@ def verify_command(store: options.StorePlace = None, as_json: options.Json = Fal
 @app.command("prune")
 def prune_command(
     days: Annotated[
-        float | None, typer.Option(min=0, help="Remove units that were of no use for so many days.")
+        float | None,
+        typer.Option(min=0, callback=options.finite_or_none, help="Remove units that were of no use for so many days."),
     ] = None,
     most: Size = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,

@@ -84,12 +84,13 @@ def study_command(
         "output": how.output,
         **how.numbers(),
     }
+    asked = how.beside(plan, given)
     if print_plan or how.asks_for_settings:
-        grid = plan_of(**given)
+        grid = plan_of(**asked)
         print(grid.toml(), end="") if print_plan else options.print_settings(grid)
         return
     if dry_run:
-        ahead = outline_of(**given).record()
+        ahead = outline_of(**asked).record()
         if how.as_json:
             options.emit(ahead)
         else:
@@ -105,7 +106,7 @@ def study_command(
                 f"{ahead['units']} units, {ahead['finished']} of them finished; {ahead['hours']:.2f} hours for the rest"
             )
         return
-    done = study(**given, overwrite=overwrite, progress=True)
+    done = study(**asked, overwrite=overwrite, progress=True)
     failed = [cell for cell in done.cells if "failed" in cell]
     if how.as_json:
         options.emit(done.record())

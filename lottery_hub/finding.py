@@ -29,7 +29,7 @@ from lottery_hub.running.runs import differences, open_run
 from lottery_hub.running.store import Store, open_store
 from lottery_hub.settings.config import Attack, Look
 from lottery_hub.settings.environment import describe_environment
-from lottery_hub.settings.paths import path_of
+from lottery_hub.settings.paths import path_of, place_of
 from lottery_hub.settings.plans import FindPlan
 from lottery_hub.sharing.ladders import known_ladder
 from lottery_hub.sharing.sources import load_backbone
@@ -85,12 +85,11 @@ def find(
         RunError: the directory holds a find of other figures: of another backbone, ladder, dataset, recipe or device.
     """
     tell = report or _silent
-    directory = path_of(directory)
+    directory = place_of(directory)
     parse_rule(plan.tolerance, plan.seeds)
     backbone = backbone or load_backbone(plan.pretrain, plan.arch)
     data = data or load_planned(plan.data)
     check_possible(looks, data, plan.transfer.test_attack)
-    store = store if isinstance(store, Store) else open_store(store)
     # Loaded before the run directory is made: a mistyped ladder or source leaves no run with wrong settings.
     known = known_ladder(plan, backbone)
     drawn = None if known else _drawn_before(directory / "ladder", plan, backbone, overwrite)
@@ -110,6 +109,7 @@ def find(
         "device": torch.device(device).type,
     }
     kept_ticket(directory / "ticket", overwrite)
+    store = store if isinstance(store, Store) else open_store(store)
     with open_run(directory, settings):
         for loaded in (data, *([source] if source else [])):
             tell("data", {"name": loaded.name, "notes": list(loaded.notes)})

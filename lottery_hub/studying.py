@@ -110,7 +110,7 @@ def study(
         found = side_by_side(works, wide, engine.threads, Event())
         done = [(cell, one) for cell, one in zip(cells, found, strict=True) if "failed" not in one]
         if not done:
-            raise LotteryHubError(f"no cell of the study could be done; the first: {found[0]['failed']}")
+            raise _no_cell(found[0]["failed"])
         tickets = [(cell, load_ticket(one["ticket"])) for cell, one in done]
         apart = [*compared(tickets), *frontiers(tickets)]
         summary = {"cells": found, "differences": apart}
@@ -125,6 +125,23 @@ def study(
         page = render_study(studied, failed, apart, _shared(ladders, {ticket.level for _, ticket in tickets}))
         leave(directory / "report.html", page.encode(), overwrite)
     return {"study": str(directory), **summary}
+
+
+def check_possible(cells: Sequence[Cell]) -> None:
+    """Raise LotteryHubError where not one cell can be loaded: then nothing needs to be written."""
+    problems = []
+    for cell in cells:
+        try:
+            cell.load()
+        except LotteryHubError as problem:
+            problems.append(problem)
+        else:
+            return
+    raise _no_cell(problems[0])
+
+
+def _no_cell(why: object) -> LotteryHubError:
+    return LotteryHubError(f"no cell of the study could be done; the first: {why}")
 
 
 def outline(

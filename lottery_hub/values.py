@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from html import escape
@@ -45,3 +46,13 @@ def page_table(caption: str, header: Sequence[object], rows: Iterable[Sequence[o
 
     body = "".join(row(cells, "td") for cells in rows)
     return f"<table><caption>{escape(printable(caption))}</caption>{row(header, 'th')}{body}</table>"
+
+
+def whole(value: object) -> int | None:
+    """Return a whole number as Python's own, whoever's it was; None for what is none, truth values too."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # a tensor of several
+        return None

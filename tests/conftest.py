@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
+import typer.main
 from pyautoattack import AutoAttack
 
 from lottery_hub.images.datasets import Dataset, Split
@@ -33,6 +35,8 @@ from lottery_hub.training.drawing import draw
 from tests.judged import judged
 
 torch.set_num_threads(1)
+# The commands are the same each time, and take longer to make of their functions than many a call.
+typer.main.get_command = cache(typer.main.get_command)
 atexit.register(shutil.rmtree, os.environ["LOTTERY_HUB_STORE"], ignore_errors=True)
 
 

@@ -65,7 +65,7 @@ def draw(
     from lottery_hub.running.runs import open_run
     from lottery_hub.running.store import open_store
     from lottery_hub.settings.environment import choose_device
-    from lottery_hub.settings.paths import path_of
+    from lottery_hub.settings.paths import place_of
     from lottery_hub.storage.folder import save_ladder
     from lottery_hub.telling import heard, if_stopped, tell
     from lottery_hub.training.drawing import draw as draw_by
@@ -82,7 +82,7 @@ def draw(
         "backbone": backbone.fingerprint(),
         "data": data.fingerprint if data else None,
     }
-    directory = planned.directory() if output is None else path_of(output)
+    directory = planned.directory() if output is None else place_of(output)
     folder = directory / "ladder"
     drawn = kept_ladder(folder, overwrite)
     units = open_store(store)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
-from lottery_hub.commands.options import check_said_once, defaults, layout_notes, taken
+from lottery_hub.commands.options import Options, beside_a_plan, check_said_once, defaults, layout_notes, taken
 from lottery_hub.errors import printable
 from lottery_hub.reporting.showing import shows
 
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
     from lottery_hub.settings.presets import Preset
 
 
+def _settled(given: Options) -> Options:
+    """Return the options to go by where a plan is given: with the plan as the others change it."""
+    from lottery_hub.commands.planning import CHANGES, changed_plan, plan_find
+
+    in_memory = [name for name in ("pretrain", "dataset") if not isinstance(given.get(name, ""), str | os.PathLike)]
+    beside = {"settings", "batch_size", *in_memory, *CHANGES}
+    check_said_once(given, inspect.signature(plan_find).parameters.keys() - beside)
+    changes = {name: value for name, value in given.items() if name in CHANGES}
+    rest = {name: value for name, value in given.items() if name not in CHANGES}
+    return rest | {"plan": changed_plan(given["plan"], changes)}
+
+
+@beside_a_plan(_settled)
 @shows("reading backbone and images")
 def find(
     pretrain: str | os.PathLike[str] | Backbone = "adv",
@@ -89,7 +103,9 @@ def find(
         eps: radius of the attacks in [0,1] pixel units, a number or "8/255"; None takes the dataset's.
         eps_standard: radius at which RA is measured after standard transfer, where networks withstand nothing of the
             larger one; `auto` finds one at which dense withstands 10 to 60 %.
-        plan: every number, instead of all options above (but a backbone or dataset in memory); or its file.
+        plan: every number, or its file. Of the options above, those that are one number of it (`seeds`, `max_seeds`,
+            `confirm`, `margin`, `tolerance`, `scan`, `level`, `sparsity`, `controls`, `ladder`, `eps_standard`) change
+            it where they are given beside it, and a backbone or dataset may be one in memory; the others are refused.
         settings: what to change in the plan, as `with_settings` takes it.
         image_size: side of what the networks see, in pixels; None takes the preset's, or that of images in memory.
         batch_size: images a step of transfers; `auto` is the preset's.
@@ -150,7 +166,8 @@ def kept_in(store: Store) -> str:
 
 def plan_of(**options: Any) -> FindPlan:
     """Return the plan by which `find` goes with these options; nothing is trained or written."""
-    return _planned(defaults(find) | options).plan
+    settled = _settled(options) if options.get("plan") is not None else options
+    return _planned(defaults(find) | settled).plan
 
 
 def _planned(given: dict[str, Any]) -> Finding:
@@ -160,6 +177,4 @@ def _planned(given: dict[str, Any]) -> Finding:
     if given["plan"] is None:
         precision = choose(given["device"], given["precision"])[1]
         return plan_find(**taken(given, plan_find) | {"precision": precision})
-    in_memory = [name for name in ("pretrain", "dataset") if not isinstance(given[name], str | os.PathLike)]
-    check_said_once(find, given, plan_find, {"settings", "batch_size", *in_memory})
     return planned_find(**taken(given, planned_find))

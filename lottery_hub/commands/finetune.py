@@ -68,7 +68,7 @@ def finetune(
     from lottery_hub.running.runs import CHECKPOINT, open_run
     from lottery_hub.settings import passes
     from lottery_hub.settings.environment import choose_device
-    from lottery_hub.settings.paths import path_of
+    from lottery_hub.settings.paths import place_of
     from lottery_hub.storage.folder import save_ticket
     from lottery_hub.telling import if_stopped, tell, working
     from lottery_hub.training.transferring import start_of, transfer
@@ -87,7 +87,7 @@ def finetune(
         "data": data.fingerprint,
         "seed": seed,
     }
-    directory = planned.directory() if output is None else path_of(output)
+    directory = planned.directory() if output is None else place_of(output)
     counts = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     about = {"recipe": recipe.record(), "attack": attack.record(), "data": counts}
     with open_run(directory, run_settings) as run, if_stopped(kept_epochs(directory)):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
 
 from lottery_hub.errors import ConfigError, printable
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def defaults(command: Callable[..., Any]) -> dict[str, Any]:
@@ -20,21 +24,42 @@ def taken(given: Mapping[str, Any], planner: Callable[..., Any]) -> dict[str, An
     return {name: given[name] for name in inspect.signature(planner).parameters if name in given}
 
 
-def check_said_once(
-    command: Callable[..., Any], given: Mapping[str, Any], planner: Callable[..., Any], beside: Collection[str]
-) -> None:
-    """Raise ConfigError where an option says what a given plan says too.
+Options = dict[str, Any]
+
+
+def beside_a_plan(settled: Callable[[Options], Options]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a command's plan be changed by the options that are given beside it; those that are not say nothing.
 
     Args:
-        command: whose options they are.
-        given: all of them.
-        planner: takes those that make a plan.
-        beside: the ones that may stand beside a plan all the same.
+        settled: takes the options that were given, a plan among them, and returns those to go by.
     """
-    usual = defaults(command)
-    for name, value in taken(given, planner).items():
-        if name not in beside and name in usual and value != usual[name]:
-            raise ConfigError(f"the plan says everything that {name} would: leave it out, or change it by a setting")
+
+    def give(command: Callable[P, R]) -> Callable[P, R]:
+        @wraps(command)
+        def called(*places: P.args, **named: P.kwargs) -> R:
+            given = dict(inspect.signature(command).bind(*places, **named).arguments)
+            if given.get("plan") is None:
+                return command(*places, **named)
+            return cast(Callable[..., R], command)(**settled(given))
+
+        return called
+
+    return give
+
+
+def check_said_once(given: Collection[str], said: Collection[str]) -> None:
+    """Raise ConfigError where one of the given options is said by a plan, with numbers that follow from it.
+
+    Args:
+        given: names of the options that stand beside a plan.
+        said: those that it says.
+    """
+    for name in given:
+        if name in said:
+            raise ConfigError(
+                f"the plan says what {name} would, and the numbers that follow from it: leave it out, or change single "
+                "numbers by their settings"
+            )
 
 
 def one_of(name: str, value: object, choices: Collection[str]) -> None:

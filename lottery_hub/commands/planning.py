@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from lottery_hub.commands.options import batch_sizes, one_of
 from lottery_hub.errors import ConfigError, printable
 from lottery_hub.images.datasets import Dataset, load_planned, peek
 from lottery_hub.images.opening import dataset_name
 from lottery_hub.images.recorded import load_for, seen_size
-from lottery_hub.judging.rules import MARGIN
+from lottery_hub.judging.rules import MARGIN, parse_rule
 from lottery_hub.networks.backbones import DEFAULT_ARCH, Backbone, check_arch
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.settings.config import (
@@ -126,10 +126,48 @@ def plan_find(
         plan = plan.changed(data=asked)
     plan = plan.with_settings(batch_sizes(batch_size, *TRANSFERS)).with_settings(settings or ())
     if eps_standard not in (None, "auto"):
-        radius = parse_number(eps_standard) if isinstance(eps_standard, str) else float(eps_standard or 0)
-        weaker = plan.transfer.test_attack.at(radius)
-        plan = plan.changed(transfer=plan.transfer.changed(standard_attack=weaker))
+        plan = _weaker(plan, eps_standard)
+    parse_rule(plan.tolerance, plan.seeds)
     return Finding(plan, backbone, _given(dataset, plan.data, asked))
+
+
+# Options that are one number of a plan, or two, and nothing follows from: given beside a plan, they change it.
+CHANGES = (
+    *("seeds", "max_seeds", "confirm", "margin", "tolerance", "scan", "level", "sparsity", "controls", "ladder"),
+    "eps_standard",
+)
+
+
+def changed_plan(plan: FindPlan | Place, given: dict[str, Any]) -> FindPlan:
+    """Return a plan, or that of a file, as the options that were given beside it change it; those are of `CHANGES`.
+
+    Raises:
+        ConfigError: there is no such plan, or an option is not allowed.
+    """
+    plan = plan if isinstance(plan, FindPlan) else FindPlan.read(plan)
+    changes = {name: given[name] for name in ("confirm", "scan", "controls") if name in given}
+    if "seeds" in given:
+        changes["seeds"], changes["max_seeds"] = _seeds(given["seeds"], given.get("max_seeds"))
+    elif "max_seeds" in given:
+        changes["max_seeds"] = given["max_seeds"]
+    if "margin" in given or "tolerance" in given:
+        changes["tolerance"] = _rule(given.get("margin"), given.get("tolerance"))
+    if "level" in given or "sparsity" in given:
+        changes |= {name: given.get(name) for name in ("level", "sparsity")}
+    if "ladder" in given:
+        changes["ladder"] = os.fspath(given["ladder"])
+    weaker = given.get("eps_standard")
+    if "eps_standard" in given:
+        changes["eps_standard"] = "auto" if weaker == "auto" else None
+    plan = FindPlan.parse(dict(plan) | changes)
+    parse_rule(plan.tolerance, plan.seeds)
+    return plan if weaker in (None, "auto") else _weaker(plan, weaker)
+
+
+def _weaker(plan: FindPlan, eps: float | str) -> FindPlan:
+    """Return a plan by which RA after standard transfer is measured at another radius."""
+    weaker = plan.transfer.test_attack.at(parse_number(eps))
+    return plan.changed(transfer=plan.transfer.changed(standard_attack=weaker))
 
 
 def planned_find(

@@ -60,7 +60,7 @@ def pretrain(
     from lottery_hub.running.runs import CHECKPOINT, open_run
     from lottery_hub.settings import passes
     from lottery_hub.settings.environment import choose_device
-    from lottery_hub.settings.paths import path_of
+    from lottery_hub.settings.paths import place_of
     from lottery_hub.storage.folder import save_backbone
     from lottery_hub.telling import if_stopped, tell, working
     from lottery_hub.training.pretraining import pretrain as pretrain_by
@@ -71,7 +71,7 @@ def pretrain(
     # By name: where a folder is, or how its path is typed, is not what a run depends on.
     named = plan.changed(data=plan.data.changed(dataset=data.name))
     run_settings = {"task": "pretrain", "plan": named.record(), "data": data.fingerprint}
-    directory = planned.directory() if output is None else path_of(output)
+    directory = planned.directory() if output is None else place_of(output)
     counts = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     about = {"unit": "round", "recipe": plan.recipe.record(), "attack": plan.test_attack.record(), "data": counts}
     with open_run(directory, run_settings) as run, if_stopped(kept_epochs(directory)):

@@ -21,7 +21,7 @@ from lottery_hub.reporting.reports import Reported, called, render_report
 from lottery_hub.robustness.evaluation import Accuracy
 from lottery_hub.robustness.masking import Check
 from lottery_hub.settings.config import REGIMES, Regime
-from lottery_hub.settings.paths import path_of
+from lottery_hub.settings.paths import place_of
 from lottery_hub.storage.folder import load_backbone_folder, load_ticket
 from lottery_hub.storage.ownership import leave
 
@@ -149,7 +149,7 @@ class Found(Made):
         Raises:
             TicketError: something else is there, or the file cannot be written.
         """
-        place = self.folder.parent / "report.html" if path is None else path_of(path)
+        place = self.folder.parent / "report.html" if path is None else place_of(path)
         page = render_report([Reported.read(self.folder, called(str(self.folder)))])
         return leave(place, page.encode(), overwrite)
 

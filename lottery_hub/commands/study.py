@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lottery_hub.commands.options import defaults, taken
+from lottery_hub.commands.options import Options, beside_a_plan, check_said_once, defaults, taken
 from lottery_hub.reporting.showing import shows
 
 if TYPE_CHECKING:
@@ -57,6 +57,17 @@ class Outline:
         return {"cells": self.cells, **sums}
 
 
+def _settled(given: Options) -> Options:
+    """Return the options to go by where a plan is given: with the plan as the others change it."""
+    from lottery_hub.settings.studies import StudyPlan
+
+    check_said_once(given, ["preset"])
+    plan = given["plan"]
+    changed = _changed(plan if isinstance(plan, StudyPlan) else StudyPlan.read(plan), given)
+    return {name: value for name, value in given.items() if name not in GRID} | {"plan": changed}
+
+
+@beside_a_plan(_settled)
 @shows("reading backbones and images")
 def study(
     preset: Literal["quick", "paper"] = "quick",
@@ -103,7 +114,7 @@ def study(
         method: how ladders are drawn.
         level: judge these levels, each by itself; else the frontier is looked for.
         scan, seeds, max_seeds, confirm, margin, tolerance, controls, source, eps: as of `find`, for all of them.
-        plan: the whole grid, instead of all options above; or its file.
+        plan: the whole grid, or its file; what is given beside it, but no preset, changes it.
         settings: what to change in the plan of every find.
         image_size, batch_size, jobs, engine, store, overwrite, device, precision, progress: as of `find`.
         output: where; None is `studies/study`.
@@ -119,19 +130,22 @@ def study(
     from lottery_hub.running.named import engine_of
     from lottery_hub.running.store import open_store
     from lottery_hub.settings.environment import choose
-    from lottery_hub.settings.paths import path_of
+    from lottery_hub.settings.paths import place_of
+    from lottery_hub.studying import check_possible
     from lottery_hub.studying import study as study_by
     from lottery_hub.telling import heard, if_stopped
     from lottery_hub.training.bench import likely_jobs
 
     chosen, _ = choose(device, precision)
     grid = _grid(given)
+    cells = _cells(grid, given)
+    check_possible(cells)
     units = open_store(store)
     at_a_time = likely_jobs(_first(grid), chosen) if jobs == "auto" else jobs
     with if_stopped(kept_in(units)), engine_of(engine, chosen, at_a_time) as ran_by:
         summary = study_by(
-            _cells(grid, given),
-            path_of(output or OUTPUT),
+            cells,
+            place_of(output or OUTPUT),
             store=units,
             engine=ran_by,
             device=chosen,
@@ -146,15 +160,16 @@ def outline_of(**options: Any) -> Outline:
     from lottery_hub.running.named import engine_of
     from lottery_hub.running.store import open_store
     from lottery_hub.settings.environment import choose
-    from lottery_hub.settings.paths import path_of
+    from lottery_hub.settings.paths import place_of
     from lottery_hub.studying import outline
     from lottery_hub.training.bench import likely_jobs
 
-    given = defaults(study) | options
+    settled = _settled(options) if options.get("plan") is not None else options
+    given = defaults(study) | settled
     chosen, _ = choose(given["device"], given["precision"])
     grid, jobs = _grid(given), given["jobs"]
     at_a_time = likely_jobs(_first(grid), chosen) if jobs == "auto" else jobs
-    place = path_of(given["output"] or OUTPUT)
+    place = place_of(given["output"] or OUTPUT)
     units = open_store(given["store"])
     with engine_of(given["engine"], chosen, at_a_time) as ran_by:
         return Outline(list(outline(_cells(grid, given), place, store=units, engine=ran_by, device=chosen)))
@@ -162,7 +177,8 @@ def outline_of(**options: Any) -> Outline:
 
 def plan_of(**options: Any) -> StudyPlan:
     """Return the grid of `study` with these options; nothing is loaded."""
-    return _grid(defaults(study) | options)
+    settled = _settled(options) if options.get("plan") is not None else options
+    return _grid(defaults(study) | settled)
 
 
 def _first(grid: StudyPlan) -> int:
@@ -171,45 +187,31 @@ def _first(grid: StudyPlan) -> int:
 
 
 LISTS = ("pretrain", "dataset", "fraction", "method", "level")
-GRID = (*LISTS, "arch", "scan", "seeds", "max_seeds", "confirm", "margin", "tolerance", "source", "eps")
+GRID = (*LISTS, "arch", "scan", "seeds", "max_seeds", "confirm", "margin", "tolerance", "source", "eps", "controls")
 
 
-def _grid(given: dict[str, Any]) -> StudyPlan:
-    from lottery_hub.commands.options import check_said_once
+def _grid(given: Options) -> StudyPlan:
     from lottery_hub.settings.studies import StudyPlan
 
-    plan = given["plan"]
-    if plan is not None:
-        check_said_once(study, {name: given[name] for name in ("preset", "controls", *GRID)}, _by_options, ())
-        return plan if isinstance(plan, StudyPlan) else StudyPlan.read(plan)
-    asked = {name: given[name] for name in GRID if given[name] is not None}
-    asked |= {name: tuple(asked[name]) for name in LISTS if name in asked}
+    if given["plan"] is not None:
+        plan: StudyPlan = given["plan"]  # settled already
+        return plan
+    return _changed(StudyPlan.preset(given["preset"]), given | {"controls": given["controls"] or None})
+
+
+def _changed(grid: StudyPlan, given: Options) -> StudyPlan:
+    """Return a grid as the options that were given change it."""
+    asked = {name: given[name] for name in GRID if given.get(name) is not None}
+    asked |= {name: _several(asked[name]) for name in LISTS if name in asked}
     asked |= {name: str(asked[name]) for name in ("margin", "eps") if name in asked}
     if "scan" in asked and "level" not in asked:
         asked["level"] = ()
-    return StudyPlan.preset(given["preset"]).changed(**asked, controls=given["controls"] or None)
+    return grid.changed(**asked)
 
 
-def _by_options(
-    *,
-    preset: object,
-    pretrain: object,
-    arch: object,
-    dataset: object,
-    fraction: object,
-    method: object,
-    level: object,
-    scan: object,
-    seeds: object,
-    max_seeds: object,
-    confirm: object,
-    margin: object,
-    tolerance: object,
-    controls: object,
-    source: object,
-    eps: object,
-) -> None:
-    """Name the options that a plan's file says too."""
+def _several(given: object) -> tuple[Any, ...]:
+    """Return a list as it is, and what is given by itself as one of one."""
+    return (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
 
 
 def _cells(grid: StudyPlan, given: dict[str, Any]) -> list[Cell]:

@@ -19,17 +19,17 @@ import torch
 
 from lottery_hub.errors import DataError, printable
 from lottery_hub.images import caching
+from lottery_hub.images.asking import SIDES, check_settings
 from lottery_hub.images.caching import OnDecoded
 from lottery_hub.images.decoding import Ints, Pixels, Source, Tally, decode, side_of
 from lottery_hub.images.opening import Opened, open_dataset
 from lottery_hub.images.own import open_own
 from lottery_hub.settings.config import DataPlan
-from lottery_hub.values import page_table, same_fields
+from lottery_hub.values import page_table, same_fields, whole
 
 # Letters of a class name in records, and of all: many classes with long names would outgrow what a reader takes.
 MAX_NAME, MAX_NAMES = 300, 2**17
 TEST_SHARE = 0.2  # of the training images, where a dataset has no test split of its own
-SIDES = range(8, 1025)  # of images given in Python, in pixels: what a plan takes
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,11 @@ class Dataset:
             if not Path(images).is_dir():
                 raise DataError(f"{printable(images)} is no folder; names and Hub ids are for load_dataset")
             how = {"fraction": fraction, "validation": validation, "split_seed": split_seed}
-            return load_dataset(images, image_size=image_size or 32, **how)
+            return load_dataset(images, image_size=32 if image_size is None else image_size, **how)
+        if validation is None:
+            raise DataError("validation is a share of the training images, such as 0.1, or the split itself, not None")
         share = validation if isinstance(validation, float) else None
-        _check_settings(image_size or 32, fraction, 0.5 if share is None else share, split_seed)
+        check_settings(32 if image_size is None else image_size, fraction, 0.5 if share is None else share, split_seed)
         opened = open_own(images, labels, None if share is not None else validation, test, classes, name)
         data = _split(opened, image_size, fraction, None if opened.validation else share, split_seed)
         if data.train.images.shape[-1] not in SIDES:
@@ -235,7 +237,7 @@ def load_dataset(
         DataError: the reference is unknown, or what it holds cannot be read or split as asked.
         DownloadError: the Hub did not deliver the files.
     """
-    _check_settings(image_size, fraction, validation, split_seed)
+    check_settings(image_size, fraction, validation, split_seed)
     opened = open_dataset(os.fspath(ref), revision, local=local)
     return _split(opened, image_size, fraction, validation, split_seed, on_decoded)
 
@@ -325,6 +327,8 @@ def sampled_rows(total: int, count: int, seed: int) -> torch.Tensor:
     Raises:
         DataError: there are fewer.
     """
+    if (whole(count) or 0) < 1:
+        raise DataError(f"a sample has 1 image or more, not {printable(repr(count))}")
     if count > total:
         raise DataError(f"there are {total} test images, not {count}")
     return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count].sort().values
@@ -334,17 +338,6 @@ def load_planned(plan: DataPlan, *, local: bool = True, on_decoded: OnDecoded | 
     """Load the dataset of a plan; see `load_dataset`."""
     settings = plan.record()
     return load_dataset(settings.pop("dataset"), **settings, local=local, on_decoded=on_decoded)
-
-
-def _check_settings(image_size: int, fraction: float, validation: float, split_seed: int) -> None:
-    if image_size < 1:
-        raise DataError(f"image_size must be 1 or more, not {image_size}")
-    if not 0 < fraction <= 1:
-        raise DataError(f"fraction must be in (0, 1], not {fraction}; 0.1 keeps a tenth of the training images")
-    if not 0 < validation < 1:
-        raise DataError(f"validation must be a share between 0 and 1, not {validation}")
-    if split_seed < 0:
-        raise DataError(f"split_seed must be 0 or more, not {split_seed}")
 
 
 def _class_names(opened: Opened) -> tuple[str, ...]:
@@ -366,6 +359,9 @@ def _class_names(opened: Opened) -> tuple[str, ...]:
         missing = int(gaps[0]) if len(gaps) else len(present)
         shown = printable(named[missing]) if named else missing
         raise DataError(f"empty class: {name} has no training image of class {shown}")
+    for what, told in (("dataset", opened.name), *(("class", each) for each in named or ())):
+        if not told.strip() or any("\ud800" <= letter <= "\udfff" for letter in told):
+            raise DataError(f"{name}: the name of a {what} is no text ({printable(repr(told))}); give it another")
     for split, source in splits:
         if source is not None and (wrong := np.flatnonzero(source.labels >= count)).size:
             label = source.labels[wrong[0]]

@@ -180,7 +180,7 @@ def _decode_one(encoded: Content, size: int, tally: Tally, where: str, resize: b
         upright = _upright(image, tally)
         if not resize:
             _check_side(where, upright.size, size)
-        return np.asarray(_square(_rgb(upright, tally, where), size, tally)).transpose(2, 0, 1)
+        return np.asarray(_square(_rgb(upright, tally, where), size, tally).convert("RGB")).transpose(2, 0, 1)
 
 
 @contextmanager
@@ -278,23 +278,28 @@ def _orientation(exif: bytes) -> int | None:
 
 
 def _rgb(image: Image, tally: Tally, where: str) -> Image:
+    """Return an image of 8 bits in RGB, or in grey, which is resized to the same in a third of the memory."""
     from PIL import Image as Pillow
 
     mode = image.mode
     if mode == "RGB":
         return image
     if mode in _SIXTEEN_BIT:
-        levels = np.asarray(image).astype(np.int64)
+        levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 65535:
             raise DataError(f"{where} has {mode} pixels beyond 16 bits; convert it to 8-bit RGB")
         tally.add("16-bit grey {images} scaled to 8 bits and repeated to RGB")
-        # Pillow's own conversion clips at 255 instead of scaling.
-        return Pillow.fromarray(np.rint(levels / 257).astype(np.uint8)).convert("RGB")
+        # Pillow's own conversion clips at 255 instead of scaling. By rows: all at once would take gigabytes.
+        scaled = np.empty(levels.shape, dtype=np.uint8)
+        for row, values in zip(scaled, levels, strict=True):
+            row[:] = (values.astype(np.int64) + 128) // 257
+        return Pillow.fromarray(scaled)
     if mode == "F":
         raise DataError(f"{where} has floating-point pixels, whose range is not known; convert it to 8-bit RGB")
     if mode in ("1", "L"):
         tally.add("grey {images} repeated to RGB")
-    elif mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        return image if mode == "L" else image.convert("L")
+    if mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         tally.add("{images} with transparency made opaque")
         image = image.convert("RGBA")
     elif mode == "P":

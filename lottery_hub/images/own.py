@@ -69,7 +69,7 @@ def _checked_name(name: object) -> str:
 
 
 def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(classes)
+    names = tuple(classes) if isinstance(classes, Iterable) else ()
     if isinstance(classes, str) or not names or not all(isinstance(name, str) for name in names):
         raise DataError("classes are given as a list of their names by label, e.g. classes=['cat', 'dog']")
     if len(set(names)) < len(names):
@@ -230,12 +230,12 @@ def _is_pillow(image: object) -> bool:
 
 
 def _array(values: Any, what: str) -> np.ndarray[Any, Any]:
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     try:
+        if isinstance(values, torch.Tensor):
+            values = values.detach().cpu()
+            values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
         return np.asarray(values)
-    except (TypeError, ValueError) as problem:
+    except (TypeError, ValueError, RuntimeError) as problem:  # the last of a tensor without data
         raise DataError(f"{what} cannot be read as an array ({first_line(problem)})") from problem
 
 

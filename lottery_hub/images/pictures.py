@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lottery_hub.errors import DataError, printable
+from lottery_hub.errors import DataError, first_line, printable
 from lottery_hub.images.decoding import Pixels, decode_picture
-from lottery_hub.settings.paths import path_of
+from lottery_hub.settings.paths import exists, path_of
 
 CHANNELS = (1, 3)
 
@@ -48,7 +48,7 @@ def as_pixels(picture: Any, size: int, where: str = "the picture") -> Tensor:
     """
     if isinstance(picture, str | PathLike):
         path = path_of(Path(picture))
-        if not path.is_file():
+        if not (exists(path) and path.is_file()):
             raise DataError(f"{printable(path)} is no file; give a picture, or a folder to `lottery-hub predict`")
         return _floats(decode_picture(path, size, printable(path)))
     if _is_image(picture):
@@ -59,7 +59,7 @@ def as_pixels(picture: Any, size: int, where: str = "the picture") -> Tensor:
     if not np.issubdtype(pixels.dtype, np.floating):
         raise DataError(f"{where} is of {pixels.dtype}; give uint8 from 0 to 255, or floats in [0,1]")
     # `not` first: a NaN lies nowhere.
-    if pixels.size and not (pixels.min() >= 0 and pixels.max() <= 1):
+    if not (pixels.min() >= 0 and pixels.max() <= 1):
         least, most = pixels.min(), pixels.max()
         raise DataError(
             f"{where} has floats from {least:g} to {most:g}, not in [0,1]; give pixels that are not normalised, "
@@ -84,7 +84,15 @@ def _flat(pixels: Pixels) -> Pixels:
 def _channels_last(picture: Any, where: str) -> np.ndarray[Any, Any]:
     """Return [h, w, 1 or 3]; where both ends could be channels, a tensor has them first and an array last."""
     first = isinstance(picture, Tensor)
-    pixels: np.ndarray[Any, Any] = picture.detach().cpu().numpy() if first else np.asarray(picture)
+    try:
+        if isinstance(picture, Tensor):
+            picture = picture.detach().cpu()
+            picture = (picture.float() if picture.dtype == torch.bfloat16 else picture).numpy()
+        pixels: np.ndarray[Any, Any] = np.asarray(picture)
+    except (TypeError, ValueError, RuntimeError) as problem:  # the last of a tensor without data
+        raise DataError(f"{where} cannot be read as an array ({first_line(problem)})") from problem
+    if not pixels.size:
+        raise DataError(f"{where} has shape {tuple(pixels.shape)}, and no pixels")
     if pixels.ndim == 2:
         return pixels[:, :, None]
     fits = [end for end in ((0, -1) if first else (-1, 0)) if pixels.ndim == 3 and pixels.shape[end] in CHANNELS]

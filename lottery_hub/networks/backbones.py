@@ -11,7 +11,7 @@ import copy
 import hashlib
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, cast, get_args
@@ -23,7 +23,7 @@ from lottery_hub.errors import BackboneError, printable
 from lottery_hub.networks.masks import Mask, apply_, full_mask, prunable_names
 from lottery_hub.settings.ambient import float32
 from lottery_hub.settings.config import Kind
-from lottery_hub.values import same_fields
+from lottery_hub.values import same_fields, whole
 
 Weights = dict[str, Tensor]
 HEAD = ("fc.weight", "fc.bias")
@@ -141,19 +141,21 @@ class Backbone:
         if kind not in get_args(Kind):
             raise BackboneError(f"unknown kind {printable(repr(kind))}; choose one of: {', '.join(get_args(Kind))}")
         network, known_mean, known_std = _unwrapped(model)
-        mean, std = mean or known_mean, std or known_std
+        mean, std = known_mean if mean is None else mean, known_std if std is None else std
         if mean is None or std is None:
             raise BackboneError(
                 "the network does not say how its images were normalised; give mean and std for [0,1] pixels "
                 f"(ImageNet's are mean={IMAGENET_MEAN}, std={IMAGENET_STD})"
             )
+        if any(tensor.is_meta for tensor in network.state_dict().values()):
+            raise BackboneError("the network is on the meta device, and has no weights")
         weights = {
             name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else torch.int64, copy=True)
             for name, tensor in network.state_dict().items()
         }
         told = {"source": source or f"a {type(network).__name__} given in Python"}
         told |= {"license": license} if license else {}
-        return cls(_arch_of(network, weights), kind, weights, tuple(mean), tuple(std), provenance=told)
+        return cls(_arch_of(network, weights), kind, weights, _three(mean), _three(std), provenance=told)
 
     def __eq__(self, other: object) -> bool:
         return same_fields(self, other)
@@ -196,8 +198,18 @@ class Backbone:
         return fingerprint(self.weights)
 
 
-def _unwrapped(model: nn.Module) -> tuple[nn.Module, Sequence[float] | None, Sequence[float] | None]:
+def _three(values: object) -> tuple[float, ...]:
+    """Return what was given per channel, a list, array or tensor, as numbers; what is none of these as nothing."""
+    try:
+        return tuple(float(value) for value in cast(Iterable[Any], values))
+    except (TypeError, ValueError):
+        return ()
+
+
+def _unwrapped(model: object) -> tuple[nn.Module, Sequence[float] | None, Sequence[float] | None]:
     """Return the network inside of what others put around it, and its mean and std where they are known."""
+    if not isinstance(model, nn.Module):
+        raise BackboneError(f"a {type(model).__name__} is no network; load_backbone takes names, folders and files")
     mean = std = None
     while True:
         if isinstance(model, Normalised):
@@ -378,6 +390,10 @@ def fresh_weights(arch: str, num_classes: int, seed: int) -> Weights:
 def with_fresh_head(weights: Mapping[str, Tensor], num_classes: int, seed: int) -> Weights:
     """Replace the head by a new one: uniform in ±1/sqrt(features), as torch initialises a Linear layer."""
     generator = torch.Generator().manual_seed(seed)
+    if not 1 <= (whole(num_classes) or 0) <= MAX_CLASSES:
+        raise BackboneError(
+            f"num_classes is a number from 1 to {MAX_CLASSES:,}, not {printable(repr(num_classes), 60)}"
+        )
     features = weights["fc.weight"].shape[1]
     bound = 1 / math.sqrt(features)
 

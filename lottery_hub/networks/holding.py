@@ -25,6 +25,9 @@ def hold_mask(mask: Mask, optimizer: torch.optim.Optimizer, model: nn.Module) ->
     Raises:
         TicketError: the model does not hold the weights of this mask once, or the optimizer trains none of them.
     """
+    if not isinstance(model, nn.Module) or not hasattr(optimizer, "param_groups"):
+        given = f"{type(optimizer).__name__} and {type(model).__name__}"
+        raise TicketError(f"hold_mask takes an optimizer and the model whose weights it trains, not {given}")
     parameters = inside(dict(model.named_parameters()), mask)
     for name, kept in mask.items():
         if parameters[name].shape != kept.shape:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from lottery_hub.errors import ConfigError, TicketError
+from lottery_hub.errors import ConfigError, DataError, TicketError
 from lottery_hub.images.fitting import Fit
 from lottery_hub.images.pictures import as_pixels, one_by_one
 from lottery_hub.images.views import centred
 from lottery_hub.networks.backbones import Normalised
+from lottery_hub.settings.environment import choose_device
 
 
 @dataclass(frozen=True)
@@ -62,23 +63,81 @@ def predict(
         ConfigError: `top` or `batch_size` is none.
         TicketError: the network answers with numbers that are none.
     """
-    if top < 1 or batch_size < 1:
-        raise ConfigError(f"top and batch_size are 1 or more, not {top} and {batch_size}")
+    for _, said in predict_each(model, fit, one_by_one(pictures), top=top, batch_size=batch_size, device=device):
+        if isinstance(said, DataError):
+            raise said
+        yield said
+
+
+def predict_each(
+    model: Normalised,
+    fit: Fit,
+    pictures: Iterable[Any],
+    *,
+    top: int = 5,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+) -> Iterator[tuple[Any, Prediction | DataError]]:
+    """Yield each picture, in order, with what a network says of it, or with why it cannot be read.
+
+    Args:
+        model, fit, top, batch_size, device: see `predict`.
+        pictures: single ones, as `pictures.as_pixels` takes them; a DataError in place of one that was not found; None
+            where the next may be long in coming, so that those before are told at once.
+
+    Raises:
+        ConfigError: `top` or `batch_size` is none.
+        TicketError: the network answers with numbers that are none.
+    """
+    if not all(isinstance(number, int) and number >= 1 for number in (top, batch_size)):
+        raise ConfigError(f"top and batch_size are numbers, 1 or more, not {top!r} and {batch_size!r}")
+    device = choose_device(device) if isinstance(device, str) else device
     training = [module for module in model.modules() if module.training]
     model.to(device).eval()
     try:
-        numbered = enumerate(one_by_one(pictures))
-        while batch := list(islice(numbered, batch_size)):
-            pixels = torch.stack([as_pixels(each, fit.stored_size, f"picture {place}") for place, each in batch])
-            with torch.no_grad():
-                logits = model(centred(pixels.to(device), fit.image_size))
-            if not bool(logits.isfinite().all()):
-                raise TicketError("the network's answers are no numbers; it is damaged")
-            shares = logits.double().softmax(1).cpu()
-            best = shares.topk(min(top, shares.shape[1]), 1)
-            for row, places in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-                named = tuple((fit.name(label), share) for label, share in zip(places, row, strict=True))
-                yield Prediction(places[0], *named[0], named)
+        place = 0
+        for batch in _batches(pictures, batch_size):
+            read = [_pixels(each, fit.stored_size, f"picture {place + row}") for row, each in enumerate(batch)]
+            place += len(batch)
+            found = [each for each in read if isinstance(each, Tensor)]
+            said = iter(_said(model, fit, torch.stack(found).to(device), top) if found else ())
+            for given, each in zip(batch, read, strict=True):
+                yield given, next(said) if isinstance(each, Tensor) else each
     finally:
         for module in training:
             module.training = True
+
+
+def _batches(pictures: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Yield pictures in lists of one size; shorter ones at the end, and where a None stands."""
+    batch: list[Any] = []
+    for each in pictures:
+        if each is not None:
+            batch.append(each)
+        if batch and (each is None or len(batch) == size):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _pixels(picture: Any, size: int, where: str) -> Tensor | DataError:
+    if isinstance(picture, DataError):
+        return picture
+    try:
+        return as_pixels(picture, size, where)
+    except DataError as problem:
+        return problem
+
+
+def _said(model: Normalised, fit: Fit, pixels: Tensor, top: int) -> Iterator[Prediction]:
+    """Yield what a network says of pixels from 0 to 255."""
+    with torch.no_grad():
+        logits = model(centred(pixels, fit.image_size))
+    if not bool(logits.isfinite().all()):
+        raise TicketError("the network's answers are no numbers; it is damaged")
+    shares = logits.double().softmax(1).cpu()
+    best = shares.topk(min(top, shares.shape[1]), 1)
+    for row, places in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        named = tuple((fit.name(label), share) for label, share in zip(places, row, strict=True))
+        yield Prediction(places[0], *named[0], named)

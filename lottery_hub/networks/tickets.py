@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -30,7 +32,7 @@ from lottery_hub.networks.holding import hold_mask, inside
 from lottery_hub.networks.masks import Mask, kept_and_total
 from lottery_hub.networks.predicting import Prediction, predict
 from lottery_hub.settings.config import Kind, Method, Regime
-from lottery_hub.values import page_table, percent, same_fields
+from lottery_hub.values import page_table, percent, same_fields, whole
 
 MAX_LEVELS = 64
 
@@ -343,7 +345,8 @@ class Ladder:
 
     def __getitem__(self, level: int) -> Ticket:
         """Return a level as a ticket; level 0 is dense, level -1 the sparsest."""
-        return self.ticket(level + len(self) if level < 0 else level)
+        number = operator.index(level)  # a TypeError for what is none, as of a list
+        return self.ticket(number + len(self) if number < 0 else number)
 
     def __iter__(self) -> Iterator[Ticket]:
         """Yield every level as a ticket, from dense to sparse."""
@@ -356,8 +359,9 @@ class Ladder:
         Raises:
             TicketError: there is no such level.
         """
-        if not 0 <= level <= self.levels:
-            raise TicketError(f"this ladder has levels 0 to {self.levels}, not {level}")
+        number = whole(level)
+        if number is None or not 0 <= number <= self.levels:
+            raise TicketError(f"this ladder has levels 0 to {self.levels}, not {printable(repr(level))}")
         return {name: rounds >= level for name, rounds in self.survived.items()}
 
     @cached_property
@@ -394,8 +398,8 @@ def level_at(sparsities: tuple[float, ...], sparsity: float) -> int:
     Raises:
         TicketError: `sparsity` is beyond the sparsest level by more than half a percent.
     """
-    if not 0 <= sparsity < 1:
-        raise TicketError(f"a sparsity lies in 0..1, not {sparsity}; 89 % is 0.89")
+    if not isinstance(sparsity, Real) or not 0 <= sparsity < 1:
+        raise TicketError(f"a sparsity lies in 0..1, not {printable(repr(sparsity))}; 89 % is 0.89")
     if sparsity > sparsities[-1] + 0.005:
         raise TicketError(f"the sparsest level of this ladder is {sparsities[-1]:.4f}, below {sparsity}")
     return min(range(len(sparsities)), key=lambda level: abs(sparsities[level] - sparsity))

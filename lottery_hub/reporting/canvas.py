@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery_hub.errors import ConfigError, printable
-from lottery_hub.settings.paths import path_of
+from lottery_hub.settings.paths import place_of
 from lottery_hub.storage.ownership import leave
 from lottery_hub.storage.signing import signed
 
@@ -127,7 +127,7 @@ class Picture:
             ConfigError: it ends in none of .svg, .png and .pdf.
             TicketError: such a file is there, or this one cannot be written.
         """
-        place = path_of(path)
+        place = place_of(path)
         return leave(place, self.encode(format_of(place)), overwrite)
 
     def encode(self, kind: Format) -> bytes:

@@ -22,6 +22,8 @@ def engine_of(name: str, device: torch.device | str, jobs: int) -> Engine:
     Raises:
         ConfigError: there is no such engine, or it is not installed.
     """
+    if type(jobs) is not int or jobs < 1:
+        raise ConfigError(f"jobs are a number from 1, or auto, not {printable(repr(jobs))}")
     local = Local.of(device, jobs)
     if name == "local":
         return local

@@ -27,7 +27,7 @@ from lottery_hub.errors import StoreError, TicketError, printable
 from lottery_hub.fetching.downloads import cache_folder
 from lottery_hub.running import pieces
 from lottery_hub.running.locks import locked
-from lottery_hub.settings.paths import path_of
+from lottery_hub.settings.paths import place_of
 from lottery_hub.storage import atomic, files, sealed
 from lottery_hub.storage.sealed import SEAL, Sealed
 
@@ -70,7 +70,7 @@ def address(value: Any) -> str:
 def default_store() -> Path:
     """Return where units are kept unless told otherwise: LOTTERY_HUB_STORE, or a folder beside the Hub's cache."""
     named = os.environ.get(VARIABLE)
-    return path_of(named) if named else cache_folder() / "store"
+    return place_of(named) if named else cache_folder() / "store"
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,8 @@ class Store:
         place = self.folder(unit)
         self._check(place)
         with atomic.writing(place):
+            if not (self.directory / MARKER).exists():
+                _mark(self.directory / MARKER)
             place.parent.mkdir(parents=True, exist_ok=True)
         with locked(place) as held:
             found = self._found(unit, fits, aside=True)
@@ -185,7 +187,7 @@ class Store:
 
 
 def open_store(directory: PathLike[str] | str | None = None) -> Store:
-    """Return the store in a folder, which is made if there is nothing.
+    """Return the store in a folder; where there is nothing, the first unit makes it.
 
     Args:
         directory: where; None is `default_store`.
@@ -193,7 +195,7 @@ def open_store(directory: PathLike[str] | str | None = None) -> Store:
     Raises:
         StoreError: the folder holds something else, or a store of another version.
     """
-    place = default_store() if directory is None else path_of(directory)
+    place = default_store() if directory is None else place_of(directory)
     marker = place / MARKER
     if place.exists() and not place.is_dir():
         raise StoreError(f"{printable(place)} is a file; give a new or existing folder for a store")
@@ -201,9 +203,12 @@ def open_store(directory: PathLike[str] | str | None = None) -> Store:
         if not marker.exists():
             there = [path.name for path in place.iterdir()] if place.is_dir() else []
             # Another process may be making the same store at this moment.
-            if any(not name.startswith((MARKER, f".{MARKER}", "units")) for name in there):
+            if any(not name.startswith((MARKER, f".{MARKER}", "units", "failures")) for name in there):
                 raise StoreError(f"{printable(place)} is not empty and not a store of units; choose another --store")
-            _mark(marker)
+            above = next(each for each in (place, *place.absolute().parents) if os.path.lexists(each))
+            if not above.is_dir() or not os.access(above, os.W_OK):
+                raise StoreError(f"cannot keep units in {printable(place)}: {printable(above)} takes no folders")
+            return Store(place)
         said = _marked(marker)
         if said is None:
             atomic.set_aside(marker, f"{printable(marker)} is damaged")

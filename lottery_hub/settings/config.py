@@ -101,6 +101,8 @@ class Frozen(BaseModel):
             ConfigError: an assignment has no `=`, names no field or several, or its value is not allowed.
         """
         values = self.record()
+        if isinstance(settings, str) or not isinstance(settings, Iterable):
+            raise ConfigError(f"settings are a list of PATH=VALUE, or a dict, not {printable(repr(settings))}")
         given = settings if isinstance(settings, Mapping) else dict(map(_assignment, settings))
         for path, value in given.items():
             *parents, field = _meant(path, [*_paths(values)], f"{at}." if at else "").split(".")
@@ -156,7 +158,9 @@ def _paths(values: dict[str, Any], above: str = "") -> Iterator[str]:
             yield from _paths(value, f"{above}{name}.")
 
 
-def _assignment(text: str) -> tuple[str, str]:
+def _assignment(text: object) -> tuple[str, str]:
+    if not isinstance(text, str):
+        raise ConfigError(f"a setting is text, PATH=VALUE, not {printable(repr(text))}")
     path, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"--set {printable(text)}: there is no setting of that name; write PATH=VALUE")
@@ -165,6 +169,7 @@ def _assignment(text: str) -> tuple[str, str]:
 
 def _meant(path: str, paths: Sequence[str], at: str) -> str:
     """Return which of the paths is meant: the one itself, or the only one that ends so."""
+    path = str(path)
     short = path.removeprefix(at)
     meant = [short] if short in paths else [whole for whole in paths if f".{whole}".endswith(f".{path}")]
     if len(meant) == 1:
@@ -176,17 +181,19 @@ def _meant(path: str, paths: Sequence[str], at: str) -> str:
     raise ConfigError(f"--set {printable(path)}: {problem}; there is {', '.join(at + whole for whole in near)}")
 
 
-def parse_number(text: str) -> float:
-    """Read `0.03`, or a fraction such as `8/255`.
+def parse_number(given: object) -> float:
+    """Read `0.03`, or a fraction such as `8/255`; a number is itself.
 
     Raises:
-        ConfigError: neither of the two.
+        ConfigError: none of these.
     """
-    top, slash, bottom = text.partition("/")
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return float(given)
+    top, slash, bottom = str(given).partition("/")
     try:
         return float(top) / float(bottom) if slash else float(top)
     except (ValueError, ZeroDivisionError) as problem:
-        raise ConfigError(f"{printable(repr(text))} is not a number; write 0.03 or 8/255") from problem
+        raise ConfigError(f"{printable(repr(given))} is not a number; write 0.03 or 8/255") from problem
 
 
 def _value(text: str) -> Any:

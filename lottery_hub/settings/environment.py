@@ -46,7 +46,7 @@ def choose_device(name: str) -> torch.device:
     Raises:
         ConfigError: the device is not there.
     """
-    kind, colon, number = name.partition(":")
+    kind, colon, number = name.partition(":") if isinstance(name, str) else ("", "", "")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if kind not in ("cpu", "cuda", "mps") or (

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from contextlib import suppress
 from pathlib import Path
+
+from lottery_hub.errors import ConfigError, printable
 
 
 def path_of(typed: str | os.PathLike[str]) -> Path:
@@ -25,6 +28,21 @@ def path_of(typed: str | os.PathLike[str]) -> Path:
         return path
     forms = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
     return next((other for other in forms if exists(other)), path)
+
+
+def place_of(typed: str | os.PathLike[str]) -> Path:
+    """Return the path that is meant where something is to be written.
+
+    Raises:
+        ConfigError: it is an address, which would become a folder called `s3:`.
+    """
+    if typed == "":
+        raise ConfigError("the name of a file or folder is empty")
+    path = path_of(typed)
+    first = path.parts[0] if path.parts else ""
+    if len(path.parts) > 1 and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", first) and not exists(Path(first)):
+        raise ConfigError(f"{printable(typed)} is an address; give a file or folder of this machine here")
+    return path
 
 
 def exists(path: Path) -> bool:

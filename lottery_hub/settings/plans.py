@@ -24,7 +24,7 @@ from lottery_hub.settings.config import (
     TransferPlan,
     parse_number,
 )
-from lottery_hub.settings.paths import path_of
+from lottery_hub.settings.paths import exists, path_of
 from lottery_hub.settings.presets import (
     Preset,
     at_size,
@@ -56,6 +56,8 @@ class Written(Frozen):
         """
         path = path_of(file)
         try:
+            if exists(path) and not path.is_file() and not path.is_dir():
+                raise ConfigError("it is a pipe or a device; give the file of a plan")  # it may never end, or begin
             with path.open("rb") as opened:
                 text = opened.read(MAX_BYTES + 1).decode("utf-8")
             if len(text) > MAX_BYTES:
@@ -182,7 +184,7 @@ class FindPlan(Written):
         """
         kind = kind or _kind(pretrain)
         name = name or dataset
-        radius = parse_number(eps) if isinstance(eps, str) else eps
+        radius = None if eps is None else parse_number(eps)
         data = DataPlan.parse({"dataset": dataset, "fraction": fraction}).changed(image_size=image_size)
         if preset == "paper":
             transfer = at_size(paper_transfer(name, precision, radius, train_images), image_size)

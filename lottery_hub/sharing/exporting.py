@@ -32,7 +32,7 @@ from lottery_hub.networks.compacting import Compacted
 from lottery_hub.networks.masks import prunable_names
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.showing import shows
-from lottery_hub.settings.paths import path_of
+from lottery_hub.settings.paths import place_of
 from lottery_hub.storage import atomic, files
 from lottery_hub.storage.manifest import labels
 from lottery_hub.telling import tell
@@ -102,7 +102,7 @@ def export(
         ConfigError: the image size is out of range, or the format keeps timm's shapes and cannot be compacted.
         ExportError: the place cannot be written, a package is missing, or the export computes something else.
     """
-    path = path_of(output)
+    path = place_of(output)
     size = _image_size(ticket, image_size)
     if format not in get_args(Format):
         raise ConfigError(f"unknown format {printable(repr(format))}; choose one of: {', '.join(get_args(Format))}")

@@ -29,7 +29,7 @@ from lottery_hub.fetching.connection import Patience, is_missing, redacted
 from lottery_hub.fetching.pasted import is_page, pasted
 from lottery_hub.networks.tickets import Ladder, Networks, Ticket
 from lottery_hub.reporting.showing import shows
-from lottery_hub.settings.paths import exists, path_of
+from lottery_hub.settings.paths import exists, path_of, place_of
 from lottery_hub.storage import atomic, files, folder, ownership
 from lottery_hub.storage.folder import CARD, CONFIG, MAX_CARD_BYTES, MAX_CONFIG_BYTES, RESULTS
 from lottery_hub.storage.manifest import BackboneManifest
@@ -140,7 +140,7 @@ def pull(
         DownloadError: the Hub, or what is behind the address, did not deliver.
     """
     if local_dir is not None:  # before anything is fetched
-        local_dir = path_of(local_dir)
+        local_dir = place_of(local_dir)
         atomic.check_place(local_dir, foreign=atomic.nothing, overwrite=overwrite)
     networks = None if models else DEPLOYED if local_dir is not None else ()
     with if_stopped("files that were fetched whole stay in the cache; nothing else was written"):

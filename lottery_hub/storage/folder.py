@@ -27,7 +27,7 @@ from lottery_hub.images.fitting import fit_of
 from lottery_hub.networks.backbones import Backbone, layout
 from lottery_hub.networks.masks import Mask
 from lottery_hub.networks.tickets import Ladder, Networks, Ticket, level_at
-from lottery_hub.settings.paths import path_of
+from lottery_hub.settings.paths import place_of
 from lottery_hub.storage import atomic, codec, files, manifest, ownership
 from lottery_hub.storage.codec import Values
 from lottery_hub.storage.manifest import BackboneManifest, Content, LadderManifest, TicketManifest
@@ -86,7 +86,7 @@ def save_ticket(
         "method": ticket.method,
     }
     arrays = codec.encode(ticket.weights, survived, 1, first=1, values=values)
-    place = path_of(folder)
+    place = place_of(folder)
     with _replacing(place, tuple(trained or ()), overwrite, carry) as fresh:
         _save(fresh, "ticket", ticket, values, about, arrays, ticket.records)
         if card is not None:
@@ -110,7 +110,7 @@ def save_ladder(ladder: Ladder, folder: Path | str, overwrite: bool = False) -> 
     }
     arrays = codec.encode(backbone.weights, ladder.survived, ladder.levels, values=values)
     results = {"pretraining": backbone.records, "drawing": ladder.drawing}
-    place = path_of(folder)
+    place = place_of(folder)
     with _replacing(place, (), overwrite) as fresh:
         _save(fresh, "ladder", backbone, values, about, arrays, results)
     return place
@@ -121,7 +121,7 @@ def save_backbone(backbone: Backbone, folder: Path | str, overwrite: bool = Fals
     nothing = {name: kept.to(codec.COUNT) * 0 for name, kept in backbone.dense_mask().items()}
     values = codec.exact_values(backbone.weights, nothing)
     arrays = codec.encode(backbone.weights, nothing, 0, values=values)
-    place = path_of(folder)
+    place = place_of(folder)
     with _replacing(place, (), overwrite) as fresh:
         _save(fresh, "backbone", backbone, values, {}, arrays, {"pretraining": backbone.records})
     return place

@@ -22,7 +22,7 @@ COMMANDS: list[tuple[Callable[..., None], Callable[..., Any]]] = [
     (use.finetune_command, lh.finetune),
     (use.evaluate_command, lh.evaluate),
 ]
-ONLY_TYPED = {"as_json", "print_plan"}
+ONLY_TYPED = {"as_json", "print_plan", "context"}
 ONLY_IN_PYTHON = {"progress"}
 OTHERWISE = {"ref", "network", "fraction"}  # other names, or several values
 
@@ -58,6 +58,12 @@ def test_a_printed_plan_is_the_plan_of_the_options_and_can_be_given(called: Call
     assert FindPlan.parse(dict(plan)) == plan
     again = called("find", "--print-plan", "--plan", str(file), "--set", "transfer.standard.lr=0.5")
     assert again == file.read_text(encoding="utf-8").replace("lr = 0.125", "lr = 0.5")
+    fewer = called("find", "--print-plan", "--plan", str(file), "--seeds", "1")
+    assert fewer == file.read_text(encoding="utf-8").replace("seeds = 3", "seeds = 1")
+    grid = called("study", "--print-plan", "--level", "3")
+    file.write_text(grid, encoding="utf-8")
+    assert called("study", "--print-plan", "--plan", str(file), "--seeds", "1") == grid
+    assert "fraction = [\n    1.0,\n]" in called("study", "--print-plan", "--plan", str(file), "--fraction", "1.0")
 
 
 def test_settings_are_listed_by_the_paths_by_which_they_are_set(called: Callable[..., str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 
 from lottery_hub import cli
+from lottery_hub.cli import predict
+from lottery_hub.errors import DataError
 from lottery_hub.images.datasets import Dataset
 
 
@@ -82,3 +85,34 @@ def test_an_empty_folder_and_no_picture_at_all_are_errors(
     assert (done.code, done.out, done.err) == (1, "", "error: empty holds no pictures\n")
     assert Called(capsys, str(run)).code == 2
     assert Called(capsys, "nowhere", "a.png").err.startswith("error: no ticket at nowhere")
+
+
+def test_whatever_is_named_is_told_in_order_and_ends_nothing(
+    run: Path, pictures: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("empty").mkdir()
+    os.mkfifo("pipe.png")
+    strange = ["a.png", "empty", "pipe.png", "x" * 300, "a\0b", "\x1b[2J\u202e.png", "\udcff", "inside", "b.png"]
+    done = Called(capsys, str(run), "-", typed="\n".join(strange))
+    assert done.code == 1
+    assert [line.partition(": ")[0] for line in done.out.splitlines()] == ["a.png", "inside/deep/c.png", "b.png"]
+    assert len(done.err.splitlines()) == 6
+    assert (done.out + done.err).replace("\n", "").isprintable()
+
+
+def test_a_list_is_told_as_it_comes_and_its_lines_are_names_of_any_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    end, start = os.pipe()
+    with os.fdopen(end) as typed, os.fdopen(start, "wb", buffering=0) as typing:
+        monkeypatch.setattr(sys, "stdin", typed)
+        lines = predict._lines()
+        assert next(lines) is None, "what was named before is told meanwhile"
+        typing.write(b"a.png\r\n\xff.png\nb.")
+        assert [next(lines), next(lines), next(lines)] == ["a.png", "\udcff.png", None]
+        typing.write(b"png\n" + b"/" * 65_000)
+        assert next(lines) == "b.png"
+        typing.write(b"/" * 65_000)
+        with pytest.raises(DataError, match="longer than any file's name"):
+            list(lines)
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(DataError, match="there is no stdin"):
+        list(predict._lines())

@@ -120,3 +120,10 @@ def test_what_was_left_yesterday_and_what_was_set_aside_go_first_of_all(store: S
 def test_a_size_that_is_none_is_wrong_usage(call: Call, size: str) -> None:
     code, _, told = call("prune", "--most", size)
     assert (code, "is no size; write 500MB or 20GB" in told.replace("\n", " ")) == (2, True) or code == 2
+
+
+def test_looking_at_a_store_that_is_none_makes_none_and_days_are_days(call: Call, tmp_path: Path) -> None:
+    for words in (["list"], ["verify"], ["prune"]):
+        assert call(*words, "--store", str(tmp_path / "new"))[0] == 0
+    assert not (tmp_path / "new").exists()
+    assert call("prune", "--days", "nan")[0] == 2

@@ -108,12 +108,27 @@ def test_a_plan_says_what_options_would(
         assert again.record() == found.record()
 
 
-def test_what_a_plan_says_is_not_said_twice(backbone: Backbone, tiny_data: Dataset, tmp_path: Path) -> None:
+def test_one_number_beside_a_plan_changes_it_even_to_what_it_is_unless_given(
+    backbone: Backbone, tiny_data: Dataset
+) -> None:
+    plan = plan_of(pretrain=backbone, dataset=tiny_data, **OPTIONS | {"seeds": 3})
+    changed = plan_of(pretrain=backbone, dataset=tiny_data, plan=plan, seeds=1, margin=2, level=2, eps_standard="1/255")
+    assert (changed.seeds, changed.tolerance, changed.level) == (1, "margin:2", 2)
+    weaker = plan.transfer.changed(standard_attack=plan.transfer.test_attack.at(1 / 255))
+    assert changed == plan.changed(seeds=1, tolerance="margin:2", level=2, transfer=weaker)
+    assert plan_of(pretrain=backbone, dataset=tiny_data, plan=changed, sparsity=0.2).level is None
+    grown = plan_of(pretrain=backbone, dataset=tiny_data, plan=plan, seeds="auto", max_seeds=5)
+    assert (grown.seeds, grown.max_seeds) == (3, 5)
+
+
+@pytest.mark.parametrize("said", [{"dataset": "cifar10"}, {"preset": "quick"}, {"fraction": 1.0}, {"pretrain": "adv"}])
+def test_numbers_that_others_follow_from_are_not_said_beside_a_plan(
+    backbone: Backbone, tiny_data: Dataset, tmp_path: Path, said: dict[str, Any]
+) -> None:
     plan = plan_of(pretrain=backbone, dataset=tiny_data, **OPTIONS)
-    with pytest.raises(ConfigError, match="the plan says everything that seeds would"):
-        lh.find(backbone, dataset=tiny_data, plan=plan, seeds=3, output=tmp_path / "run")
-    with pytest.raises(ConfigError, match="the plan says everything that dataset would"):
-        lh.find(backbone, dataset="cifar10", plan=plan, output=tmp_path / "run")
+    in_memory = {"pretrain": backbone, "dataset": tiny_data}
+    with pytest.raises(ConfigError, match=f"the plan says what {next(iter(said))} would"):
+        lh.find(**in_memory | said, plan=plan, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

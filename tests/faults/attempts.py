@@ -11,13 +11,18 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+import typer.main
 from campaign import TooLong
 
 from lottery_hub.errors import LotteryHubError
+
+# The commands are the same each time, and take longer to make of their functions than many a call.
+typer.main.get_command = cache(typer.main.get_command)
 
 RIGHT, REFUSED = "accepted and right", "refused"
 GOOD = (RIGHT, REFUSED)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from folders import LEVELS, valid
-from material import material
+from material import material, plan_of
 from PIL import Image
 
 from lottery_hub.storage.folder import load_ticket
@@ -23,7 +23,7 @@ NUMBERS = [
 ]
 WORDS = ["", " ", "nosuch", "STD", "None", "null", "--help", "-", ESCAPE, "x" * 5000, "std,adv", "\0", "\udcff", "é"]
 TEXT = [
-    *("", " ", "nosuch", "~nobody/x", "../..", "a/b/c/d", "-", "--", ESCAPE, "x" * 300, "x" * 5000, "\0", "\udcff"),
+    *("", " ", "nosuch", "~nosuch/x", "../..", "a/b/c/d", "-", "--", ESCAPE, "x" * 300, "x" * 5000, "\0", "\udcff"),
     *("a\\b", "*", "%s%n", "{}", "$HOME", "[bold]x[/bold]", "[/]", "adv:", ":", "adv:linf-9/255", "std:nosuch.pth"),
     *("user/name@", "@v1", "user/name@../x", "https://huggingface.co/user/name/blob/main", "http://[::1", "s3://x/y"),
     *("file:///etc/passwd", "hf://user/name", "hf-hub:user/name", "user/name", "C:\\x", "points:", "points:nan"),
@@ -45,7 +45,7 @@ SETTINGS = [
 def kinds_of_folders(place: Path) -> dict[str, Path]:
     """Make what people hand over where something else is asked for; return name → path."""
     there = material().place
-    made = {name: there / name for name in ("data", "net", "run", "half")}
+    made = {name: there / name for name in ("data", "net", "run", "half", "store")}
     made |= {"ticket": there / "run/ticket", "ladder": there / "run/ladder"}
     made["trained"] = next((there / "run/ticket/trained").glob("ticket-standard-*"))
     made |= {name: make(place / name) for name, make in _MAKERS.items()}
@@ -55,7 +55,7 @@ def kinds_of_folders(place: Path) -> dict[str, Path]:
 def paths(kinds: dict[str, Path]) -> list[str]:
     """Return references of every kind that there is, sound and damaged, and what is none."""
     strange = [
-        *("", " ", ".", "..", "/", "~", "~nobody/x", "-", "--", "/dev/null", "/dev/zero", "/proc/self/mem", "/proc"),
+        *("", " ", ".", "..", "/", "~", "~nosuch/x", "-", "--", "/dev/null", "/dev/zero", "/proc/self/mem", "/proc"),
         *("nowhere", "nowhere/below", "x" * 300, "/".join(["y" * 200] * 30), "a\0b", ESCAPE, "\udcff", "file/below"),
         *("s3://nowhere/x", "memory://x", "https://huggingface.co/user/name", "http://[::1", "file:///etc/passwd"),
         *(
@@ -76,6 +76,11 @@ def _file(content: bytes) -> Callable[[Path], Path]:
         return path
 
     return make
+
+
+def _plan(line: str) -> Callable[[Path], Path]:
+    """Make the file of a find's plan, with a line above it."""
+    return _file(f"{line}\n{plan_of().toml()}".encode())
 
 
 def _folder(**files: bytes) -> Callable[[Path], Path]:
@@ -184,6 +189,15 @@ _MAKERS: dict[str, Callable[[Path], Path]] = {
     "saved-dict": _folder(dataset_dict_dot_json=b'{"splits": ["train"]}', train__state_dot_json=b"{}"),
     "parquet-garbage": _folder(train_dot_parquet=b"PAR1 and no more"),
     "parquet-pointer": _folder(**{"data__train-00000-of-00001_dot_parquet": LFS}),
+    "plan.toml": _plan(""),
+    "plan-deep.json": _file(b'{"a":' * 5000 + b"1" + b"}" * 5000),
+    "plan-nan.toml": _plan("seeds = nan"),
+    "plan-huge.toml": _plan("seeds = " + "9" * 400),
+    "plan-unknown.toml": _plan('"\\u001b[2J" = 1'),
+    "plan-twice.toml": _plan('pretrain = "std"'),
+    "plan-bytes.toml": _file(b"seeds = 1 # \xff"),
+    "plan-array.json": _file(b"[1, 2]"),
+    "plan-nan.json": _file(b'{"seeds": NaN, "draw": -Infinity}'),
     "loose-pictures": _folder(a_dot_png=b"\x89PNG", b_dot_jpg=b"\xff\xd8"),
     "config-only": _folder(config_dot_json=b"{}"),
     "config-array": _folder(config_dot_json=b"[1]", results_dot_json=b"", ticket_dot_safetensors=b""),

@@ -27,7 +27,7 @@ import tempfile
 import time
 import typing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,8 +38,10 @@ if __name__ == "__main__":
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_HOME"] = str(Path(tempfile.gettempdir()) / "lottery-hub-commands-have-no-cache")
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["MPLCONFIGDIR"] = os.environ["HF_HOME"]  # else a list of fonts is left in the home of each case
 
 import torch
+import typer
 from attempts import RIGHT, WrongWordsError, attempt, printed
 from bad import NUMBERS, SETTINGS, TEXT, WORDS, kinds_of_folders, paths
 from folders import TINY
@@ -53,43 +55,53 @@ from lottery_hub.training import pretraining, transferring, units
 SECONDS = 20.0
 BEGAN = "the work began"
 GOOD = ("ok", BEGAN, "refused in one line", "usage", "cannot tell")
+_TOLD = re.compile(r"(note|warning)\b.*: |\d{4}-\d\d-\d\d ")  # lines of what goes on
 _CODES = {0: "ok", 2: "usage", 3: "cannot tell"}
 
 # A call of each command that would go well: arguments by their place, options by name. OUT is in the folder watched.
 CALLS: dict[str, dict[str, str]] = {
-    "find": {"--pretrain": "NET", "--dataset": "DATA", "--ladder": "LADDER", "--output": "OUT", "--device": "cpu"},
-    "draw": {"--pretrain": "NET", "--method": "imp", "--source": "DATA", "--rounds": "2", "--output": "OUT"},
+    "find": {
+        **{"--pretrain": "NET", "--dataset": "DATA", "--ladder": "LADDER", "--output": "OUT", "--device": "cpu"},
+        "--store": "STORE",
+    },
+    "study": {"--pretrain": "NET", "--dataset": "DATA", "--method": "omp", "--output": "OUT", "--store": "STORE"},
+    "draw": {
+        **{"--pretrain": "NET", "--method": "imp", "--source": "DATA", "--rounds": "2", "--output": "OUT"},
+        "--store": "STORE",
+    },
     "pretrain": {"--dataset": "DATA", "--arch": TINY, "--recipe": "std", "--output": "OUT"},
     "finetune": {"ticket": "TICKET", "--dataset": "DATA", "--output": "OUT"},
     "evaluate": {"ref": "TRAINED", "--dataset": "DATA", "--attack": "pgd-1", "--samples": "4"},
+    "predict": {"ref": "TICKET", "pictures": "PICTURE"},
     "verify": {"ref": "TICKET", "--dataset": "DATA", "--ladder": "LADDER", "--sample": "4"},
     "import": {"file": "PRUNED", "--arch": TINY, "--output": "OUT"},
     "show": {"ref": "TICKET", "other": "TICKET"},
+    "plot": {"ref": "TICKET", "--output": "OUT.svg"},
+    "report": {"refs": "TICKET", "--output": "OUT.html"},
+    "board": {"refs": "TICKET", "--output": "OUT.html"},
+    "results": {"ref": "TICKET", "--dataset": "DATA"},
     "export": {"ref": "TICKET", "--format": "timm", "--output": "OUT"},
     "push": {"folder": "TICKET", "repo": "alice/net", "--dataset": "DATA"},
     "pull": {"ref": "TICKET", "--local-dir": "OUT"},
     "search": {},
+    "list": {},
     "backbones": {},
+    "store list": {"--store": "UNITS"},
+    "store show": {"unit": "UNIT", "--store": "UNITS"},
+    "store verify": {"--store": "UNITS"},
+    "store prune": {"--store": "UNITS"},
+    "cache list": {},
+    "cache prune": {},
 }
-FLAGS = {"push": ["--dry-run", "--no-checks"], "evaluate": ["--json"]}
+FLAGS = {"push": ["--dry-run", "--no-checks"], "evaluate": ["--json"], "store prune": ["--dry-run"]}
 ALONE = {"show": {"ref": "TICKET"}}  # where an argument of a call stands in the way of another option
 # What asks for more work than is done here, and would be done if it were asked for.
 LONG = {("export", "--image-size"): {"4294967296"}}
 
-OUTPUTS = {"--output", "--local-dir"}
+OUTPUTS = {"--output", "--local-dir", "--store"}
 REFERENCES = {
-    "ref",
-    "other",
-    "ticket",
-    "folder",
-    "ladder",
-    "dataset",
-    "source",
-    "pretrain",
-    "output",
-    "local_dir",
-    "file",
-    "masks",
+    *("ref", "refs", "other", "ticket", "folder", "ladder", "dataset", "source", "pretrain", "output", "local_dir"),
+    *("file", "masks", "pictures", "plan"),
 }
 
 
@@ -110,16 +122,26 @@ class Begun(LotteryHubError):  # noqa: N818 - no error of anybody's
     """What was asked for would be done now."""
 
 
+def _commands(app: Any, above: str = "") -> Iterator[tuple[str, Callable[..., None]]]:
+    """Yield the name of each command, that of its group before it, and its function."""
+    for each in app.registered_commands:
+        yield f"{above}{each.name}", each.callback
+    for group in app.registered_groups:
+        yield from _commands(group.typer_instance, f"{above}{group.name} ")
+
+
+COMMANDS = dict(_commands(cli.app))
+
+
 def parameters(command: str) -> list[Parameter]:
     """Return what a command takes, but flags."""
-    (function,) = (each.callback for each in cli.app.registered_commands if each.name == command)
-    assert function is not None
+    function = COMMANDS[command]
     found = []
     for name, taken in inspect.signature(function, eval_str=True).parameters.items():
         hint = taken.annotation
         kind, told = typing.get_args(hint)[:2] if hasattr(hint, "__metadata__") else (hint, None)
         kinds = {kind, *typing.get_args(kind)}
-        if bool in kinds:
+        if bool in kinds or kind is typer.Context:
             continue
         option = type(told).__name__ == "OptionInfo"
         declared = next((word for word in _declared(told) if word.startswith("--")), None)
@@ -128,7 +150,7 @@ def parameters(command: str) -> list[Parameter]:
             values = "settings"
         elif name in REFERENCES or Path in kinds:
             values = "paths"
-        elif kinds & {int, float, list[float]} or name in ("eps", "jobs", "batch_size", "rounds"):
+        elif kinds & {int, float, list[float], list[int]} or name in ("eps", "jobs", "batch_size", "rounds"):
             values = "numbers"
         else:
             values = "words" if any(typing.get_origin(each) is typing.Literal for each in kinds) else "text"
@@ -154,6 +176,7 @@ class Campaign:
         given = place / "given"
         given.mkdir()
         self.kinds = kinds_of_folders(given)
+        self.given = stamps(material().place, given)
         values = values_of(self.kinds)
         rng = random.Random(f"commands {seed}")
         self.all = [
@@ -172,7 +195,10 @@ class Campaign:
 
     def words(self, case: Case) -> list[str]:
         """Return the command line of a case."""
-        known = {"OUT": str(self.out), "NET": self.kinds["net"], "DATA": self.kinds["data"]}
+        known = {name: str(self.scene.work / name.lower()) for name in ("OUT", "OUT.svg", "OUT.html", "STORE")}
+        known |= {"NET": self.kinds["net"], "DATA": self.kinds["data"], "UNITS": self.kinds["store"]}
+        known["UNIT"] = next(self.kinds["store"].glob("units/*/*")).name
+        known["PICTURE"] = next(self.kinds["data"].glob("test/*/*"))
         known["PRUNED"] = self.kinds["pruned.pth"]
         known |= {name.upper(): self.kinds[name] for name in ("ticket", "ladder", "trained")}
         bad = dict(case.bad)
@@ -184,11 +210,7 @@ class Campaign:
         options = [word for name, value in given.items() if name.startswith("--") for word in (name, value)]
         places = [value for name, value in given.items() if not name.startswith("--")]
         flags = [*FLAGS.get(case.command, []), *(["--json"] if case.json else [])]
-        return [case.command, *options, *dict.fromkeys(flags), *(["--"] if places else []), *places]
-
-    @property
-    def out(self) -> Path:
-        return self.scene.work / "out"
+        return [*case.command.split(), *options, *dict.fromkeys(flags), *(["--"] if places else []), *places]
 
     @property
     def lent(self) -> Path:
@@ -198,7 +220,7 @@ class Campaign:
         """Run a case; return how it ended, and what there is to say about it."""
         self.scene.build()
         words = self.words(case)
-        before, given = self.scene.note(), stamps(material().place, self.place / "given")
+        before = self.scene.note()
         here, environment, temporary = Path.cwd(), dict(os.environ), tempfile.tempdir
         os.environ |= {"HOME": str(self.scene.home), "TMPDIR": str(self.scene.temporary), "COLUMNS": "100"}
         tempfile.tempdir = str(self.scene.temporary)
@@ -214,7 +236,8 @@ class Campaign:
         if ending.name != RIGHT:
             return ending.name, ending.detail
         kind, _, told = ended[0].partition(": ")
-        if stamps(material().place, self.place / "given") != given:
+        given, self.given = self.given, stamps(material().place, self.place / "given")
+        if self.given != given:
             return "changed what it was given", told
         self.scene.asked = self._asked(case) if kind in ("ok", BEGAN) else []
         left = self.scene.damage(before)
@@ -224,7 +247,8 @@ class Campaign:
         """Return where the user said that something may be written."""
         named = [value for name, value in case.bad if name in OUTPUTS and "\0" not in value]
         inside = [self.scene.work / value for value in named if not Path(value).is_absolute()]
-        return [self.out, self.lent, *inside, *(Path(os.path.normpath(place)) for place in inside)]
+        mine = [self.scene.work / name for name in ("out", "out.svg", "out.html", "store")]
+        return [*mine, self.lent, *inside, *(Path(os.path.normpath(place)) for place in inside)]
 
     def _called(self, words: list[str]) -> str:
         """Run the command line without its trainings, and return how it ended."""
@@ -236,18 +260,17 @@ class Campaign:
             for module in (units, pretraining, transferring):
                 stack.enter_context(mock.patch.object(module, "train", begin))
             done = printed(*words)
-        errors = [
-            line for line in done.err.splitlines() if not re.match(r"(note|warning)\b.*: |\d{4}-\d\d-\d\d ", line)
-        ]
+        errors = [line for line in done.err.splitlines() if not _TOLD.match(line)]
         if done.code == 1 and "verdict" not in done.out and "verified" not in done.out:
-            if len(errors) != 1 or not errors[0].startswith("error: "):
+            pictures = words[0] == "predict"  # it has a line for each that it cannot read
+            if not all(line.startswith("error: ") for line in errors) or (len(errors) != 1 and not pictures):
                 raise WrongWordsError(f"not one line: {done.err[-400:]!r}")
-            return f"{BEGAN}: " if errors[0] == "error: the work begins" else f"refused in one line: {errors[0]}"
+            return f"{BEGAN}: " if "the work begins" in errors[0] else f"refused in one line: {errors[0]}"
         if (done.code == 2 and "Usage:" not in done.err) or (done.code == 0 and "Traceback" in done.err):
             raise WrongWordsError(f"exit code {done.code}, {done.err[-300:]!r}")
         if done.code == 1:
             return "refused in one line: not verified"
-        if done.code not in _CODES or (done.code == 3 and words[0] != "verify"):
+        if done.code not in _CODES or (done.code == 3 and "verify" not in words[:2]):
             raise WrongWordsError(f"exit code {done.code}, {done.err[-300:]!r}")
         return f"{_CODES[done.code]}: {done.err[-200:]}"
 

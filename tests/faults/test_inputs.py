@@ -13,8 +13,6 @@ import commands
 import pytest
 from attempts import RIGHT
 
-from lottery_hub import cli
-
 HERE = Path(__file__).parent
 
 
@@ -53,7 +51,7 @@ def test_the_whole_campaign_of_commands() -> None:
 
 
 def test_every_command_is_called_with_every_argument_it_takes() -> None:
-    assert commands.CALLS.keys() == {each.name for each in cli.app.registered_commands}
+    assert commands.CALLS.keys() == commands.COMMANDS.keys() >= {"find", "store list", "cache prune"}
     kinds = Counter(parameter.values for command in commands.CALLS for parameter in commands.parameters(command))
     assert kinds.keys() == {"paths", "numbers", "words", "settings", "text"}
     assert [parameter.given for parameter in commands.parameters("export")] == [

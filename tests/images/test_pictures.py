@@ -55,8 +55,10 @@ def test_grey_is_repeated() -> None:
         (RGB.astype(np.int64), "is of int64; give uint8"),
         (RGB[:, :, :2], r"has shape \(6, 6, 2\), which is no grey or RGB picture"),
         ("nowhere.png", "nowhere.png is no file"),
+        (np.zeros((0, 0, 3), np.uint8), r"has shape \(0, 0, 3\), and no pixels"),
+        (torch.zeros(3, 6, 6, device="meta"), "cannot be read as an array"),
     ],
-    ids=["0 to 255", "normalised", "nan", "int64", "two channels", "no file"],
+    ids=["0 to 255", "normalised", "nan", "int64", "two channels", "no file", "no pixels", "no data"],
 )
 def test_what_would_be_misread_is_refused(picture: Any, why: str) -> None:
     with pytest.raises(DataError, match=why):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -341,6 +343,12 @@ def test_a_network_of_torchvision_is_asked_for_mean_and_std() -> None:
         Backbone.of(network, "robust")  # type: ignore[arg-type]
     with pytest.raises(BackboneError, match="are not of"):
         Backbone.of(network, "std", mean=[127.5] * 3, std=[64.0] * 3)
+    arrays: dict[str, Any] = {"mean": torch.full((3,), 0.5), "std": np.full(3, 0.25)}
+    assert Backbone.of(network, "std", **arrays) == taken
+    with pytest.raises(BackboneError, match="are not of"):
+        Backbone.of(network, "std", **arrays | {"mean": 0.5})
+    with pytest.raises(BackboneError, match="a str is no network; load_backbone takes names"):
+        Backbone.of("resnet18", "std")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

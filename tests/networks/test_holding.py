@@ -223,6 +223,8 @@ def test_what_was_trained_is_saved_as_a_ticket(ticket: Ticket, model: nn.Module,
 
 
 def test_another_network_or_optimizer_is_refused(ticket: Ticket, model: nn.Module) -> None:
+    with pytest.raises(TicketError, match=r"takes an optimizer and the model .*, not ResNet and SGD"):
+        ticket.hold_mask(model, sgd(model.parameters()))  # type: ignore[arg-type]
     other = ticket.to_model(num_classes=3)
     with pytest.raises(TicketError, match="the optimizer trains none of the model's prunable weights"):
         ticket.hold_mask(sgd(other.parameters()), model)

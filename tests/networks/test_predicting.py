@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lottery_hub.errors import ConfigError, TicketError
+from lottery_hub.errors import ConfigError, DataError, TicketError
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.images.fitting import Fit
-from lottery_hub.networks.predicting import predict
+from lottery_hub.networks.predicting import predict, predict_each
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.storage.folder import load_ticket
 
@@ -42,5 +42,20 @@ def test_a_network_that_answers_nothing_is_an_error_and_stays_as_it_was(ladder: 
     with pytest.raises(TicketError, match="no numbers"):
         list(predict(model, Fit(8, 8), tiny_data.test.images[:2]))
     assert all(module.training for module in model.modules())
-    with pytest.raises(ConfigError, match="top and batch_size are 1 or more"):
+    with pytest.raises(ConfigError, match="top and batch_size are numbers, 1 or more"):
         list(predict(model, Fit(8, 8), tiny_data.test.images[:2], top=0))
+
+
+def test_pictures_go_through_the_network_by_the_batch_and_one_that_is_none_keeps_its_place(
+    ladder: Ladder, tiny_data: Dataset
+) -> None:
+    model, images = ladder.ticket(1).to_normalised(), list(tiny_data.test.images[:5])
+    sizes: list[int] = []
+    model.register_forward_hook(lambda _, given, __: sizes.append(len(given[0])))
+    lost = DataError("it was not found")
+    given = [images[0], None, images[1], lost, "nowhere.png", images[2], None, None, images[3], images[4]]
+    said = list(predict_each(model, Fit(8, 8), given, batch_size=3))
+    assert sizes == [1, 1, 1, 2], "of three where no None stands and none is amiss"
+    assert [each is one for (each, _), one in zip(said, [one for one in given if one is not None], strict=True)]
+    assert [isinstance(told, DataError) for _, told in said] == [False, False, True, True, False, False, False]
+    assert said[2][1] is lost

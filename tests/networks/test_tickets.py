@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -68,12 +70,14 @@ def test_masks_are_nested(ladder: Ladder) -> None:
         assert not is_nested(ladder.mask(level), ladder.mask(level + 1))
 
 
-@pytest.mark.parametrize("level", [-1, 7, 64])
-def test_a_level_beyond_the_ladder_is_an_error(ladder: Ladder, level: int) -> None:
+@pytest.mark.parametrize("level", [-1, 7, 64, 1.5])
+def test_a_level_beyond_the_ladder_is_an_error(ladder: Ladder, level: Any) -> None:
     with pytest.raises(TicketError, match=f"levels 0 to 6, not {level}"):
         ladder.mask(level)
     with pytest.raises(TicketError, match=f"levels 0 to 6, not {level}"):
         ladder.ticket(level)
+    numbered: Any = np.int64(2)
+    assert ladder[numbered] == ladder[2]
 
 
 @pytest.mark.parametrize(

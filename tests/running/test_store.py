@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lottery_hub.errors import BusyError, DamageWarning, LotteryHubError, StoreError
+from lottery_hub.errors import BusyError, ConfigError, DamageWarning, LotteryHubError, StoreError
 from lottery_hub.running.store import Store, Unit, address, default_store, open_store
 from lottery_hub.storage import sealed
 from tests.faults import store_campaign
@@ -183,6 +183,17 @@ def test_the_store_of_a_user_is_named_by_the_environment(monkeypatch: pytest.Mon
     assert default_store() == Path(os.environ["HF_HOME"]) / "lottery_hub" / "store"
 
 
+def test_a_store_is_made_by_its_first_unit(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "new" / "store")
+    assert store.addresses() == set()
+    assert not (tmp_path / "new").exists()
+    store.once(unit(1), work)
+    assert (store.directory / "store.json").is_file()
+    assert open_store(store.directory).addresses() == {unit(1).address}
+    with pytest.raises(ConfigError, match="s3://bucket/units is an address"):
+        open_store("s3://bucket/units")
+
+
 def test_a_folder_of_something_else_is_no_store_and_stays(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     with pytest.raises(StoreError, match="is not empty and not a store of units; choose another --store"):
@@ -195,6 +206,7 @@ def test_a_folder_of_something_else_is_no_store_and_stays(tmp_path: Path) -> Non
 
 
 def test_a_store_of_another_version_is_refused_and_a_damaged_marker_is_written_anew(store: Store) -> None:
+    store.once(unit(1), work)
     marker = store.directory / "store.json"
     whole = marker.read_bytes()
     marker.write_text('{"lottery_hub_store": 2}')

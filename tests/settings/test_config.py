@@ -303,7 +303,7 @@ def test_numbers_may_be_fractions(text, number):
     assert parse_number(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "eight", "8/", "/255", "8/0", "1/2/3", "8\\255"])
+@pytest.mark.parametrize("text", ["", "eight", "8/", "/255", "8/0", "1/2/3", "8\\255", True, [1], None])
 def test_what_is_no_number_is_refused_with_examples(text):
     assert refusal(parse_number, text).endswith("is not a number; write 0.03 or 8/255")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import lottery_hub as lh
+from lottery_hub.errors import ConfigError
 from lottery_hub.networks.tickets import Ladder
-from lottery_hub.settings.paths import path_of
+from lottery_hub.settings.paths import path_of, place_of
 from lottery_hub.sharing.pulling import pull
 from lottery_hub.storage.folder import load_ticket, save_backbone, save_ladder, save_ticket
 
@@ -19,6 +20,18 @@ def test_a_tilde_is_a_home_and_every_other_name_is_itself(tmp_path: Path, monkey
     assert path_of("~/nets") == path_of(Path("~/nets")) == tmp_path / "nets"
     for name in ("nets", "nets/", "~nobody-of-that-name/nets", "a\0b", "x" * 5000):
         assert path_of(name) == path_of(Path(name)) == Path(name)
+
+
+def test_an_address_is_no_place_to_write_to_but_a_folder_may_be_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for address in ("s3://bucket/net", "file:///net", Path("hf://user/net"), ""):
+        with pytest.raises(ConfigError, match=r"is an address; give a file or folder|is empty"):
+            place_of(address)
+    (tmp_path / "odd:").mkdir()
+    assert place_of("odd:/net") == Path("odd:/net")
+    assert place_of("12:30") == Path("12:30")
 
 
 @pytest.mark.parametrize(("there", "typed"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC")])

@@ -98,6 +98,9 @@ def test_what_is_no_plan_is_refused_by_the_name_of_the_file(text: str, tmp_path:
 
 
 def test_there_must_be_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(ConfigError, match="is a pipe or a device"):
+        FindPlan.read(tmp_path / "pipe.toml")
     for place in (tmp_path / "none.toml", tmp_path):
         with pytest.raises(ConfigError, match="cannot read the plan"):
             FindPlan.read(os.fspath(place))
