@@ -145,7 +145,7 @@ def changed_plan(plan: FindPlan | Place, given: dict[str, Any]) -> FindPlan:
         ConfigError: there is no such plan, or an option is not allowed.
     """
     plan = plan if isinstance(plan, FindPlan) else FindPlan.read(plan)
-    changes = {name: given[name] for name in ("confirm", "scan", "controls") if name in given}
+    changes: dict[str, Any] = {name: given[name] for name in ("confirm", "scan", "controls") if name in given}
     if "seeds" in given:
         changes["seeds"], changes["max_seeds"] = _seeds(given["seeds"], given.get("max_seeds"))
     elif "max_seeds" in given:

@@ -398,7 +398,8 @@ def level_at(sparsities: tuple[float, ...], sparsity: float) -> int:
     Raises:
         TicketError: `sparsity` is beyond the sparsest level by more than half a percent.
     """
-    if not isinstance(sparsity, Real) or not 0 <= sparsity < 1:
+    given: object = sparsity  # by who may not be checked for types
+    if not isinstance(given, Real) or not 0 <= sparsity < 1:
         raise TicketError(f"a sparsity lies in 0..1, not {printable(repr(sparsity))}; 89 % is 0.89")
     if sparsity > sparsities[-1] + 0.005:
         raise TicketError(f"the sparsest level of this ladder is {sparsities[-1]:.4f}, below {sparsity}")
