@@ -128,7 +128,8 @@ class Found(Made):
             for regime, figure in screen.COLUMNS:
                 measured = inside.get(regime)
                 told[f"{regime} {figure}, {split}"] = measured and measured[figure]
-            told[f"double win, {split}"] = inside.get("double_win")
+            # A word where there are three answers: what cannot be told is no "no".
+            told[f"double win, {split}"] = inside.get("answer", inside.get("double_win"))
         return told
 
     def report(self) -> str:

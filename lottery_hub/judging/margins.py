@@ -92,7 +92,7 @@ def chosen(
     for points in MARGINS:
         if math.prod(passes(points, chance, level) for chance in foretold) >= POWER:
             return Margin(points, f"what {images} can tell", level, guessing)
-    return Margin(MARGINS[-1], f"{images} cannot tell so little", level, guessing)
+    return Margin(MARGINS[-1], f"the widest; {images} can hardly tell an equal ticket by it", level, guessing)
 
 
 def spread_of_equal(dense: Sequence[Bits], seeds: int) -> Chance:

@@ -106,7 +106,7 @@ class Picture:
     told: str
     note: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[str, ...], ...] = field(repr=False)
     panels: tuple[Callable[[Axes], None], ...] = field(repr=False)
     size: tuple[float, float] = (WIDTH, HEIGHT)
     margins: tuple[float, float, float, float] = (0.5, 0.2, 0.48, 0.32)

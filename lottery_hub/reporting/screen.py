@@ -237,7 +237,8 @@ def _counted(summary: dict[str, Any]) -> str:
     figures = verdict_runs(summary)[1]["figures"]
     lacking = [f"{SHORT[row['regime']]} {row['figure']}" for row in figures if row.get("answer") == "uninformative"]
     counted = len(figures) - len(lacking)
-    return f", on {counted} of {len(figures)} figures: {' and '.join(lacking)} is uninformative" if lacking else ""
+    are = "is" if len(lacking) == 1 else "are"
+    return f", on {counted} of {len(figures)} figures: {' and '.join(lacking)} {are} uninformative" if lacking else ""
 
 
 def frontier_line(frontier: dict[str, Any]) -> str:

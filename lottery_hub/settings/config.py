@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from functools import reduce
 from typing import Any, Literal, Self
 
@@ -169,13 +170,12 @@ def _assignment(text: object) -> tuple[str, str]:
 
 def _meant(path: str, paths: Sequence[str], at: str) -> str:
     """Return which of the paths is meant: the one itself, or the only one that ends so."""
-    path = str(path)
-    short = path.removeprefix(at)
+    path, short = str(path), str(path).removeprefix(at)
     meant = [short] if short in paths else [whole for whole in paths if f".{whole}".endswith(f".{path}")]
     if len(meant) == 1:
         return meant[0]
-    field = path.rpartition(".")[2]
-    near = meant or [whole for whole in paths if f".{whole}".endswith(f".{field}")]
+    last = path.rpartition(".")[2]
+    near = meant or [whole for whole in paths if get_close_matches(last, [whole.rpartition(".")[2]], cutoff=0.75)]
     near = near or [whole for whole in paths if "." not in whole]
     problem = "several settings are called so" if meant else "there is no setting of that name"
     raise ConfigError(f"--set {printable(path)}: {problem}; there is {', '.join(at + whole for whole in near)}")

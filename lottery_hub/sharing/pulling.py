@@ -106,7 +106,7 @@ def pulled_ticket(pulled: Pulled, sparsity: float | None = None) -> Ticket:
     return replace(ticket, provenance=ticket.provenance | pulled.origin(), networks=networks)
 
 
-@shows("looking for it")
+@shows("finding the ticket")
 def pull(
     ref: os.PathLike[str] | str,
     *,

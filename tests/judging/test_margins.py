@@ -40,7 +40,7 @@ def test_the_smallest_margin_that_the_data_can_tell_is_chosen(runs: list[np.ndar
 def test_where_no_margin_can_be_told_it_is_the_largest_and_says_so() -> None:
     margin = chosen([dense(36, 1)])
     assert margin.points == MARGINS[-1]
-    assert margin.describe() == "margin of 5 points: 36 test images cannot tell so little"
+    assert margin.describe() == "margin of 5 points: the widest; 36 test images can hardly tell an equal ticket by it"
 
 
 def test_it_is_told_for_the_seeds_that_the_verdict_will_rest_on() -> None:

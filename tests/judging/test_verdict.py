@@ -166,6 +166,14 @@ def test_a_dense_figure_at_chance_is_named_as_a_caveat():
     assert caveats(DENSE, classes=10) == []
 
 
+@pytest.mark.parametrize(("images", "named"), [(30, True), (3000, False)])
+def test_a_dense_figure_that_few_images_do_not_tell_from_chance_is_named_too(images, named):
+    right = np.arange(images) % 30 < 12  # 40 %; guessing has a third, and 30 images tell 17.5 points either way
+    run = Measured(0, 0.4, 0.4, Outcomes(right, right))
+    lines = caveats({"standard": [run], "adversarial": [run]}, classes=3)
+    assert [("not clearly better than guessing" in line) for line in lines] == [True] * (4 if named else 0)
+
+
 def paired(lost: int, seeds: int = 1, of: int = 10_000, right: int = 8_000):
     """Dense, and a ticket that loses so many images in every run and every figure."""
     bits = np.arange(of) < right

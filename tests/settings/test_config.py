@@ -262,7 +262,8 @@ def test_a_path_that_leads_nowhere_is_refused(assignment):
         ("epochs=1", "draw.recipe.epochs, transfer.standard.epochs, transfer.adversarial.epochs"),
         ("recipe.fraction=0.1", "data.fraction, draw.data.fraction"),
         ("standard.scan=all", "scan"),
-        ("speed=1", ", ".join(FindPlan.model_fields)),
+        ("epoch=1", "draw.recipe.epochs, transfer.standard.epochs, transfer.adversarial.epochs"),
+        ("colour=1", ", ".join(FindPlan.model_fields)),
     ],
 )
 def test_a_path_that_leads_nowhere_is_told_where_settings_of_its_name_are(assignment, there_is):
