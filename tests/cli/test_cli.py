@@ -20,6 +20,7 @@ from lottery_hub.cli.show import grouped
 from lottery_hub.networks.backbones import Backbone, fresh_weights, skeleton
 from lottery_hub.networks.masks import prunable_names
 from lottery_hub.networks.tickets import Ladder
+from lottery_hub.running.pieces import CHECKPOINT
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.storage.folder import load_backbone_folder, load_ladder, load_ticket, save_backbone
 from lottery_hub.training.drawing import draw
@@ -560,11 +561,12 @@ def test_an_interrupted_command_says_how_to_go_on(chain: dict[str, tuple[list[st
     program = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN[-1]}"
     command = [*RUN[:-1], program, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        while not (tmp_path / "run" / "units").exists():
+        while not list((tmp_path / "run").rglob(CHECKPOINT)):
             assert running.poll() is None
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=60)
     assert running.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == "stopped; the same command goes on from here"
+    kept = f"finished epochs are kept in {tmp_path / 'run'}, and the same command goes on from there"
+    assert err.splitlines()[-1] == f"stopped: {kept}"
     assert "Traceback" not in err

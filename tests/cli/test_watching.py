@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+import threading
 from typing import Any, get_args, get_origin
 
 import pytest
@@ -22,6 +23,7 @@ def ended(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, 
     """Call the command line; return exit code, stdout and stderr."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["lottery-hub", *arguments])
+        patch.setattr(threading, "active_count", lambda: 1)  # those of the tests are no transfers at work
         with pytest.raises(SystemExit) as end:
             cli.main()
     return (end.value.code, *capsys.readouterr())
