@@ -94,7 +94,31 @@ def main() -> None:
         warnings.simplefilter("always", DamageWarning)
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata in pictures; what matters is in the notes
         warnings.showwarning = _show_warning
-        _run()
+        if "WORLD_SIZE" in os.environ:  # set by torchrun, for one
+            _run_together()
+        else:
+            _run()
+
+
+def _run_together() -> None:
+    """Run the command line in the first of several processes, and what it has others do in the others."""
+    from lottery_hub.settings.ranks import joined
+
+    rank = os.environ.get("RANK", "0")
+    try:
+        with joined() as ranks:
+            if ranks.first:
+                try:
+                    _run()
+                finally:
+                    ranks.dismiss()
+            else:
+                ranks.follow()
+    except (LotteryHubError, OSError) as problem:
+        print(f"error: process {printable(rank, 20)}: {printable(problem, 2000)}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(watching.INTERRUPTED)
 
 
 def _run() -> None:

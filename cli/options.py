@@ -129,6 +129,10 @@ PrecisionChoice = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(help="Of convolutions in training; test figures are always measured in float32."),
 ]
+Deterministic = Annotated[
+    bool,
+    typer.Option("--deterministic", help="On a GPU the same bits every time, where kernels have such a way; slower."),
+]
 BatchSize = Annotated[
     str,
     typer.Option(
@@ -170,6 +174,7 @@ class Training:
     output: Output
     device: Device
     precision: PrecisionChoice
+    deterministic: Deterministic
     as_json: Json = False
     typed: frozenset[str] = frozenset()  # names of all options that were not left as they are
 
@@ -181,6 +186,7 @@ class Training:
             "batch_size": auto_or_number(self.batch_size, least=2, hint="--batch-size"),
             "device": self.device,
             "precision": self.precision,
+            "deterministic": self.deterministic,
         }
 
     def beside(self, plan: object, given: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@
     python scripts/bench_training.py --dataset FOLDER --accuracy 300  also SA and RA after so many PGD-10 steps
     python scripts/bench_training.py --dataset FOLDER --compile       also ours under torch.compile
     python scripts/bench_training.py --dataset FOLDER --device cuda   on a GPU
+    python scripts/bench_training.py --dataset FOLDER --busy          on a machine that others use too
 
 The usual way: torch.nn.utils.prune, whose masks are applied in every forward pass; PGD of torchattacks (Kim 2020),
 which computes gradients of images only, with BatchNorm in eval mode; float32, channels first; torchvision transforms
@@ -13,8 +14,9 @@ workers and pinned memory; on a GPU there is also one under autocast to bfloat16
 `lottery_hub.training.loop` as it is.
 
 All take their steps in turn, a few at a time, in one process; what is printed is the median over turns, and the
-ratio of each turn's pair with its smallest and largest. Networks are as initialised, pruned by magnitude; which
-weights they have does not matter to the time of a step.
+ratio of each turn's pair with its smallest and largest. With --busy time is what the processor spent on this process:
+what others do there is left out, and so is what DataLoader workers take, to the usual way's good. Networks are as
+initialised, pruned by magnitude; which weights they have does not matter to the time of a step.
 """
 
 from __future__ import annotations
@@ -65,6 +67,7 @@ WARM = 300  # standard steps before a network is pruned whose accuracy is compar
 PARTS = ("masks in place", "resident images")  # of ours, which the usual way can take over
 Steps = Iterator[Normalised]
 Batches = Iterator[tuple[Tensor, Tensor]]
+Clock = Callable[[], float]  # in seconds
 
 
 def main() -> None:
@@ -76,6 +79,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="of each way in a turn")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--busy", action="store_true", help="count the processor's time for this process")
     parser.add_argument("--ablation", action="store_true")
     parser.add_argument("--compile", action="store_true", help="write kernels by torch.compile too")
     parser.add_argument("--accuracy", type=int, default=0, metavar="STEPS")
@@ -85,14 +89,15 @@ def main() -> None:
     device = choose_device(options.device)
     data = load_dataset(options.dataset)
     print(describe_environment(device))
-    peaks = {name: matmul_peak(device, dtype) for name, dtype in PRECISIONS.items()}
+    clock = time.process_time if options.busy else time.perf_counter
+    peaks = {name: matmul_peak(device, dtype, clock=clock) for name, dtype in PRECISIONS.items()}
     print("matmul peak:", ", ".join(f"{name} {peak / 1e9:,.0f} GFLOP/s" for name, peak in peaks.items()))
     for arch in options.arch if options.turns else ():
         for regime, attack in (("standard", None), ("PGD-10", PGD_10)):
             case = Case(*pruned(arch, options.level), data, attack, device)
             ways = case.ways(options.ablation, options.compile)
             print(f"\n{arch}, {regime} steps, batch {BATCH}, {options.turns} turns of {options.steps} steps")
-            for row in case.rows(in_turns(ways, options.turns, options.steps, device), peaks["bfloat16"]):
+            for row in case.rows(in_turns(ways, options.turns, options.steps, device, clock), peaks["bfloat16"]):
                 print(
                     f"  {row['way']:26} {row['images_per_second']:8.1f} images/s   {row['ratio']:5.2f}x "
                     f"({row['least']:.2f} to {row['most']:.2f})   {row['share_of_peak']:6.1%} of the bfloat16 peak"
@@ -316,36 +321,40 @@ def forward_flops(model: Normalised, side: int = 32) -> float:
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def matmul_peak(device: torch.device, dtype: torch.dtype, sides: Sequence[int] = ()) -> float:
+def matmul_peak(
+    device: torch.device, dtype: torch.dtype, sides: Sequence[int] = (), clock: Clock = time.perf_counter
+) -> float:
     """Return operations a second of large products, the best of many of several sizes."""
-    return max(matmul_rates(device, dtype, sides).values())
+    return max(matmul_rates(device, dtype, sides, clock).values())
 
 
-def matmul_rates(device: torch.device, dtype: torch.dtype, sides: Sequence[int] = ()) -> dict[int, float]:
+def matmul_rates(
+    device: torch.device, dtype: torch.dtype, sides: Sequence[int] = (), clock: Clock = time.perf_counter
+) -> dict[int, float]:
     """Return operations a second of products of matrices by their side, each the best of several."""
     many, sides = (20, sides or SIDES[device.type]) if device.type == "cuda" else (5, sides or SIDES["cpu"])
     rates = {}
     for side in sides:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        rates[side] = 2.0 * side**3 / min(timed(lambda a=a, b=b: a @ b, device) for _ in range(many))
+        rates[side] = 2.0 * side**3 / min(timed(lambda a=a, b=b: a @ b, device, clock) for _ in range(many))
     return rates
 
 
 SIDES = {"cpu": (1024, 2048, 4096), "cuda": (2048, 4096, 8192, 16384)}
 
 
-def timed(work: Callable[[], object], device: torch.device) -> float:
+def timed(work: Callable[[], object], device: torch.device, clock: Clock = time.perf_counter) -> float:
     """Return the seconds of a piece of work, from nothing being computed to that again."""
     wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
     wait()
-    began = time.perf_counter()
+    began = clock()
     work()
     wait()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def in_turns(
-    ways: dict[str, Callable[[], Steps]], turns: int, steps: int, device: torch.device
+    ways: dict[str, Callable[[], Steps]], turns: int, steps: int, device: torch.device, clock: Clock = time.perf_counter
 ) -> dict[str, list[float]]:
     """Return the seconds a step of each way, turn by turn; a turn of each comes first that does not count."""
     running = {name: way() for name, way in ways.items()}
@@ -354,7 +363,7 @@ def in_turns(
         for name, run in running.items():
             # The first time libraries choose their kernels, and a GPU's steps are recorded.
             many = steps if turn else max(steps, RECORDED_AFTER + 2 if device.type == "cuda" else 0)
-            took = timed(lambda run=run, many=many: [next(run) for _ in range(many)], device) / many
+            took = timed(lambda run=run, many=many: [next(run) for _ in range(many)], device, clock) / many
             if turn:
                 seconds[name].append(took)
     return seconds

@@ -41,7 +41,7 @@ from lottery_hub.networks.backbones import Backbone, fresh_weights
 from lottery_hub.robustness.attacks import perturb
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.running.side_by_side import side_by_side
-from lottery_hub.settings.ambient import computing
+from lottery_hub.settings.ambient import computing, deterministic
 from lottery_hub.settings.config import Recipe
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.settings.presets import pgd, quick_pretrain
@@ -149,7 +149,8 @@ def parity(check: Check) -> dict[str, Any]:
     torch.manual_seed(0)
     arch = "resnet18-slim" if check.tiny else "resnet18"
     model = Backbone(arch, "std", fresh_weights(arch, 10, 0)).model()
-    images, labels = torch.rand(64, 3, 32, 32), torch.arange(64) % 10
+    many = 16 if check.tiny else 64
+    images, labels = torch.rand(many, 3, 32, 32), torch.arange(many) % 10
     attack = pgd(10, 8 / 255).changed(random_start=False)
     logits, attacked, gradients, steps = [], [], [], []
     for device in (torch.device("cpu"), check.device):
@@ -178,12 +179,13 @@ def parity(check: Check) -> dict[str, Any]:
 def trained(check: Check, device: torch.device, model: Any, attack: Any = None) -> tuple[list[float], Any, Any]:
     """Return the losses of some steps, the weights after them, and whether steps were played back."""
     data = check.images()
-    recipe = Recipe(epochs=100, batch_size=64, lr=0.01, attack=attack, average=0.9, schedule="constant")
+    batch = 16 if check.tiny else 64
+    recipe = Recipe(epochs=100, batch_size=batch, lr=0.01, attack=attack, average=0.9, schedule="constant")
     losses: list[float] = []
     with computing(device):
         loop = Loop.over(copy.deepcopy(model), data, recipe, seed=0, device=device)
         steps = (step for epoch in itertools.count() for step in loop.steps(epoch))
-        for loss, _ in itertools.islice(steps, 4 if check.tiny else 8):
+        for loss, _ in itertools.islice(steps, 2 if check.tiny else 8):
             losses.append(float(loss))
         return losses, flat(loop.model), loop.replay.described()
 
@@ -203,7 +205,7 @@ def graphs(check: Check) -> dict[str, Any]:
     model = Backbone("resnet18-slim", "std", fresh_weights("resnet18-slim", 10, 0)).model()
     for regime, attack in (("standard", None), ("PGD-3", pgd(3, 8 / 255))):
         for exact in (False, True):
-            with deterministic() if exact else contextlib.nullcontext():
+            with deterministic(exact):
                 runs = []
                 for off in ("", "graphs", "graphs"):
                     with switches(off):
@@ -215,18 +217,6 @@ def graphs(check: Check) -> dict[str, Any]:
                 "losses": [losses for losses, *_ in runs],
             }
     return found
-
-
-@contextlib.contextmanager
-def deterministic() -> Iterator[None]:
-    """Have every kernel add in one order, where there is such a one."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
-        torch.backends.cudnn.deterministic = False
 
 
 def measuring(check: Check) -> dict[str, Any]:
@@ -256,6 +246,7 @@ def matmul(check: Check) -> dict[str, Any]:
 def speed(check: Check, arch: str, side: int, attack: Any, ablation: bool = False) -> dict[str, Any]:
     """Our steps beside those of others, and without each part of what makes them fast."""
     batch, data = 16 if check.tiny else 128, check.images()
+    arch, side = ("resnet18-slim", 32) if check.tiny else (arch, side)
     case = Case(*pruned(arch, 8), data, attack, check.device, side, batch)
     ways = case.ways(ablation, False)
     if ablation:

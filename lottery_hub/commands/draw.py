@@ -34,6 +34,7 @@ def draw(
     overwrite: bool = False,
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
+    deterministic: bool = False,
     progress: bool | None = None,
 ) -> Drawn:
     """Draw a ladder of nested masks from a backbone, and write its folder; any `find` can reuse it as its `ladder`.
@@ -46,8 +47,9 @@ def draw(
         source: the source task of `imp`: a dataset, as of `load_dataset`, or one itself.
         method: `imp` trains between prunings; `omp` and `random` need no images.
         rounds: levels to draw, each of 80 % of the weights of the one before; None takes the preset's.
-        preset, settings, image_size, batch_size, output, store, overwrite, device, precision, progress: as of `find`.
-            The run directory is `runs/ARCH-KIND-METHOD` unless given.
+        preset, settings, image_size, batch_size, store, overwrite: as of `find`.
+        output: where; None is the run directory `runs/ARCH-KIND-METHOD`.
+        device, precision, deterministic, progress: as of `find`.
 
     Returns:
         The ladder and its folder.
@@ -64,6 +66,7 @@ def draw(
     from lottery_hub.reporting.keeping import kept_ladder
     from lottery_hub.running.runs import open_run
     from lottery_hub.running.store import open_store
+    from lottery_hub.settings.ambient import deterministic as exactly
     from lottery_hub.settings.environment import choose_device
     from lottery_hub.settings.paths import place_of
     from lottery_hub.storage.folder import save_ladder
@@ -86,7 +89,7 @@ def draw(
     folder = directory / "ladder"
     drawn = kept_ladder(folder, overwrite)
     units = open_store(store)
-    with open_run(directory, run_settings), if_stopped(kept_in(units)):
+    with exactly(deterministic), open_run(directory, run_settings), if_stopped(kept_in(units)):
         tell("notes", lines=[*layout_notes(backbone.provenance), *(data.notes if data else ())])
         tell("notes", lines=larger_notes(data, plan.recipe.image_size) if data and plan.recipe else [])
         ladder = drawn or draw_by(backbone, plan, data=data, store=units, device=chosen, report=heard())

@@ -71,6 +71,7 @@ def find(
     overwrite: bool = False,
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
+    deterministic: bool = False,
     progress: bool | None = None,
 ) -> Found:
     """Find the sparsest double-win ticket of a backbone on a dataset, and write its ticket folder.
@@ -117,6 +118,7 @@ def find(
         overwrite: where something of others' is in the way there, move it aside.
         device: `auto`, `cpu`, `cuda`, a certain GPU as `cuda:1`, or `mps`.
         precision: of convolutions in training; `auto` is bfloat16 where the chip is fast in it.
+        deterministic: have every kernel add in one order, so that a GPU gives the same bits every time; slower there.
         progress: whether to show it; None does where a terminal or a notebook watches.
 
     Returns:
@@ -131,6 +133,7 @@ def find(
     from lottery_hub.images.fitting import larger_notes
     from lottery_hub.running.named import engine_of
     from lottery_hub.running.store import open_store
+    from lottery_hub.settings.ambient import deterministic as exactly
     from lottery_hub.settings.environment import choose
     from lottery_hub.telling import heard, if_stopped, tell
     from lottery_hub.training.bench import likely_jobs
@@ -141,7 +144,7 @@ def find(
     looks: dict[Look, bool] = {"checks": checks, "corruptions": corruptions, "unseen": unseen, "curve": curve}
     at_a_time = likely_jobs(planned.plan.seeds, chosen) if jobs == "auto" else jobs
     units = open_store(store)
-    with if_stopped(kept_in(units)), engine_of(engine, chosen, at_a_time) as ran_by:
+    with exactly(deterministic), if_stopped(kept_in(units)), engine_of(engine, chosen, at_a_time) as ran_by:
         larger = larger_notes(data, planned.plan.transfer.standard.image_size)
         tell("notes", lines=[*layout_notes(backbone.provenance), *larger])
         summary = find_by(

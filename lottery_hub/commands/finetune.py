@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lottery_hub.networks.tickets import Ticket
     from lottery_hub.settings.config import Precision, Regime, Settings, TransferPlan
     from lottery_hub.settings.presets import Preset
+    from lottery_hub.settings.ranks import Ranks
 
 
 @shows("reading ticket and images")
@@ -35,6 +36,7 @@ def finetune(
     output: str | os.PathLike[str] | None = None,
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
+    deterministic: bool = False,
     progress: bool | None = None,
 ) -> Finetuned:
     """Fine-tune a ticket on a dataset behind a fresh head, and write the trained network as a ticket's folder.
@@ -49,8 +51,9 @@ def finetune(
         fraction: share of the training images, in (0, 1].
         sparsity: which level of a ladder, in 0..1.
         seed: of head, data order and attack starts.
-        preset, settings, image_size, batch_size, output, device, precision, progress: as of `find`. The run directory
-            is `runs/finetune-ARCH-DATASET-REGIME-seed-SEED` unless given.
+        preset, settings, image_size, batch_size: as of `find`.
+        output: where; None is the run directory `runs/finetune-ARCH-DATASET-REGIME-seed-SEED`.
+        device, precision, deterministic, progress: as of `find`.
 
     Returns:
         The trained network, its folder, and how it fares on the test images.
@@ -67,8 +70,10 @@ def finetune(
     from lottery_hub.reporting.cards import render_card
     from lottery_hub.running.runs import CHECKPOINT, open_run
     from lottery_hub.settings import passes
+    from lottery_hub.settings.ambient import deterministic as exactly
     from lottery_hub.settings.environment import choose_device
     from lottery_hub.settings.paths import place_of
+    from lottery_hub.settings.ranks import together
     from lottery_hub.storage.folder import save_ticket
     from lottery_hub.telling import if_stopped, tell, working
     from lottery_hub.training.transferring import start_of, transfer
@@ -90,11 +95,12 @@ def finetune(
     directory = planned.directory() if output is None else place_of(output)
     counts = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     about = {"recipe": recipe.record(), "attack": attack.record(), "data": counts}
-    with open_run(directory, run_settings) as run, if_stopped(kept_epochs(directory)):
+    with exactly(deterministic), open_run(directory, run_settings) as run, if_stopped(kept_epochs(directory)):
         tell("notes", lines=[*data.notes, *larger_notes(data, recipe.image_size)])
 
         def work(folder: Path) -> dict[str, Any]:
-            with working(f"{regime} transfer", passes.of_unit(about)):
+            shared = together(_take_part, given | {"ticket": start}, chosen.type)
+            with shared as ranks, working(f"{regime} transfer", passes.of_unit(about)):
                 done = transfer(
                     start,
                     data,
@@ -104,6 +110,7 @@ def finetune(
                     device=chosen,
                     checkpoint=folder / CHECKPOINT,
                     on_epoch=lambda epoch: tell("epoch", **epoch),
+                    ranks=ranks,
                 )
             trained = done.ticket(start, data, recipe)
             save_ticket(trained, folder / "ticket", render_card(trained), overwrite=True)
@@ -116,6 +123,17 @@ def finetune(
 def plan_of(**options: Any) -> TransferPlan:
     """Return the plan by which `finetune` goes with these options; nothing is trained or written."""
     return _planned(defaults(finetune) | options).plan
+
+
+def _take_part(given: dict[str, Any], kind: str, ranks: Ranks) -> None:
+    """Fine-tune with the process that keeps it, on this process's device of a kind."""
+    from lottery_hub.settings.environment import choose_device
+    from lottery_hub.training.transferring import transfer
+
+    planned = _planned(given)
+    recipe, attack = planned.plan.recipe(planned.regime), planned.plan.test_attack
+    device = choose_device(kind)
+    transfer(planned.ticket, planned.data, recipe, test_attack=attack, seed=planned.seed, device=device, ranks=ranks)
 
 
 def _planned(given: dict[str, Any]) -> Finetuning:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lottery_hub.commands.results import Pretrained
     from lottery_hub.images.datasets import Dataset
     from lottery_hub.settings.config import Kind, Precision, PretrainPlan, Settings
+    from lottery_hub.settings.ranks import Ranks
 
 
 @shows("reading images")
@@ -32,6 +33,7 @@ def pretrain(
     output: str | os.PathLike[str] | None = None,
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
+    deterministic: bool = False,
     progress: bool | None = None,
 ) -> Pretrained:
     """Pre-train a backbone from scratch, and write its folder; `find` and `draw` take it as their `pretrain`.
@@ -45,8 +47,9 @@ def pretrain(
         arch: one of `backbones.ARCHITECTURES`; None takes `resnet18-slim`.
         epochs: passes over the training images; None makes 30.
         seed: of weights, data order and attack starts.
-        settings, image_size, batch_size, output, device, precision, progress: as of `find`. The run directory is
-            `runs/ARCH-KIND` unless given.
+        settings, image_size, batch_size: as of `find`.
+        output: where; None is the run directory `runs/ARCH-KIND`.
+        device, precision, deterministic, progress: as of `find`.
 
     Returns:
         The backbone, its folder, and how it fares on the test images.
@@ -59,8 +62,10 @@ def pretrain(
     from lottery_hub.images.fitting import larger_notes
     from lottery_hub.running.runs import CHECKPOINT, open_run
     from lottery_hub.settings import passes
+    from lottery_hub.settings.ambient import deterministic as exactly
     from lottery_hub.settings.environment import choose_device
     from lottery_hub.settings.paths import place_of
+    from lottery_hub.settings.ranks import together
     from lottery_hub.storage.folder import save_backbone
     from lottery_hub.telling import if_stopped, tell, working
     from lottery_hub.training.pretraining import pretrain as pretrain_by
@@ -74,17 +79,19 @@ def pretrain(
     directory = planned.directory() if output is None else place_of(output)
     counts = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     about = {"unit": "round", "recipe": plan.recipe.record(), "attack": plan.test_attack.record(), "data": counts}
-    with open_run(directory, run_settings) as run, if_stopped(kept_epochs(directory)):
+    with exactly(deterministic), open_run(directory, run_settings) as run, if_stopped(kept_epochs(directory)):
         tell("notes", lines=[*data.notes, *larger_notes(data, plan.recipe.image_size)])
 
         def work(folder: Path) -> dict[str, Any]:
-            with working(f"pretrain {plan.kind}", passes.of_unit(about)):
+            shared = together(_take_part, planned, chosen.type)
+            with shared as ranks, working(f"pretrain {plan.kind}", passes.of_unit(about)):
                 backbone = pretrain_by(
                     plan,
                     data,
                     device=chosen,
                     checkpoint=folder / CHECKPOINT,
                     on_epoch=lambda epoch: tell("epoch", **epoch),
+                    ranks=ranks,
                 )
             save_backbone(backbone, folder / "backbone", overwrite=True)
             return backbone.records
@@ -100,6 +107,14 @@ def kept_epochs(directory: Path) -> str:
 def plan_of(**options: Any) -> PretrainPlan:
     """Return the plan by which `pretrain` goes with these options; nothing is trained or written."""
     return _planned(defaults(pretrain) | options).plan
+
+
+def _take_part(planned: Pretraining, kind: str, ranks: Ranks) -> None:
+    """Pre-train with the process that keeps it, on this process's device of a kind."""
+    from lottery_hub.settings.environment import choose_device
+    from lottery_hub.training.pretraining import pretrain as pretrain_by
+
+    pretrain_by(planned.plan, planned.images(), device=choose_device(kind), ranks=ranks)
 
 
 def _planned(given: dict[str, Any]) -> Pretraining:

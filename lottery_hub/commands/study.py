@@ -98,6 +98,7 @@ def study(
     overwrite: bool = False,
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
+    deterministic: bool = False,
     progress: bool | None = None,
 ) -> Studied:
     """Find in every cell of a grid, and compare them; nothing that any run has finished is trained again.
@@ -116,8 +117,9 @@ def study(
         scan, seeds, max_seeds, confirm, margin, tolerance, controls, source, eps: as of `find`, for all of them.
         plan: the whole grid, or its file; what is given beside it, but no preset, changes it.
         settings: what to change in the plan of every find.
-        image_size, batch_size, jobs, engine, store, overwrite, device, precision, progress: as of `find`.
+        image_size, batch_size, jobs, engine, store, overwrite: as of `find`.
         output: where; None is `studies/study`.
+        device, precision, deterministic, progress: as of `find`.
 
     Returns:
         What every cell says, and how kinds of pre-training differ.
@@ -129,6 +131,7 @@ def study(
     from lottery_hub.commands.find import kept_in
     from lottery_hub.running.named import engine_of
     from lottery_hub.running.store import open_store
+    from lottery_hub.settings.ambient import deterministic as exactly
     from lottery_hub.settings.environment import choose
     from lottery_hub.settings.paths import place_of
     from lottery_hub.studying import check_possible
@@ -142,7 +145,7 @@ def study(
     check_possible(cells)
     units = open_store(store)
     at_a_time = likely_jobs(_first(grid), chosen) if jobs == "auto" else jobs
-    with if_stopped(kept_in(units)), engine_of(engine, chosen, at_a_time) as ran_by:
+    with exactly(deterministic), if_stopped(kept_in(units)), engine_of(engine, chosen, at_a_time) as ran_by:
         summary = study_by(
             cells,
             place_of(output or OUTPUT),

@@ -108,6 +108,15 @@ def draw_starts(images: Tensor, attack: Attack, generator: torch.Generator) -> I
             yield _random_in_ball(images, attack, generator)
 
 
+def draw_as(images: Tensor, attack: Attack | ForeignAttack, generator: torch.Generator) -> None:
+    """Draw from the generator what `perturb` draws for such images."""
+    if isinstance(attack, ForeignAttack) or (attack.method in STRONG and attack.eps > 0):
+        _drawn_seed(images, generator)
+    elif attack.method not in STRONG:
+        for _ in draw_starts(images, attack, generator):
+            pass
+
+
 def _drawn_seed(images: Tensor, generator: torch.Generator) -> int:
     return int(torch.randint(2**31, (), generator=generator, device=images.device))
 

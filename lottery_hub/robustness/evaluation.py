@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +15,13 @@ from lottery_hub.images.views import centred, chosen_batches, plain_batches
 from lottery_hub.networks.folding import Folded, folded
 from lottery_hub.networks.memory import free_memory, images_that_fit, is_out_of_memory
 from lottery_hub.networks.replaying import Replay
-from lottery_hub.robustness.attacks import Loss, cross_entropy, draw_starts, perturb, perturb_from
+from lottery_hub.robustness.attacks import Loss, cross_entropy, draw_as, draw_starts, perturb, perturb_from
 from lottery_hub.robustness.foreign import Call, ForeignAttack, attack_of
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings import passes
 from lottery_hub.settings.ambient import computing, gradients
 from lottery_hub.settings.config import STRONG, Attack, Precision
+from lottery_hub.settings.ranks import ALONE, Ranks
 from lottery_hub.telling import tell
 from lottery_hub.values import page_table, percent
 
@@ -71,6 +72,7 @@ def evaluate(
     precision: Precision = "float32",
     device: torch.device | str = "cpu",
     loss: Loss = cross_entropy,
+    ranks: Ranks = ALONE,
 ) -> Accuracy:
     """Measure SA, and RA under `attack`, with the model in eval mode.
 
@@ -88,6 +90,8 @@ def evaluate(
         precision: of the convolutions. Figures that are published are measured in float32.
         device: where to compute; the model must be there.
         loss: what the attack raises.
+        ranks: this process and others that call this with the same arguments: each measures its share of the batches,
+            and all return what one would that measures them all.
 
     Raises:
         ConfigError: the model is a plain timm network, which takes normalised images.
@@ -97,9 +101,9 @@ def evaluate(
     attack = attack_of(attack)
     try:
         with computing(device):
-            return _evaluate(model, split, attack, size, seed, batch_size, precision, torch.device(device), loss)
+            return _evaluate(model, split, attack, size, seed, batch_size, precision, torch.device(device), loss, ranks)
     except RuntimeError as problem:
-        if not is_out_of_memory(problem) or batch_size == 1:
+        if not is_out_of_memory(problem) or batch_size == 1 or ranks.size > 1:  # the others go on with such batches
             raise
     # Outside of the handler: there, the error still holds the tensors of the failed pass.
     free_memory(torch.device(device))
@@ -126,6 +130,7 @@ def _evaluate(
     precision: Precision,
     device: torch.device,
     loss: Loss,
+    ranks: Ranks,
 ) -> Accuracy:
     generator = torch.Generator(device).manual_seed(seed)
     training = [module for module in model.modules() if module.training]
@@ -138,8 +143,10 @@ def _evaluate(
             with autocast(device, precision):
                 fit = images_that_fit(model, centred(split.images[:4].to(device), image_size))
             batch_size = min(batch_size, fit or batch_size)
-        shown = _Shown(model, split, attack, image_size, generator, batch_size, precision, device, loss)
-        clean, withstood = shown.in_whole_batches() if device.type == "cuda" else shown.batch_by_batch()
+        batch_size = ranks.same(batch_size)
+        shown = _Shown(model, split, attack, image_size, generator, batch_size, precision, device, loss, ranks)
+        clean = shown.clean()
+        withstood = shown.in_whole_batches(clean) if device.type == "cuda" else shown.batch_by_batch(clean)
     finally:
         for module in training:
             module.training = True
@@ -161,59 +168,60 @@ class _Shown:
     precision: Precision
     device: torch.device
     loss: Loss
+    ranks: Ranks
 
-    def batch_by_batch(self) -> tuple[Tensor, Tensor]:
-        """Attack of each batch what is right, at once: batches become smaller, and nothing is computed in vain."""
-        correct: list[Tensor] = []
-        robust: list[Tensor] = []
-        for images, labels in self._batches():
+    def clean(self) -> Tensor:
+        """Return which images are right as they are."""
+        rows = torch.split(torch.arange(len(self.split)), self.batch_size)
+        found = []
+        for at, (images, labels) in self._batches(rows, 1):
             with autocast(self.device, self.precision):
-                right = is_right(self.model, images, labels)
-                correct.append(right)
-                if self.attack is not None and bool(right.any()):
-                    attacked = perturb(self.model, images[right], labels[right], self.attack, self.generator, self.loss)
-                    right = right.masked_scatter(right, is_right(self.model, attacked, labels[right]))
-                robust.append(right)
-            self._passed(len(labels), passes.of_image(self._cost))
-        return torch.cat(correct).cpu(), torch.cat(robust).cpu()
+                found.append((rows[at], is_right(self.model, images, labels)))
+        return self._gathered(found)
 
-    def in_whole_batches(self) -> tuple[Tensor, Tensor]:
-        """Attack what is right of the whole split, in batches of one size, the last one filled up with some again.
+    def batch_by_batch(self, clean: Tensor) -> Tensor:
+        """Return which of the right images withstand; of each batch those: they become smaller, and none is in vain."""
+        attack = self.attack
+        if attack is None:
+            return clean
+        found = []
+        rows = [some[clean[some]] for some in torch.split(torch.arange(len(self.split)), self.batch_size)]
+        rows = [some for some in rows if len(some)]
+        for at, (images, labels) in self._batches(rows, self._cost):
+            self._draw_for_others(images, rows, at)
+            with autocast(self.device, self.precision):
+                attacked = perturb(self.model, images, labels, attack, self.generator, self.loss)
+                found.append((rows[at], is_right(self.model, attacked, labels)))
+        return self._gathered(found)
+
+    def in_whole_batches(self, clean: Tensor) -> Tensor:
+        """Return which of the right images withstand, in batches of one size, the last one filled up with some again.
 
         Nothing is waited for within a pass, and batches of one size can be recorded.
         """
-        with autocast(self.device, self.precision):
-            correct = [is_right(self.model, images, labels) for images, labels in self._batches()]
-        clean = torch.cat(correct).cpu()
-        self._passed(len(clean), 1)
         attack, rows = self.attack, clean.nonzero().squeeze(1)
         if attack is None or not len(rows):
-            return clean, clean
+            return clean
+        # What is not ours to record is given what is right, and nothing in vain.
+        if isinstance(attack, ForeignAttack) or attack.method in STRONG:
+            return self.batch_by_batch(clean)
         size = min(self.batch_size, len(self.split))
         calls = -(-len(rows) // size)
-        # What is not ours to record is given what is right, and nothing in vain.
-        alone = isinstance(attack, ForeignAttack) or attack.method in STRONG
-        replay = Replay(self._withstands, self.device, size, 0 if alone else calls)
-        whole = rows.repeat(-(-calls * size // len(rows)))[: calls * size]
-        found: list[Tensor] = []
-        batches = torch.split(rows if alone else whole, size)
-        for images, labels in chosen_batches(self.split, batches, self.image_size, self.device):
-            if isinstance(attack, ForeignAttack) or alone:
-                with autocast(self.device, self.precision):
-                    attacked = perturb(self.model, images, labels, attack, self.generator, self.loss)
-                    found.append(is_right(self.model, attacked, labels))
-            else:
-                starts = draw_starts(images, attack, self.generator)
-                found.append(replay(images, labels, *(start for start in starts if start is not None)))
-            self._passed(len(clean) / len(batches), passes.of_image(self._cost) - 1)
-        return clean, clean.masked_scatter(clean, torch.cat(found).cpu()[: len(rows)])
+        replay = Replay(self._withstands, self.device, size, calls // self.ranks.size)
+        whole = torch.split(rows.repeat(-(-calls * size // len(rows)))[: calls * size], size)
+        found = []
+        for at, (images, labels) in self._batches(whole, self._cost):
+            self._draw_for_others(images, whole, at)
+            starts = draw_starts(images, attack, self.generator)
+            right = replay(images, labels, *(start for start in starts if start is not None))
+            new = min(size, len(rows) - at * size)
+            found.append((whole[at][:new], right[:new]))
+        return self._gathered(found)
 
     @property
-    def _cost(self) -> dict[str, Any] | None:
-        return self.attack.record() if isinstance(self.attack, Attack) else None
-
-    def _passed(self, images: float, cost: int) -> None:
-        tell("passes", passes=images * cost)
+    def _cost(self) -> int:
+        """Passes that the attack of an image takes, as far as they are known."""
+        return passes.of_image(self.attack.record() if isinstance(self.attack, Attack) else None) - 1
 
     def _withstands(self, images: Tensor, labels: Tensor, *starts: Tensor) -> Tensor:
         assert isinstance(self.attack, Attack)
@@ -221,8 +229,27 @@ class _Shown:
             attacked = perturb_from(self.model, images, labels, self.attack, starts, self.loss)
             return is_right(self.model, attacked, labels)
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return plain_batches(self.split, self.batch_size, self.image_size, self.device)
+    def _batches(self, rows: Sequence[Tensor], cost: int) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+        """Yield those batches that are this process's to measure, with their numbers; tell so many passes an image."""
+        own = [at for at in range(len(rows)) if self.ranks.mine(at)]
+        batches = chosen_batches(self.split, [rows[at] for at in own], self.image_size, self.device)
+        for at, batch in zip(own, batches, strict=True):
+            yield at, batch
+            tell("passes", passes=cost * len(self.split) / len(own))  # as far as this one is, so are the others
+
+    def _draw_for_others(self, images: Tensor, rows: Sequence[Tensor], at: int) -> None:
+        """Draw what other processes draw for the batches since this one's last."""
+        for others in rows[max(0, at - self.ranks.size + 1) : at]:
+            assert self.attack is not None
+            draw_as(images.new_empty((len(others), *images.shape[1:])), self.attack, self.generator)
+
+    def _gathered(self, found: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return, as bool [n] on the CPU, which images are right by what all processes have found of some rows."""
+        right = torch.zeros(len(self.split), dtype=torch.int32)
+        if found:
+            right[torch.cat([rows for rows, _ in found])] = torch.cat([one for _, one in found]).cpu().int()
+        self.ranks.add_up([right])
+        return right.bool()
 
 
 def check_takes_pixels(model: nn.Module) -> None:

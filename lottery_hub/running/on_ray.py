@@ -29,6 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from lottery_hub.errors import BusyError, DamageWarning, LotteryHubError, StoppedError, first_line, printable
 from lottery_hub.running.engines import Do, Inputs, Report
 from lottery_hub.running.store import Unit
+from lottery_hub.settings.ambient import deterministic
 from lottery_hub.storage import atomic
 
 RETRIES = 3  # of a unit whose worker has died
@@ -111,10 +112,10 @@ class OnRay:
         if self.device.type == "cuda":
             asked["num_gpus"] = 1 / self.at_a_time
         call = ray.remote(_work).options(**asked)
-        elsewhere = inputs.elsewhere()
+        elsewhere, exact = inputs.elsewhere(), torch.are_deterministic_algorithms_enabled()
 
         def begin(unit: Unit) -> Any:
-            return call.remote(do, unit, elsewhere, self.device.type, self.threads, self._told)
+            return call.remote(do, unit, elsewhere, self.device.type, self.threads, exact, self._told)
 
         running = {begin(unit): place for place, unit in enumerate(units)}
         again: deque[tuple[float, int]] = deque()  # of units that others are at: when, and which
@@ -169,7 +170,7 @@ class OnRay:
         return LotteryHubError(f"{unit.name} failed ({died}{first_line(cause)}); more in {printable(log, 1000)}")
 
 
-def _work(do: Do, unit: Unit, inputs: Inputs, device: str, threads: int, told: Any) -> dict[str, Any]:
+def _work(do: Do, unit: Unit, inputs: Inputs, device: str, threads: int, exact: bool, told: Any) -> dict[str, Any]:
     """Make a unit in a worker."""
     torch.set_num_threads(threads)
     last: dict[str, float] = {}
@@ -186,7 +187,7 @@ def _work(do: Do, unit: Unit, inputs: Inputs, device: str, threads: int, told: A
         if issubclass(category, DamageWarning):
             told.tell.remote(DAMAGE, {"said": str(message)})
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), deterministic(exact):
         warnings.simplefilter("always", DamageWarning)
         warnings.showwarning = damaged  # type: ignore[assignment]
         return do(unit, inputs, device, report, Event())

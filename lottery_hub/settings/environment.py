@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast, get_args
@@ -10,6 +11,7 @@ import torch
 
 from lottery_hub.errors import ConfigError, printable
 from lottery_hub.settings.config import Precision
+from lottery_hub.settings.ranks import Ranks
 from lottery_hub.version import __version__
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "pyautoattack")
@@ -17,7 +19,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "
 
 def describe_environment(device: torch.device | str) -> dict[str, Any]:
     """Return versions of the library and what it computes with, and the kind of machine; JSON-able."""
-    device = torch.device(device)
+    device, exact = torch.device(device), torch.are_deterministic_algorithms_enabled()
     return {
         "lottery_hub": __version__,
         "python": platform.python_version(),
@@ -26,6 +28,8 @@ def describe_environment(device: torch.device | str) -> dict[str, Any]:
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "threads": torch.get_num_threads(),
         **(_cuda() if device.type == "cuda" else {}),
+        # A CPU adds in one order anyway.
+        **({"deterministic": exact} if exact or device.type == "cuda" else {}),
     }
 
 
@@ -36,7 +40,6 @@ def _cuda() -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         # It rounds the factors of float32 products to 10 bits, and is off where we compute; see `ambient.computing`.
         "tf32": False,
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
 
 
@@ -46,20 +49,33 @@ def choose_device(name: str) -> torch.device:
     Raises:
         ConfigError: the device is not there.
     """
-    kind, colon, number = name.partition(":") if isinstance(name, str) else ("", "", "")
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, colon, number = name.partition(":") if isinstance(name, str) else ("", "", "")
     if kind not in ("cpu", "cuda", "mps") or (
         colon and not (kind == "cuda" and number.isdecimal() and number.isascii())
     ):
         raise ConfigError(f"unknown device {printable(repr(name))}; choose auto, cpu, cuda, cuda:1 or mps")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError("no CUDA GPU is available; use --device cpu")
+    if kind == "cuda" and Ranks.here().size > 1:
+        return _own_gpu(bool(colon))
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("no GPU of a Mac is available; use --device cpu")
     if colon and int(number) >= torch.cuda.device_count():
         raise ConfigError(f"there are {torch.cuda.device_count()} GPUs, counted from cuda:0, and no {name}")
     return torch.device(name)
+
+
+def _own_gpu(certain: bool) -> torch.device:
+    """Return the GPU of this process among several."""
+    own, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if certain or own >= there:
+        raise ConfigError(
+            f"several processes train together, each on a GPU of its own, and there are {there}: give --device cuda, "
+            f"and torchrun --nproc-per-node {there}"
+        )
+    return torch.device("cuda", own)
 
 
 def choose(device: str, precision: str) -> tuple[torch.device, Precision]:

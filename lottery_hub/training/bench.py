@@ -23,6 +23,7 @@ from lottery_hub.running.side_by_side import Result, side_by_side
 from lottery_hub.running.store import Store, Unit, address
 from lottery_hub.settings.config import REGIMES, Look, Regime
 from lottery_hub.settings.plans import FindPlan
+from lottery_hub.settings.ranks import Ranks
 from lottery_hub.storage import sealed
 from lottery_hub.storage.folder import TRAINED, load_ticket, save_ticket
 from lottery_hub.training.inputs import Inputs
@@ -33,8 +34,11 @@ from lottery_hub.training.units import NUMERICS, fits, labelled, run_unit, trans
 def likely_jobs(seeds: int, device: torch.device) -> int:
     """Return how many transfers are worth running at a time: those of two tickets, as far as there is room.
 
-    On a CPU that is cores. A GPU has room for about four trainings of the small network (docs/performance.md).
+    On a CPU that is cores. A GPU has room for about four trainings of the small network (docs/performance.md). Several
+    processes work on one transfer after the other, all together.
     """
+    if Ranks.here().size > 1:
+        return 1
     return max(1, min(2 * seeds, 4 if device.type == "cuda" else torch.get_num_threads()))
 
 

@@ -40,12 +40,13 @@ from lottery_hub.settings import passes
 from lottery_hub.settings.ambient import computing, gradients
 from lottery_hub.settings.config import Recipe, Seeds
 from lottery_hub.settings.paths import path_of
+from lottery_hub.settings.ranks import ALONE, Ranks
 from lottery_hub.settings.speed import memory_format, on
 from lottery_hub.storage import sealed
 from lottery_hub.telling import tell
-from lottery_hub.training.ranks import Ranks
 from lottery_hub.training.saved import Saved
 from lottery_hub.training.stepping import average_of, momentum_of, move, optimizer_of, pruned_entries, resident
+from lottery_hub.training.together import one_after_the_other, resume
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
@@ -70,6 +71,7 @@ def train(
     device: torch.device | str = "cpu",
     checkpoint: Path | str | None = None,
     on_epoch: OnEpoch | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """Train `model` in place with SGD and return the chosen epoch.
 
@@ -88,6 +90,8 @@ def train(
         checkpoint: file to continue from and to update after every epoch. One that is damaged, or of another
             training, is set aside with a `DamageWarning`, and training begins anew.
         on_epoch: called with each epoch's record.
+        ranks: this process and others that call this with the same arguments: each takes its part of every batch, and
+            the first one reads and writes the checkpoint and calls `on_epoch`.
 
     Where memory runs out, a batch is taken in parts; a record says in how many, and what memory was taken at most. A
     training that goes on takes as many as before.
@@ -101,18 +105,19 @@ def train(
         raise ConfigError("the model was made in inference mode, and cannot be trained: build it outside")
     check_resampled_once(data.train.images.shape[-1], recipe)
     checkpoint = None if checkpoint is None else path_of(checkpoint)
-    saved = None if checkpoint is None else Saved(checkpoint, _training_of(model, data, recipe, Seeds.of(seed), mask))
+    training = _training_of(model, data, recipe, Seeds.of(seed), mask) if checkpoint or ranks.size > 1 else ""
+    saved = Saved(checkpoint, training) if checkpoint and ranks.first else None
     with computing(device):
-        return _train(Loop.over(model, data, recipe, seed=seed, mask=mask, device=device), data, saved, on_epoch)
+        loop = Loop.over(model, data, recipe, seed=seed, mask=mask, device=device, ranks=ranks)
+        return _train(loop, data, training, saved, on_epoch)
 
 
-def _train(loop: Loop, data: Dataset, saved: Saved | None, on_epoch: OnEpoch | None) -> Trained:
+def _train(loop: Loop, data: Dataset, training: str, saved: Saved | None, on_epoch: OnEpoch | None) -> Trained:
     model, recipe = loop.model, loop.recipe
     optimizer, averaged = loop.optimizer, loop.averaged
     judged = model if averaged is None else cast(Normalised, averaged.module)
-    start, history, best = saved.resume(model, averaged, optimizer) if saved and loop.ranks.first else (0, [], None)
-    if loop.ranks.size > 1:
-        start, history, best = loop.ranks.resume((start, history, best), model, averaged, optimizer)
+    reached = saved.resume(model, averaged, optimizer) if saved else (0, [], None)
+    start, history, best = resume(loop.ranks, training, reached, model, averaged, optimizer)
     if history:
         loop.parts = history[-1]["parts"]  # whatever memory is free now: BatchNorm goes on seeing as many images
     validation, few = data.validation, recipe.validation_images
@@ -189,7 +194,7 @@ class Loop:
     averaged: AveragedModel | None
     pruned: list[tuple[Tensor, Tensor]]
     parts: int = 1
-    ranks: Ranks = field(default_factory=Ranks.here)
+    ranks: Ranks = ALONE
     of: int = 0  # images in the batch at work, of which this process may have a part; 0 is all that it is given
     replay: Replay = field(init=False)
 
@@ -209,6 +214,7 @@ class Loop:
         seed: int | Seeds,
         mask: Mask | None = None,
         device: torch.device | str = "cpu",
+        ranks: Ranks = ALONE,
     ) -> Loop:
         """Bring the model to the device, prune it, and make what goes with it."""
         device = torch.device(device)
@@ -220,11 +226,10 @@ class Loop:
         if on("compile", device):
             for view in {learning, attacked}:
                 view.compile(dynamic=False)
-        parts = _parts(learning, data, recipe, device)
+        parts = _parts(learning, data, recipe, device, ranks)
         images, optimizer = resident(data.train, device), optimizer_of(model, recipe, device)
-        return cls(
-            model, learning, attacked, images, recipe, Seeds.of(seed), device, optimizer, averaged, pruned, parts
-        )
+        seeds = Seeds.of(seed)
+        return cls(model, learning, attacked, images, recipe, seeds, device, optimizer, averaged, pruned, parts, ranks)
 
     def epoch(self, epoch: int) -> tuple[float, int]:
         """Run one epoch, counted from 0; return (mean loss, images seen)."""
@@ -317,9 +322,8 @@ class Loop:
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         with torch.no_grad():
             self.ranks.add_up([loss, *gradients])
-            self.ranks.one_after_the_other(
-                self._statistics, list(self.model.network.buffers()), momentum_of(self.model)
-            )
+            buffers = list(self.model.network.buffers())
+            one_after_the_other(self.ranks, self._statistics, buffers, momentum_of(self.model))
         return loss
 
     def _gradients(self, images: Tensor, labels: Tensor, starts: Sequence[Tensor]) -> Tensor:
@@ -348,33 +352,31 @@ class Loop:
 
 def _validate(model: Normalised, split: Split, recipe: Recipe, loop: Loop) -> dict[str, Any]:
     tell("stage", what="validation")
-    seed, device, ranks = loop.seeds.attack, loop.device, loop.ranks
-    if shared := 1 < ranks.size <= len(split) // 2:
-        split = Split(ranks.part(split.images), ranks.part(split.labels))
     measured = evaluate(
         model,
         split,
         attack=recipe.selection_attack,
         image_size=recipe.image_size,
-        seed=seed,
+        seed=loop.seeds.attack,
         precision=recipe.precision,
-        device=device,
+        device=loop.device,
+        ranks=loop.ranks,
     )
-    if not shared:
-        return {"validation_SA": measured.SA, "validation_RA": measured.RA}
-    counts = torch.tensor([measured.correct, measured.robust or 0, measured.samples], device=device)
-    ranks.add_up([counts])
-    correct, robust, samples = counts.tolist()
-    return {"validation_SA": correct / samples, "validation_RA": None if measured.robust is None else robust / samples}
+    return {"validation_SA": measured.SA, "validation_RA": measured.RA}
 
 
-def _parts(model: nn.Module, data: Dataset, recipe: Recipe, device: torch.device) -> int:
+def _parts(model: nn.Module, data: Dataset, recipe: Recipe, device: torch.device, ranks: Ranks) -> int:
     """Return in how many parts, a power of two, a batch is taken so that each is likely to fit into memory."""
     images = centred(data.train.images[:4].to(device), recipe.image_size)
     with autocast(device, recipe.precision):
         fit = images_that_fit(model, images) if len(images) == 4 else None
-    size = min(recipe.batch_size, len(data.train))
+    size = math.ceil(min(recipe.batch_size, len(data.train)) / ranks.size)
     if recipe.norm_batch:
+        if size < min(recipe.norm_batch, len(data.train)):
+            raise ConfigError(
+                f"BatchNorm is to see {recipe.norm_batch} images at once (recipe.norm_batch), and each of {ranks.size} "
+                f"processes has {size} of a batch: start fewer, or set it lower"
+            )
         if fit is not None and min(recipe.norm_batch, size) > fit:
             raise _too_large(recipe.norm_batch)
         return math.ceil(size / recipe.norm_batch)

@@ -11,6 +11,7 @@ from lottery_hub.networks.backbones import Backbone, Normalised, build_network, 
 from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.settings.config import PretrainPlan
 from lottery_hub.settings.environment import describe_environment
+from lottery_hub.settings.ranks import ALONE, Ranks
 from lottery_hub.training.loop import OnEpoch, train
 
 
@@ -21,6 +22,7 @@ def pretrain(
     device: torch.device | str = "cpu",
     checkpoint: Path | str | None = None,
     on_epoch: OnEpoch | None = None,
+    ranks: Ranks = ALONE,
 ) -> Backbone:
     """Train a backbone and measure it on the test split.
 
@@ -30,6 +32,7 @@ def pretrain(
         device: where to compute.
         checkpoint: file to continue from.
         on_epoch: called with each epoch's record.
+        ranks: see `loop.train`.
 
     Returns:
         The backbone; its records hold plan, data, epochs, accuracies and versions.
@@ -38,7 +41,14 @@ def pretrain(
     """
     start = Backbone(plan.arch, plan.kind, fresh_weights(plan.arch, len(data.classes), plan.seed))
     trained = train(
-        start.model(), data, plan.recipe, seed=plan.seed, device=device, checkpoint=checkpoint, on_epoch=on_epoch
+        start.model(),
+        data,
+        plan.recipe,
+        seed=plan.seed,
+        device=device,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        ranks=ranks,
     )
     weights = trained.weights
     if plan.weights == "float16":
@@ -52,6 +62,7 @@ def pretrain(
         image_size=plan.recipe.image_size,
         seed=plan.seed,
         device=device,
+        ranks=ranks,
     )
     # A local folder's path is nobody else's business: the record names the dataset.
     named = plan.changed(data=plan.data.changed(dataset=data.name))

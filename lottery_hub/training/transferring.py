@@ -19,6 +19,7 @@ from lottery_hub.robustness.foreign import Call, ForeignAttack, attack_of
 from lottery_hub.settings.ambient import gradients
 from lottery_hub.settings.config import Attack, Recipe, Seeds
 from lottery_hub.settings.environment import describe_environment
+from lottery_hub.settings.ranks import ALONE, Ranks
 from lottery_hub.telling import tell
 from lottery_hub.training.loop import train
 from lottery_hub.values import page_table, percent, same_fields
@@ -70,6 +71,7 @@ def transfer(
     device: torch.device | str = "cpu",
     checkpoint: Path | str | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Transferred:
     """Fine-tune, and measure on the validation and on the test split; the epoch is chosen on validation.
 
@@ -84,6 +86,7 @@ def transfer(
         device: where to compute.
         checkpoint: file to continue from.
         on_epoch: called with each epoch's record.
+        ranks: see `loop.train`.
 
     Returns:
         Weights, accuracy and a record that holds everything the figures depend on: `test` figures at its top, those
@@ -95,14 +98,15 @@ def transfer(
         mask, model = start.mask, start.to_normalised(classes, head="fresh", seed=seeds.head)
     else:
         model = start.model(classes, seeds.head, mask)
-    trained = train(model, data, recipe, seed=seeds, mask=mask, device=device, checkpoint=checkpoint, on_epoch=on_epoch)
+    how: dict[str, Any] = {"checkpoint": checkpoint, "on_epoch": on_epoch, "ranks": ranks}
+    trained = train(model, data, recipe, seed=seeds, mask=mask, device=device, **how)
     model.network.load_state_dict(trained.weights, strict=True)
     began = time.monotonic()
+    seen: dict[str, Any] = {"image_size": recipe.image_size, "seed": seeds.attack, "device": device, "ranks": ranks}
     measured = []
     for name, split in (("validation", data.validation), ("test", data.test)):
         tell("stage", what=name)
-        how: dict[str, Any] = {"image_size": recipe.image_size, "seed": seeds.attack, "device": device}
-        measured.append(evaluate(model.to(device), split, attack=test_attack, **how))
+        measured.append(evaluate(model.to(device), split, attack=test_attack, **seen))
     validation, test = measured
     measuring = time.monotonic() - began
     record = {

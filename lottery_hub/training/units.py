@@ -11,6 +11,7 @@ only, and does not belong to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -29,6 +30,8 @@ from lottery_hub.running.pieces import CHECKPOINT
 from lottery_hub.running.store import Unit
 from lottery_hub.settings import passes
 from lottery_hub.settings.config import Attack, Recipe, Seeds
+from lottery_hub.settings.environment import choose_device
+from lottery_hub.settings.ranks import Ranks, together
 from lottery_hub.storage import atomic, files
 from lottery_hub.storage.folder import TRAINED, save_ticket
 from lottery_hub.storage.records import check_look, check_transfer
@@ -120,8 +123,14 @@ def run_unit(
 
         def work(folder: Path) -> dict[str, Any]:
             began.set()
-            with working(unit.name, passes.of_unit(unit.about), report, stop):
-                return _WORK[unit.about["unit"]](unit, inputs, device, partial(_epoch, unit, report, stop), folder)
+            if Ranks.here().size > 1:
+                inputs.keep()  # the others take it from the store
+            shared = together(_take_part, unit, inputs.elsewhere(), torch.device(device).type)
+            with shared as ranks, working(unit.name, passes.of_unit(unit.about), report, stop):
+                on_epoch = partial(_epoch, unit, report, stop)
+                done = _WORK[unit.about["unit"]](unit, inputs, device, on_epoch, folder / CHECKPOINT, ranks)
+            done.write(folder)
+            return done.record
 
         try:
             found = store.once(unit, work, fits)
@@ -210,9 +219,27 @@ def _settings(unit: Unit) -> tuple[Recipe, Attack | None, Seeds]:
     return Recipe.parse(about["recipe"]), attack and Attack.parse(attack), Seeds.parse(about["seeds"])
 
 
+@dataclass(frozen=True)
+class _Done:
+    """What comes of a unit: its record, and its files, which are written into a folder."""
+
+    record: dict[str, Any]
+    write: Callable[[Path], object]
+
+
+def _take_part(unit: Unit, inputs: Inputs, kind: str, ranks: Ranks) -> None:
+    """Make a unit with the process that keeps it, on this process's device of a kind."""
+    _WORK[unit.about["unit"]](unit, inputs, choose_device(kind), None, None, ranks)
+
+
 def _transfer(
-    unit: Unit, inputs: Inputs, device: torch.device | str, on_epoch: OnEpoch, folder: Path
-) -> dict[str, Any]:
+    unit: Unit,
+    inputs: Inputs,
+    device: torch.device | str,
+    on_epoch: OnEpoch | None,
+    checkpoint: Path | None,
+    ranks: Ranks,
+) -> _Done:
     start, data = inputs.ticket(unit), inputs.data(unit)
     recipe, attack, seeds = _settings(unit)
     done = transfer(
@@ -222,14 +249,22 @@ def _transfer(
         test_attack=attack,
         seed=seeds,
         device=device,
-        checkpoint=folder / CHECKPOINT,
+        checkpoint=checkpoint,
         on_epoch=on_epoch,
+        ranks=ranks,
     )
-    save_ticket(done.ticket(start, data, recipe), folder / TRAINED, overwrite=True)
-    return done.record
+    trained = done.ticket(start, data, recipe)
+    return _Done(done.record, lambda folder: save_ticket(trained, folder / TRAINED, overwrite=True))
 
 
-def _round(unit: Unit, inputs: Inputs, device: torch.device | str, on_epoch: OnEpoch, folder: Path) -> dict[str, Any]:
+def _round(
+    unit: Unit,
+    inputs: Inputs,
+    device: torch.device | str,
+    on_epoch: OnEpoch | None,
+    checkpoint: Path | None,
+    ranks: Ranks,
+) -> _Done:
     start, data = inputs.ticket(unit), inputs.data(unit)
     recipe, attack, seeds = _settings(unit)
     classes = len(data.classes)
@@ -243,18 +278,25 @@ def _round(unit: Unit, inputs: Inputs, device: torch.device | str, on_epoch: OnE
         seed=seeds,
         mask=start.mask,
         device=device,
-        checkpoint=folder / CHECKPOINT,
+        checkpoint=checkpoint,
         on_epoch=on_epoch,
+        ranks=ranks,
     )
-    atomic.write_bytes(folder / WEIGHTS, files.tensor_bytes(trained.weights))
-    record = {"epoch": trained.epoch, "history": trained.history}
-    if attack is None:
-        return record
-    model.network.load_state_dict(trained.weights, strict=True)
-    accuracy = evaluate(
-        model, data.test, attack=attack, image_size=recipe.image_size, seed=unit.about["measured"], device=device
-    )
-    return record | {"source": accuracy.record(), "source_attack": attack.describe(classes)}
+    record: dict[str, Any] = {"epoch": trained.epoch, "history": trained.history}
+    if attack is not None:
+        model.network.load_state_dict(trained.weights, strict=True)
+        accuracy = evaluate(
+            model,
+            data.test,
+            attack=attack,
+            image_size=recipe.image_size,
+            seed=unit.about["measured"],
+            device=device,
+            ranks=ranks,
+        )
+        record |= {"source": accuracy.record(), "source_attack": attack.describe(classes)}
+    weights = files.tensor_bytes(trained.weights)
+    return _Done(record, lambda folder: atomic.write_bytes(folder / WEIGHTS, weights))
 
 
-_WORK: Mapping[str, Callable[..., dict[str, Any]]] = {"transfer": _transfer, "round": _round}
+_WORK: Mapping[str, Callable[..., _Done]] = {"transfer": _transfer, "round": _round}

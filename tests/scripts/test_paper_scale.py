@@ -19,13 +19,18 @@ PAGE = Path(__file__).parents[2] / "scripts" / "paper_scale.md"
 
 
 def commands() -> list[list[str]]:
-    """The words of every command in the page, without the GPU before it and the & behind."""
+    """The words of every command in the page, without the GPU or torchrun before it and the & behind."""
     blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     found = []
     for line in lines:
         gpu, *words = shlex.split(re.sub(r"^(?!CUDA)", "CUDA_VISIBLE_DEVICES=0 ", line))
         assert re.fullmatch(r"CUDA_VISIBLE_DEVICES=\d", gpu)
+        if words[:2] == ["torchrun", "--nproc-per-node"]:
+            assert int(words[2]) > 1
+            assert words[3:5] == ["-m", "lottery_hub"]
+            assert words[5] in ("draw", "pretrain", "finetune", "find"), "the others do not train"
+            words = ["lottery-hub", *words[5:]]
         if words != ["wait"]:
             assert words[0] == "lottery-hub"
             found.append([word for word in words[1:] if word != "&"])

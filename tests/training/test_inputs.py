@@ -27,6 +27,7 @@ def unit(ladder: Ladder, data: Dataset) -> Unit:
 
 
 def test_what_is_kept_is_found_by_another_process_as_it_was(store: Store, ladder: Ladder, tiny_data: Dataset) -> None:
+    tiny_data = replace(tiny_data, original_sides=(6, 20))
     asked, start = unit(ladder, tiny_data), ladder.ticket(2)
     here = Inputs(store, {asked.inputs["start"]: start, asked.inputs["data"]: tiny_data})
     here.keep()
