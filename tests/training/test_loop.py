@@ -562,3 +562,13 @@ def test_a_step_can_be_recorded_and_played_back(changes, backbone, tiny_data, mo
     pairs = [pair for pair in zip(eager, replayed, strict=True) if isinstance(pair[0], torch.Tensor)]
     assert len(pairs) > 200
     assert all(torch.equal(one, other) for one, other in pairs)
+
+
+@pytest.mark.slow
+def test_what_is_compiled_is_one_graph(backbone, tiny_data):
+    recipe = QUICK.changed(attack=Attack(eps=0.05, step_size=0.03, steps=2))
+    loop = training.Loop.over(backbone.model(3), tiny_data, recipe, seed=0)
+    assert loop.learning is not loop.attacked
+    for view in (loop.learning, loop.attacked):
+        told = torch._dynamo.explain(view)(torch.rand(8, 3, 8, 8))
+        assert (told.graph_count, told.graph_break_count) == (1, 0), told.break_reasons
