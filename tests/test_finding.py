@@ -753,7 +753,7 @@ def killed_after(arguments: list[str], seconds: float) -> bool:
         text=True,
     ) as process:
         assert process.stderr is not None
-        while not process.stderr.readline().startswith("ladder: "):
+        while " ladder: " not in process.stderr.readline():
             assert process.poll() is None
         time.sleep(seconds)
         process.kill()

@@ -52,7 +52,7 @@ def test_find_push_search_pull_in_a_fresh_cache_and_finetune(hub: Hub, tmp_path:
 
     unchecked = cli(hub, home, "push", "run", "alice/digits-net", "--dataset", "run")
     assert unchecked.returncode == 1
-    assert unchecked.stderr.startswith("error: ")
+    assert unchecked.stderr.splitlines()[-1].startswith("error: ")
     pushed = told(cli(hub, home, "push", "run", "alice/digits-net", "--tag", "v1", "--models", "--no-checks", "--json"))
     assert pushed["changed"]
     assert "trained/ticket-adversarial-seed-0/ticket.safetensors" in pushed["files"]
