@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 FIND = ["find", "--pretrain", "adv", "--dataset", "digits", "--fraction", "0.1", "--method", "omp", "--device", "cpu",
         "--precision", "float32", "--output", "run", "--json", "--set", "draw.rounds=2",
         "--set", "transfer.standard.epochs=1", "--set", "transfer.adversarial.epochs=1",
-        "--set", "transfer.test_attack.steps=3", "--tolerance", "points:99"]  # fmt: skip
+        "--set", "transfer.test_attack.steps=10", "--tolerance", "points:99"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +124,9 @@ def test_errors_are_one_line_and_exit_with_1(
     done = cli(hub, tmp_path / "home", *words)
     assert done.returncode == 1
     assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
+    *progress, line = done.stderr.splitlines()
     assert line.startswith(complaint)
+    assert all(each.startswith("20") for each in progress), "each with its date"
 
 
 def test_no_token_shows_even_in_a_traceback(hub: Hub, tmp_path: Path, ladder: Ladder) -> None:
