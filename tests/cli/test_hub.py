@@ -71,7 +71,7 @@ def test_find_push_search_pull_in_a_fresh_cache_and_finetune(hub: Hub, tmp_path:
     assert load_ticket(tmp_path / "copy").fingerprint() == load_ticket(tmp_path / "run").fingerprint()
 
     checked = ["verify", "alice/digits-net@v1", "--sample", "150", "--ladder", "run/ladder", "--json"]
-    answer = told(cli(hub, fresh, *checked, user=None, HF_HUB_OFFLINE="1"))
+    answer = told(cli(hub, fresh, *checked, user=None))
     assert answer["verdict"] == "verified"
     questions = ["files", "records", "card", "drawing", "networks", "figures", "masking", "others"]
     assert [finding["question"] for finding in answer["findings"]] == questions

@@ -90,7 +90,7 @@ def test_an_ra_that_falls_to_a_loss_no_scale_can_blind_is_not_verified(ladder: L
     def answer(withstood: np.ndarray) -> str:
         ticket = named(ladder.ticket(1), withstood)
         cpu = torch.device("cpu")
-        return attacked_without_scale(ticket, {"ticket": ticket}, tiny_data, 0, cpu, lambda line: None).answer
+        return attacked_without_scale(ticket, {"ticket": ticket}, tiny_data, 0, cpu).answer
 
     assert answer(np.ones(12, bool)) == "not verified", "nothing withstands five steps of a fifth"
     assert answer(np.zeros(12, bool)) == "cannot tell", "of twelve images"
