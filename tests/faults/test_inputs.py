@@ -55,7 +55,7 @@ def test_every_command_is_called_with_every_argument_it_takes() -> None:
     kinds = Counter(parameter.values for command in commands.CALLS for parameter in commands.parameters(command))
     assert kinds.keys() == {"paths", "numbers", "words", "settings", "text"}
     assert [parameter.given for parameter in commands.parameters("export")] == [
-        *("ref", "--format", "--output", "--sparsity", "--image-size", "--batch-size")
+        *("ref", "--format", "--output", "--regime", "--trained-seed", "--sparsity", "--image-size", "--batch-size")
     ]
 
 
