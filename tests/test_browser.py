@@ -71,7 +71,7 @@ def report(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), pytest.param(1280, "light", marks=pytest.mark.slow)])
 def test_a_report_loads_offline_asks_for_nothing_and_everybody_can_read_it(
     browser: Browser, report: Path, width: int, scheme: str
 ) -> None:
@@ -139,7 +139,7 @@ def names(opened: Opened) -> list[str]:
     return [cell.inner_text()[:5] for cell in opened.page.locator("tbody tr:visible td:first-child").all()]
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (400, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), pytest.param(400, "light", marks=pytest.mark.slow)])
 def test_a_board_loads_offline_and_is_sorted_and_filtered(
     browser: Browser, board: Path, width: int, scheme: str
 ) -> None:

@@ -560,6 +560,7 @@ def test_where_one_of_several_transfers_fails_the_others_end_and_the_same_find_g
     assert find(short, tmp_path / "run", data=tiny_data)["seeds"] == 2
 
 
+@pytest.mark.slow
 def test_a_rejected_level_is_not_trained_adversarially_and_the_records_say_so(
     plan: FindPlan, tiny_data: Dataset, tmp_path: Path
 ) -> None:

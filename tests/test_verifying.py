@@ -137,6 +137,7 @@ def test_a_verdict_that_hangs_by_the_images_that_may_move_is_decided_by_what_was
     assert remeasuring.judged_again(replace(ticket, records=ticket.records | {"double_win": True}), seen)
 
 
+@pytest.mark.slow
 def test_a_few_images_cannot_tell(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remeasuring, "LEAST", 6)
     assert answers(place, sample=5)["figures"] == "cannot tell"

@@ -362,6 +362,7 @@ def test_find_for_people_prints_a_table_and_the_ticket(chain: dict[str, tuple[li
         ]
 
 
+@pytest.mark.slow
 def test_find_gives_a_verdict_for_every_fraction(
     chain: dict[str, tuple[list[str], Path]], call: Any, tmp_path: Path
 ) -> None:
@@ -450,6 +451,7 @@ def test_evaluate_measures_it(chain: dict[str, tuple[list[str], Path]], call: An
     assert [set(check) for check in checked["checks"]] == [{"name", "passed", "figures"}] * 6
 
 
+@pytest.mark.slow
 def test_evaluate_measures_corruptions_and_other_norms(
     chain: dict[str, tuple[list[str], Path]], call: Any, ten_classes: Path
 ) -> None:

@@ -88,6 +88,7 @@ def test_find_push_search_pull_in_a_fresh_cache_and_finetune(hub: Hub, tmp_path:
     assert told(shown)["double_win"] is True
 
 
+@pytest.mark.slow
 def test_what_a_person_sees(hub: Hub, tmp_path: Path, ladder: Ladder) -> None:
     ticket = ladder.ticket(3)
     save_ticket(ticket, tmp_path / "ticket", render_card(ticket))

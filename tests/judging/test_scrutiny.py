@@ -214,6 +214,7 @@ def test_small_images_are_not_corrupted(plan: FindPlan, data: Dataset, tmp_path:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_corruptions_and_unseen_attacks_set_ticket_and_dense_side_by_side(judged: Path, data: Dataset) -> None:
     networks = {name: load_ticket(path) for name, path in trained_folders(judged / "ticket").items()}
     large = data.test.images.repeat_interleave(4, 2).repeat_interleave(4, 3)

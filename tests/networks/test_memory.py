@@ -108,6 +108,7 @@ print(each * len(images), peak_memory(images.device) - before)
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="the system does not say how much memory is free")
+@pytest.mark.slow
 def test_a_pass_takes_about_as_much_as_was_estimated() -> None:
     done = subprocess.run([sys.executable, "-c", TAKES], capture_output=True, text=True, check=True)
     expected, taken = map(float, done.stdout.split())

@@ -71,6 +71,7 @@ def test_autoattack_breaks_what_the_standard_version_breaks(norm: str, eps: floa
         assert int(weaker.sum()) >= int(ours.sum()), "PGD's RA is never the lower one"
 
 
+@pytest.mark.slow
 def test_a_part_alone_is_no_stronger_than_the_whole() -> None:
     model = network()
     together = withstood(model, Attack(method="autoattack", eps=0.02))

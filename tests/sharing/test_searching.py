@@ -166,6 +166,7 @@ def answer(hub: Hub, value: object, **more: Any) -> None:
     hub.faults.add(Fault("GET /api/models", "say", status=200, body=body, **more))
 
 
+@pytest.mark.slow
 def test_a_row_that_names_no_repository_is_skipped_and_counted(hub: Hub, tmp_path: Path) -> None:
     for _ in range(3):
         answer(hub, [*BAD_ROWS, ROW, *ODD_ROWS])

@@ -101,6 +101,7 @@ def test_a_save_killed_at_any_step_leaves_the_old_ticket_or_the_new_one(
     assert load_ticket(place).level == 6  # the one that was not killed
 
 
+@pytest.mark.slow
 def test_saves_killed_at_random_moments_leave_a_folder_of_one_piece(memory: Path) -> None:
     place = memory / "folder"
     moments = random.Random(0)

@@ -208,6 +208,7 @@ def test_what_is_finished_needs_nobody(place):
     assert json.loads(printed(place, "again")) == json.loads(printed(place, "pretrain"))
 
 
+@pytest.mark.slow
 def test_torchrun_ends_with_an_error_of_the_user_that_is_said_once(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, "-m", "lottery_hub", "pretrain", "--dataset", "nowhere", "--output", str(tmp_path / "run")]
