@@ -136,7 +136,7 @@ def _section(reported: Reported, place: int) -> dict[str, Any]:
         "limits": _limits(ticket),
         "facts": _facts(ticket),
         "pictures": [
-            _shown(picture, f"t{place + 1}")
+            on_page(picture, f"t{place + 1}")
             for picture in (*(plot(ticket, name) for name in possible(ticket)), *reported.extra)
         ],
         "checks": records["scrutiny"].get("checks") if judged else None,
@@ -246,8 +246,8 @@ def _limits(ticket: Ticket) -> list[str]:
     return [*lines, "The sparsity is unstructured: it makes the file small, and gives no speed-up in dense kernels."]
 
 
-def _shown(drawn: Picture, prefix: str) -> dict[str, Any]:
-    """Return a picture as a page shows it; several tickets' are told apart by a prefix."""
+def on_page(drawn: Picture, prefix: str) -> dict[str, Any]:
+    """Return a picture as a page shows it; those of several, or of a study, are told apart by a prefix."""
     panels, keys = drawn.parts(prefix)
     return {
         "id": f"{prefix}-{drawn.name}",

@@ -18,7 +18,7 @@ from lottery_hub.networks.inspection import Comparisons
 from lottery_hub.reporting.canvas import Picture, palette, paper
 from lottery_hub.reporting.plots import CONTROLS, FOUR, NONE, figure_name, frontier_of
 from lottery_hub.reporting.rendering import markup, percent, points, render_page
-from lottery_hub.reporting.reports import ANSWERS, machine, spent
+from lottery_hub.reporting.reports import ANSWERS, machine, on_page, spent
 from lottery_hub.settings.studies import CellPlan
 from lottery_hub.version import __version__
 
@@ -78,7 +78,7 @@ def render_study(
         "cells": [_row(cell) for cell in cells],
         "failed": list(failed),
         "attacks": sorted({cell.records["attack"] for cell in cells}),
-        "pictures": [_shown(multiples(cells, *key)) for key in FOUR],
+        "pictures": [on_page(multiples(cells, *key), "study") for key in FOUR],
         "differences": [_difference(row) for row in differences],
         "shared": shared and _shades(shared),
         "cost": _cost(cells),
@@ -218,20 +218,6 @@ def _depth(sparsity: float) -> float:
 def _short(word: str) -> str:
     """Return what tells a kind or dataset from others: of a path its end."""
     return word if len(word) <= 24 else f"…{word[-23:]}"
-
-
-def _shown(drawn: Picture) -> dict[str, Any]:
-    panels, keys = drawn.parts("study")
-    return {
-        "id": f"study-{drawn.name}",
-        "title": drawn.title,
-        "told": drawn.told,
-        "note": drawn.note,
-        "columns": drawn.columns,
-        "rows": drawn.rows,
-        "panels": [markup(svg) for svg in panels],
-        "keys": [(markup(svg), label) for svg, label in keys],
-    }
 
 
 def _difference(row: Mapping[str, Any]) -> tuple[str, ...]:
