@@ -26,10 +26,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from threading import Event
 from typing import Any
 
-from lottery_hub.errors import StoppedError
+from lottery_hub.errors import StoppedError, printable
 
 Report = Callable[[str, dict[str, Any]], None]
 EVERY = 0.2  # seconds, at least, between two words about the passes of one unit
@@ -136,3 +137,8 @@ def if_stopped(words: str | Callable[[], str]) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         told = str(stop) or (words if isinstance(words, str) else words())
         raise KeyboardInterrupt(told) from None
+
+
+def kept_in(folder: Path) -> str:
+    """Return what Ctrl-C says of trainings that are kept in a folder: a run directory, or a store."""
+    return f"finished epochs are kept in {printable(folder, 1000)}, and the same command goes on from there"

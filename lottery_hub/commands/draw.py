@@ -60,7 +60,6 @@ def draw(
     Source: Chen et al. 2022, section 3; Frankle and Carbin 2019 for iterative magnitude pruning.
     """
     given = dict(locals())  # every option, by its name
-    from lottery_hub.commands.find import kept_in
     from lottery_hub.commands.results import Drawn
     from lottery_hub.images.fitting import larger_notes
     from lottery_hub.reporting.keeping import kept_ladder
@@ -70,7 +69,7 @@ def draw(
     from lottery_hub.settings.environment import choose_device
     from lottery_hub.settings.paths import place_of
     from lottery_hub.storage.folder import save_ladder
-    from lottery_hub.telling import heard, if_stopped, tell
+    from lottery_hub.telling import heard, if_stopped, kept_in, tell
     from lottery_hub.training.drawing import draw as draw_by
 
     chosen = choose_device(device)
@@ -89,7 +88,7 @@ def draw(
     folder = directory / "ladder"
     drawn = kept_ladder(folder, overwrite)
     units = open_store(store)
-    with exactly(deterministic), open_run(directory, run_settings), if_stopped(kept_in(units)):
+    with exactly(deterministic), open_run(directory, run_settings), if_stopped(kept_in(units.directory)):
         tell("notes", lines=[*layout_notes(backbone.provenance), *(data.notes if data else ())])
         tell("notes", lines=larger_notes(data, plan.recipe.image_size) if data and plan.recipe else [])
         ladder = drawn or draw_by(backbone, plan, data=data, store=units, device=chosen, report=heard())

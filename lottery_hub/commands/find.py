@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery_hub.commands.options import Options, beside_a_plan, check_said_once, defaults, layout_notes, taken
-from lottery_hub.errors import printable
 from lottery_hub.reporting.showing import shows
 
 if TYPE_CHECKING:
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from lottery_hub.commands.results import Found
     from lottery_hub.images.datasets import Dataset
     from lottery_hub.networks.backbones import Backbone
-    from lottery_hub.running.store import Store
     from lottery_hub.settings.config import Look, Method, Precision, Settings
     from lottery_hub.settings.plans import FindPlan
     from lottery_hub.settings.presets import Preset
@@ -135,7 +133,7 @@ def find(
     from lottery_hub.running.store import open_store
     from lottery_hub.settings.ambient import deterministic as exactly
     from lottery_hub.settings.environment import choose
-    from lottery_hub.telling import heard, if_stopped, tell
+    from lottery_hub.telling import heard, if_stopped, kept_in, tell
     from lottery_hub.training.bench import likely_jobs
 
     chosen, _ = choose(device, precision)
@@ -144,7 +142,7 @@ def find(
     looks: dict[Look, bool] = {"checks": checks, "corruptions": corruptions, "unseen": unseen, "curve": curve}
     at_a_time = likely_jobs(planned.plan.seeds, chosen) if jobs == "auto" else jobs
     units = open_store(store)
-    with exactly(deterministic), if_stopped(kept_in(units)), engine_of(engine, chosen, at_a_time) as ran_by:
+    with exactly(deterministic), if_stopped(kept_in(units.directory)), engine_of(engine, chosen, at_a_time) as ran_by:
         larger = larger_notes(data, planned.plan.transfer.standard.image_size)
         tell("notes", lines=[*layout_notes(backbone.provenance), *larger])
         summary = find_by(
@@ -160,11 +158,6 @@ def find(
             store=units,
         )
     return Found.of(summary, backbone, data)
-
-
-def kept_in(store: Store) -> str:
-    """Return what Ctrl-C says of work whose units a store keeps."""
-    return f"finished epochs are kept in {printable(store.directory, 1000)}, and the same command goes on from there"
 
 
 def plan_of(**options: Any) -> FindPlan:

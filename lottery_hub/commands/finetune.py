@@ -64,7 +64,6 @@ def finetune(
     given = dict(locals())  # every option, by its name
     from dataclasses import replace
 
-    from lottery_hub.commands.pretrain import kept_epochs
     from lottery_hub.commands.results import Finetuned
     from lottery_hub.images.fitting import larger_notes
     from lottery_hub.reporting.cards import render_card
@@ -75,7 +74,7 @@ def finetune(
     from lottery_hub.settings.paths import place_of
     from lottery_hub.settings.ranks import together
     from lottery_hub.storage.folder import save_ticket
-    from lottery_hub.telling import if_stopped, tell, working
+    from lottery_hub.telling import if_stopped, kept_in, tell, working
     from lottery_hub.training.transferring import start_of, transfer
 
     chosen = choose_device(device)
@@ -95,7 +94,7 @@ def finetune(
     directory = planned.directory() if output is None else place_of(output)
     counts = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     about = {"recipe": recipe.record(), "attack": attack.record(), "data": counts}
-    with exactly(deterministic), open_run(directory, run_settings) as run, if_stopped(kept_epochs(directory)):
+    with exactly(deterministic), open_run(directory, run_settings) as run, if_stopped(kept_in(directory)):
         tell("notes", lines=[*data.notes, *larger_notes(data, recipe.image_size)])
 
         def work(folder: Path) -> dict[str, Any]:

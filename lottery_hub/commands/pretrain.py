@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery_hub.commands.options import defaults, taken
-from lottery_hub.errors import printable
 from lottery_hub.reporting.showing import shows
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def pretrain(
     from lottery_hub.settings.paths import place_of
     from lottery_hub.settings.ranks import together
     from lottery_hub.storage.folder import save_backbone
-    from lottery_hub.telling import if_stopped, tell, working
+    from lottery_hub.telling import if_stopped, kept_in, tell, working
     from lottery_hub.training.pretraining import pretrain as pretrain_by
 
     chosen = choose_device(device)
@@ -79,7 +78,7 @@ def pretrain(
     directory = planned.directory() if output is None else place_of(output)
     counts = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     about = {"unit": "round", "recipe": plan.recipe.record(), "attack": plan.test_attack.record(), "data": counts}
-    with exactly(deterministic), open_run(directory, run_settings) as run, if_stopped(kept_epochs(directory)):
+    with exactly(deterministic), open_run(directory, run_settings) as run, if_stopped(kept_in(directory)):
         tell("notes", lines=[*data.notes, *larger_notes(data, plan.recipe.image_size)])
 
         def work(folder: Path) -> dict[str, Any]:
@@ -97,11 +96,6 @@ def pretrain(
             return backbone.records
 
         return Pretrained(run.folder("pretrain") / "backbone", run.once("pretrain", work))
-
-
-def kept_epochs(directory: Path) -> str:
-    """Return what Ctrl-C says of a training that is kept in a run directory."""
-    return f"finished epochs are kept in {printable(directory, 1000)}, and the same command goes on from there"
 
 
 def plan_of(**options: Any) -> PretrainPlan:

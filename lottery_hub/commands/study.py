@@ -128,7 +128,6 @@ def study(
         LotteryHubError: an option is not allowed, or no cell could be done.
     """
     given = dict(locals())  # every option, by its name
-    from lottery_hub.commands.find import kept_in
     from lottery_hub.running.named import engine_of
     from lottery_hub.running.store import open_store
     from lottery_hub.settings.ambient import deterministic as exactly
@@ -136,7 +135,7 @@ def study(
     from lottery_hub.settings.paths import place_of
     from lottery_hub.studying import check_possible
     from lottery_hub.studying import study as study_by
-    from lottery_hub.telling import heard, if_stopped
+    from lottery_hub.telling import heard, if_stopped, kept_in
     from lottery_hub.training.bench import likely_jobs
 
     chosen, _ = choose(device, precision)
@@ -145,7 +144,7 @@ def study(
     check_possible(cells)
     units = open_store(store)
     at_a_time = likely_jobs(_first(grid), chosen) if jobs == "auto" else jobs
-    with exactly(deterministic), if_stopped(kept_in(units)), engine_of(engine, chosen, at_a_time) as ran_by:
+    with exactly(deterministic), if_stopped(kept_in(units.directory)), engine_of(engine, chosen, at_a_time) as ran_by:
         summary = study_by(
             cells,
             place_of(output or OUTPUT),
