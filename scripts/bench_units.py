@@ -2,12 +2,10 @@
 
 python scripts/bench_units.py --units 200                    threads of this process, two at a time
 python scripts/bench_units.py --units 200 --engine ray       the same on Ray
-python scripts/bench_units.py --units 200 --processor        by the processor's time, where others share the machine
 python scripts/bench_units.py --names 100000                 which of so many units are missing
 
 A unit is a transfer of resnet18-slim to 24 images of 8x8 pixels, one epoch, every unit with a seed of its own. Time
-inside of units is from when a worker begins one until its files are sealed. By the processor's time, the same units
-are made in turns by an engine and by themselves, without store and engine, one at a time.
+inside of units is from when a worker begins one until its network is written; a checkpoint an epoch belongs to it.
 """
 
 from __future__ import annotations
@@ -15,8 +13,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from statistics import median
 from threading import Event
 from typing import Any
 
@@ -25,13 +23,12 @@ import torch
 from lottery_hub.images.datasets import Dataset, Split
 from lottery_hub.networks.backbones import Backbone, fresh_weights
 from lottery_hub.networks.tickets import Ticket, ticket_of
+from lottery_hub.running.engines import Report
 from lottery_hub.running.named import engine_of
 from lottery_hub.running.store import Unit, open_store
 from lottery_hub.settings.config import Attack, Recipe
-from lottery_hub.storage import sealed
-from lottery_hub.storage.folder import save_ticket
 from lottery_hub.training.inputs import Inputs
-from lottery_hub.training.transferring import start_of, transfer
+from lottery_hub.training.transferring import start_of
 from lottery_hub.training.units import run_unit, transfer_unit
 
 
@@ -40,15 +37,12 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=0)
     parser.add_argument("--engine", default="local")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--processor", action="store_true")
     parser.add_argument("--names", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         if options.names:
             names(options.names, Path(place))
-        if options.units and options.processor:
-            processor(options.units, Path(place))
-        elif options.units:
+        if options.units:
             units(options.units, options.engine, options.jobs, Path(place))
 
 
@@ -70,66 +64,48 @@ RECIPE = Recipe(epochs=1, batch_size=12, lr=0.02, augment="none", image_size=8)
 ATTACK = Attack(method="fgsm", eps=0.1)
 
 
-def tiny(count: int, place: Path) -> tuple[list[Unit], Inputs, Ticket, Dataset]:
+def tiny(count: int, place: Path) -> tuple[list[Unit], Inputs]:
     """Return so many tiny units with all that they begin with."""
     backbone = Backbone("resnet18-slim", "adv", fresh_weights("resnet18-slim", 5, 0))
     start, data = ticket_of(backbone, backbone.dense_mask(), 0, "omp", {}), images()
     begins = start_of(start)
     asked = [transfer_unit(f"seed {seed}", start, data, RECIPE, ATTACK, seed, "cpu", begins) for seed in range(count)]
     held: dict[str, Ticket | Dataset] = {asked[0].inputs["start"]: start, asked[0].inputs["data"]: data}
-    return asked, Inputs(open_store(place / "store"), held), start, data
-
-
-def processor(count: int, place: Path) -> None:
-    """Say by how much store and engine lengthen units, in the processor's time: medians of turns with ten of each."""
-    torch.set_num_threads(1)
-    asked, inputs, start, data = tiny(count + 1, place)
-    took: dict[str, list[float]] = {"engine": [], "bare": []}
-    with engine_of("local", "cpu", 1) as runs:
-        runs.run(run_unit, asked[:1], inputs, silent, Event(), 1)  # warm
-        for first in range(1, count + 1, 10):
-            some = asked[first : first + 10]
-            began = time.process_time()
-            runs.run(run_unit, some, inputs, silent, Event(), 1)
-            took["engine"].append((time.process_time() - began) / len(some))
-            began = time.process_time()
-            for number in range(len(some)):
-                done = transfer(start, data, RECIPE, test_attack=ATTACK, seed=first + number, device="cpu")
-                save_ticket(done.ticket(start, data, RECIPE), place / f"bare-{first + number}")
-            took["bare"].append((time.process_time() - began) / len(some))
-    engine, bare = median(took["engine"]), median(took["bare"])
-    print(f"{count} units: {engine * 1000:.0f} ms of the processor each, {bare * 1000:.0f} ms by themselves")
-    print(f"{1 - bare / engine:.1%} of the processor's time outside of units (medians of {len(took['bare'])} turns)")
+    return asked, Inputs(open_store(place / "store"), held)
 
 
 def units(count: int, engine: str, jobs: int, place: Path) -> None:
     """Run so many tiny units, and say what share of the time was spent outside of them."""
     torch.set_num_threads(jobs)
-    asked, inputs, start, _ = tiny(count + jobs, place)
-    store = inputs.store
+    asked, inputs = tiny(count + jobs, place)
+    spent = place / "spent"
+    spent.mkdir()
+    do = partial(timed, spent)
     with engine_of(engine, "cpu", jobs) as runs:
-        runs.run(run_unit, asked[:jobs], inputs, silent, Event(), jobs)  # workers are started and warm
+        runs.run(do, asked[:jobs], inputs, silent, Event(), jobs)  # workers are started and warm
         began = time.perf_counter()
-        runs.run(run_unit, asked[jobs:], inputs, silent, Event(), jobs)
+        runs.run(do, asked[jobs:], inputs, silent, Event(), jobs)
         whole = time.perf_counter() - began
-    inside = sum(
-        sealed.parse(store.folder(unit) / sealed.SEAL).record["provenance"]["seconds"] for unit in asked[jobs:]
-    )
-    saved = count * saving(start, place)
-    outside = 1 - (inside + saved) / (jobs * whole)
+    inside = sum(float((spent / unit.address).read_text()) for unit in asked[jobs:])
+    outside = 1 - inside / (jobs * whole)
     print(f"{engine}: {count} units in {whole:.1f} s, {jobs} at a time; {outside:.1%} of the time outside of units")
 
 
-def saving(start: Ticket, place: Path) -> float:
-    """Return seconds that a unit takes to begin and to be saved, which its own record cannot count."""
-    times = []
-    for number in range(5):
-        began = time.perf_counter()
-        start.to_normalised(3, head="fresh", seed=number)
-        start.fingerprint()
-        save_ticket(start, place / f"saved-{number}")
-        times.append(time.perf_counter() - began)
-    return sorted(times)[2]
+def timed(
+    spent: Path, unit: Unit, inputs: Inputs, device: torch.device | str, report: Report, stop: Event
+) -> dict[str, Any]:
+    """Make a unit as `run_unit`, and write down for how many seconds its work went on."""
+    began = 0.0
+
+    def clocked(kind: str, record: dict[str, Any]) -> None:
+        nonlocal began
+        if kind == "unit":
+            began = time.perf_counter()
+        elif kind == "ended":
+            (spent / unit.address).write_text(str(time.perf_counter() - began))
+        report(kind, record)
+
+    return run_unit(unit, inputs, device, clocked, stop)
 
 
 def images() -> Dataset:

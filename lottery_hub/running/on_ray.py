@@ -164,7 +164,7 @@ class OnRay:
             return cause
         log = inputs.store.directory / "failures" / f"{unit.address}.log"
         with suppress(LotteryHubError, OSError):
-            log.parent.mkdir(exist_ok=True)
+            log.parent.mkdir(parents=True, exist_ok=True)  # the first unit may have failed before there is a store
             atomic.write_text(log, "".join(traceback.format_exception(problem)))
         died = "" if isinstance(problem, RayTaskError) else f"its worker died {self.retries + 1} times: "
         return LotteryHubError(f"{unit.name} failed ({died}{first_line(cause)}); more in {printable(log, 1000)}")

@@ -129,7 +129,7 @@ def run_unit(
             with shared as ranks, working(unit.name, passes.of_unit(unit.about), report, stop):
                 on_epoch = partial(_epoch, unit, report, stop)
                 done = _WORK[unit.about["unit"]](unit, inputs, device, on_epoch, folder / CHECKPOINT, ranks)
-            done.write(folder)
+                done.write(folder)
             return done.record
 
         try:
