@@ -94,7 +94,9 @@ def find_command(
     curve: Annotated[
         bool, typer.Option("--curve", help="Also RA over the radius, by the attack and by AutoAttack (minutes).")
     ],
-    ladder: Annotated[str, typer.Option(help="A ladder folder; auto: the packaged one; draw: a new one.")],
+    ladder: Annotated[
+        str, typer.Option(help="A ladder folder; auto: the one in --pretrain, or packaged; draw: a new one.")
+    ],
     method: Annotated[Literal["imp", "omp", "random"] | None, typer.Option(help="Draw by this method.")],
     source: Annotated[str, typer.Option(help="Source task of imp: a dataset, as for --dataset.")],
     eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")],

@@ -35,6 +35,9 @@ from lottery_hub.robustness.evaluation import evaluate
 from lottery_hub.running.store import open_store
 from lottery_hub.settings.config import REGIMES, Attack, DataPlan, DrawPlan, Recipe, Seeds, TransferPlan
 from lottery_hub.settings.plans import FindPlan
+from lottery_hub.settings.presets import quick_draw
+from lottery_hub.sharing.ladders import known_ladder
+from lottery_hub.sharing.sources import load_backbone
 from lottery_hub.storage import sealed
 from lottery_hub.storage.folder import (
     load_ladder,
@@ -615,6 +618,24 @@ def test_a_given_ladder_is_reused_and_its_own_counts_hold_for_controls(
     # The plan prunes by 0.2, the ladder by 0.5: the controls follow the ladder.
     assert [row["sparsity"] for row in summary["controls"]] == [summary["sparsity"]] * 2
     assert not (tmp_path / "run" / "ladder").exists()
+
+
+def test_a_ladder_comes_with_the_folder_that_its_backbone_is_named_by(
+    plan: FindPlan, ladder: Ladder, tmp_path: Path
+) -> None:
+    """Rounds of imp are what takes hours: `find --pretrain FOLDER` is not to draw them anew."""
+    drawn = save_ladder(replace(ladder, method="imp"), tmp_path / "drawn")
+    asked = plan.changed(
+        pretrain=str(drawn), ladder="auto", draw=quick_draw("adv", "digits", "digits", "imp", 100, "float32")
+    )
+    backbone = load_backbone(drawn)
+    found = known_ladder(asked, backbone)
+    assert found is not None
+    assert (found[0].sparsities, found[1]) == (ladder.sparsities, str(drawn))
+    assert known_ladder(asked.changed(ladder="draw"), backbone) is None
+    assert known_ladder(asked.changed(draw=plan.draw), backbone) is None
+    otherwise = save_ladder(replace(ladder, method="random"), tmp_path / "otherwise")
+    assert known_ladder(asked.changed(pretrain=str(otherwise)), backbone) is None
 
 
 def test_a_ladder_of_another_backbone_is_refused(

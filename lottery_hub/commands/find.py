@@ -96,7 +96,8 @@ def find(
         level, sparsity: judge one level alone, by its number or as the one nearest to a sparsity, in 0..1.
         controls: also transfer OMP and random masks.
         checks, corruptions, unseen, curve: closer looks at the networks behind the verdict.
-        ladder: a ladder's folder or repository; `auto` is the packaged one or a new one, `draw` a new one.
+        ladder: a ladder's folder or repository; `auto` is the one in the folder that `pretrain` names, or the packaged
+            one, or a new one; `draw` is a new one.
         method: draw by this method.
         source: the source task of `imp`, a dataset.
         eps: radius of the attacks in [0,1] pixel units, a number or "8/255"; None takes the dataset's.

@@ -78,7 +78,8 @@ class FindPlan(Written):
         arch: one of `backbones.ARCHITECTURES`.
         data: the downstream dataset.
         draw: how to draw a ladder where none is packaged or given.
-        ladder: a ladder folder to reuse; `auto` takes the packaged one or draws, `draw` always draws.
+        ladder: a ladder folder to reuse; `auto` takes the one in the folder of `pretrain`, or the packaged one, or
+            draws; `draw` always draws.
         transfer: the downstream recipes.
         seeds: transfers per regime, with seeds 0 to seeds-1.
         max_seeds: so many are added, at most, to what is undecided; None adds none.

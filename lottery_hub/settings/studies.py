@@ -36,7 +36,8 @@ class StudyPlan(Written):
         pretrain, arch: backbones, as of `find`.
         dataset: downstream datasets, as of `find`.
         fraction: shares of their training images.
-        method: how ladders are drawn; `imp` takes the packaged one where there is one.
+        method: how ladders are drawn; `imp` takes the one in the folder of `pretrain`, or the packaged one, if
+            there is one.
         level: judge these levels, each by itself; none looks for the frontier.
         scan: how levels are tried where none is named.
         seeds, max_seeds, confirm, margin, tolerance, controls, source, eps: of every find.
