@@ -20,6 +20,7 @@ from lottery_hub.judging.levels import judge_levels
 from lottery_hub.judging.rules import confirming, parse_rule
 from lottery_hub.judging.scrutiny import check_possible
 from lottery_hub.networks.backbones import Backbone, fingerprint
+from lottery_hub.networks.reach import reach_told
 from lottery_hub.networks.tickets import Ladder, ticket_of
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.reporting.keeping import keep_ticket, kept_ladder, kept_ticket
@@ -143,6 +144,7 @@ def find(
         controls = trial.controls(chosen["level"]) if plan.controls else []
         summary = _summary(trial, rows, controls) | ({"standard_radius": radius} if radius else {})
         ticket = ladder.ticket(chosen["level"])
+        summary["caveats"] += reach_told(ticket.mask, ticket.arch, plan.transfer.standard.image_size)
         with bench.networks({"dense": ladder.ticket(0), "ticket": ticket}, trained_seeds(summary)) as trained:
             summary |= {"scrutiny": {name: bench.look(name, trained) for name in looks}}
             records = summary | {

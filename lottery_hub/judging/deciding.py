@@ -28,6 +28,7 @@ from lottery_hub.judging.verdict import (
     summarise,
     would_decide,
 )
+from lottery_hub.networks.reach import reach_told
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.settings.config import TransferPlan
 from lottery_hub.settings.plans import FindPlan
@@ -95,6 +96,7 @@ def decide_again(basis: Basis, ticket: Ticket) -> dict[str, Any]:
     records = ticket.records
     sparsities = {row["level"]: row["sparsity"] for row in records["levels"]}
     told = decide(basis, sparsities, {row["method"]: ticket.sparsity for row in records["controls"]})
+    told["caveats"] += reach_told(ticket.mask, ticket.arch, basis.plan.transfer.standard.image_size)
     if "answer" in records:
         return told
     shown = {key: value for key, value in told.items() if key in records}

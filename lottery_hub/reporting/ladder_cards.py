@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from lottery_hub.networks.reach import reach_of
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.reporting.card_parts import PIPELINE, training
 from lottery_hub.reporting.cards import LIBRARY, METHODS, dataset_id
 from lottery_hub.reporting.rendering import Safe, front_matter, hub_license, number, render, whole
 from lottery_hub.settings.config import Attack
+
+PAPER_SIDE = 224  # pixels
 
 
 def render_ladder_card(ladder: Ladder, name: str) -> str:
@@ -27,6 +31,8 @@ def render_ladder_card(ladder: Ladder, name: str) -> str:
 def _context(ladder: Ladder, name: str) -> dict[str, Any]:
     backbone, drawing = ladder.backbone, ladder.drawing
     records = backbone.records
+    side = _side(records, drawing)
+    reach = reach_of(ladder.mask(0), backbone.arch, side)
     return {
         "front_matter": _metadata(ladder, name),
         "name": name,
@@ -46,15 +52,35 @@ def _context(ladder: Ladder, name: str) -> dict[str, Any]:
         "drawing": drawing,
         "round_training": drawing["data"] and training(drawing["plan"]["recipe"]),
         "round_seconds": sum(number(e["seconds"]) for row in drawing["rounds"] for e in row.get("history", [])),
-        "rows": [_row(level, sparsity, drawing["rounds"]) for level, sparsity in enumerate(ladder.sparsities) if level],
+        "side": side,
+        "reached": reach.reached / reach.total,
+        "rows": [_row(ladder, level, side) for level in range(1, ladder.levels + 1)],
     }
 
 
-def _row(level: int, sparsity: float, rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    record = rounds[level - 1]
+def _row(ladder: Ladder, level: int, side: int) -> dict[str, Any]:
+    record = ladder.drawing["rounds"][level - 1]
     if whole(record["level"]) != level:
         raise LookupError(f"the record in the place of level {level} is of level {record['level']}")
-    return {"level": level, "sparsity": sparsity, "kept": record["kept"], "source": record.get("source")}
+    return {
+        "level": level,
+        "sparsity": ladder.sparsities[level],
+        "of_reached": reach_of(ladder.mask(level), ladder.backbone.arch, side).sparsity,
+        "kept": record["kept"],
+        "source": record.get("source"),
+    }
+
+
+def _side(records: Mapping[str, Any], drawing: Mapping[str, Any]) -> int:
+    """Return the side of what the backbone has seen, in pixels; what the paper shows where nobody says."""
+    for plan in (records.get("plan"), drawing.get("plan")):
+        recipe = plan.get("recipe") if isinstance(plan, Mapping) else None
+        if recipe:
+            side = whole(recipe["image_size"])
+            if not 8 <= side <= 1024:
+                raise LookupError(f"images of {side} pixels a side are none that a recipe allows")
+            return side
+    return PAPER_SIDE
 
 
 def _metadata(ladder: Ladder, name: str) -> Safe:

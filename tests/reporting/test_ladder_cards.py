@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from lottery_hub.errors import TicketError
+from lottery_hub.networks.reach import reach_of
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.reporting.ladder_cards import render_ladder_card
 from lottery_hub.storage.folder import load_ladder
@@ -47,7 +48,9 @@ def test_every_level_has_a_row_with_its_figures(packaged: Ladder) -> None:
     for level, record in enumerate(packaged.drawing["rounds"], start=1):
         sparsity, source = packaged.sparsities[level] * 100, record["source"]
         figures = f"{source['SA'] * 100:.2f} % | {source['RA'] * 100:.2f} %"
-        assert f"| {level} | {sparsity:.2f} % | {record['kept']:,} | {figures} |" in card
+        of_reached = reach_of(packaged.mask(level), "resnet18-slim", 32).sparsity * 100
+        assert f"| {level} | {sparsity:.2f} % | {of_reached:.2f} % | {record['kept']:,} | {figures} |" in card
+    assert "| 6 | 73.79 % | 41.72 % |" in card
 
 
 def test_a_level_that_was_not_measured_says_so(packaged: Ladder) -> None:

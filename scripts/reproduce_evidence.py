@@ -1,0 +1,125 @@
+"""Run the study behind docs/evidence.md, keep what its networks did, and write the page.
+
+    python scripts/reproduce_evidence.py --dry-run              units, those that are finished, hours for others
+    python scripts/reproduce_evidence.py                        the study, from CIFAR-10 of the Hub; may be stopped
+    python scripts/reproduce_evidence.py --data FOLDER          from a local copy in the Hub's layout
+    python scripts/reproduce_evidence.py --collect RUN ...      only keep the records of studies that were run already
+    python scripts/reproduce_evidence.py --page                 only write the page of the records that are kept
+    python scripts/reproduce_evidence.py --smoke DIR            the whole chain at toy size, all of it into a new folder
+
+The grid is docs/evidence/study.toml. Records of every transfer, with the outcome of every image, are kept in
+docs/evidence/records/, a file for each kind of pre-training and share of the training images; networks stay in the
+store and in the run directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import evidence
+
+import lottery_hub as lh
+from lottery_hub.commands.study import outline_of
+from lottery_hub.judging.verdict import level_name
+from lottery_hub.settings.studies import StudyPlan
+from lottery_hub.storage import atomic
+
+PLACE = Path(__file__).parent.parent / "docs" / "evidence"
+PLAN = PLACE / "study.toml"
+TOY = ("draw.rounds=3", "transfer.standard.epochs=1", "transfer.adversarial.epochs=1", "transfer.test_attack.steps=1")
+# Of a record, what no figure follows from: it is in the store, and in the ticket folders of the study.
+LEFT_OUT = ("history", "mean", "std")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="CIFAR-10: name, or a folder in the Hub's layout")
+    parser.add_argument("--output", type=Path, default=Path("studies/evidence"))
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--collect", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--page", action="store_true")
+    parser.add_argument("--smoke", type=Path, metavar="DIR")
+    options = parser.parse_args()
+    if options.smoke:
+        smoke(options.smoke)
+        return
+    how: dict[str, Any] = {"plan": grid(options.data), "output": options.output, "jobs": options.jobs}
+    how["device"] = options.device
+    if options.dry_run:
+        json.dump(outline_of(**how).record(), sys.stdout, indent=1)
+        print()
+        return
+    if not options.page and not options.collect:
+        lh.study(**how)
+    if not options.page:
+        collect(options.collect or [options.output], PLACE / "records")
+    atomic.write_text(PLACE.with_suffix(".md"), evidence.page(PLACE / "records"))
+
+
+def grid(data: str | None) -> StudyPlan:
+    """Return the study; with its images from elsewhere, where they are."""
+    plan = StudyPlan.read(PLAN)
+    return plan.changed(dataset=(data,)) if data else plan
+
+
+def smoke(place: Path) -> None:
+    """Do all of it on some digits, with one epoch and few levels."""
+    plan = StudyPlan(
+        pretrain=("std", "adv"), fraction=(0.2,), method=("imp", "omp"), level=(2,), seeds=2, confirm=0, changes=TOY
+    )
+    lh.study(plan=plan, output=place / "study", store=place / "store", jobs=1, device="cpu", progress=False)
+    collect([place / "study"], place / "records")
+    atomic.write_text(place / "evidence.md", evidence.page(place / "records"))
+
+
+def collect(runs: Iterable[Path], place: Path) -> None:
+    """Add what studies have measured to the records; what is there already stays, unless it was measured again."""
+    place.mkdir(parents=True, exist_ok=True)
+    files: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in (row for run in runs for row in measured(run)):
+        name = f"{row['kind']}-{row['fraction']:g}.jsonl"
+        if name not in files:
+            files[name] = {_key(known): known for known in evidence.rows(place / name)}
+        files[name][_key(row)] = row
+    for name, known in files.items():
+        lines = [json.dumps(known[key], sort_keys=True, separators=(",", ":")) for key in sorted(known)]
+        atomic.write_text(place / name, "".join(f"{line}\n" for line in lines))
+
+
+def measured(run: Path) -> Iterator[dict[str, Any]]:
+    """Yield a row for every transfer behind the tickets of a study."""
+    for folder in sorted((run / "cells").glob("*/ticket")):
+        ticket = lh.load_ticket(folder)
+        levels = {level_name(0): (0, 0.0)}
+        levels |= {level_name(row["level"]): (row["level"], row["sparsity"]) for row in ticket.records["levels"]}
+        for record in ticket.records["transfers"]:
+            if record["ticket"] not in levels:
+                continue  # a control: the study has its own finds of other methods
+            level, sparsity = levels[record["ticket"]]
+            yield {
+                "kind": ticket.kind,
+                "dataset": ticket.records["data"]["name"],
+                "fraction": ticket.records["data"]["fraction"],
+                "images": ticket.records["data"]["train"],
+                "classes": ticket.records["data"]["classes"],
+                "method": "dense" if level == 0 else ticket.method,
+                "level": level,
+                "sparsity": sparsity,
+                "record": {name: value for name, value in record.items() if name not in LEFT_OUT},
+            }
+
+
+def _key(row: dict[str, Any]) -> str:
+    record = row["record"]
+    return f"{row['method']} {row['level']:02d} {record['regime']} {record['seed']:03d}"
+
+
+if __name__ == "__main__":
+    main()
