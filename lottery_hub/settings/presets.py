@@ -111,7 +111,7 @@ def quick_transfer(dataset: str, train_images: int, precision: Precision, eps: f
     """Return the laptop recipes; the number of epochs follows the number of images, eps is the dataset's unless given.
 
     How many images the transfers see is one of the dataset's habits; they take 4 to 60 epochs, and choose among
-    about 20 of them at most: where training images are few, validation would cost more than training.
+    about 20 of them at most, on no more images than are trained on: else validation would cost more than training.
     """
     used_to = habits(dataset)
     eps = used_to.eps if eps is None else eps
@@ -131,6 +131,7 @@ def quick_transfer(dataset: str, train_images: int, precision: Precision, eps: f
         schedule="one-cycle",
         augment=augment,
         validate_every=every(counts[0]),
+        validation_images=validation_size(train_images),
         precision=precision,
     )
     adversarial = standard.changed(

@@ -133,7 +133,9 @@ def test_the_papers_views_are_cropped_from_images_stored_large_enough(dataset, s
 
 
 @pytest.mark.parametrize(("train", "looked_at"), [(45_000, 45_000), (4_500, 4_500), (450, 500)])
-def test_the_papers_epoch_is_chosen_on_no_more_images_than_are_trained_on(train, looked_at):
+def test_an_epoch_is_chosen_on_no_more_images_than_are_trained_on(train, looked_at):
+    quick = quick_transfer("cifar10", train, "float32")
+    assert {quick.recipe(regime).validation_images for regime in ("standard", "adversarial")} == {looked_at}
     plan = paper_transfer("cifar10", "float32", train_images=train)
     assert {plan.recipe(regime).validation_images for regime in ("standard", "adversarial")} == {looked_at}
     assert (plan.standard.validate_every, plan.adversarial.validate_every) == (7, 5)
