@@ -58,6 +58,7 @@ class Ladder:
         dense: every run of the dense network.
         levels: level → its runs, of both regimes.
         sparsities: of these levels.
+        of_reached: the share that they prune of the weights that images reach; None where nobody wrote it down.
         rule: the margin that dense, the images and the seeds allow.
         seeds: that every level has.
     """
@@ -68,6 +69,7 @@ class Ladder:
     dense: Splits
     levels: Mapping[int, Splits]
     sparsities: Mapping[int, float]
+    of_reached: Mapping[int, float | None]
     rule: Margin
     seeds: int
 
@@ -93,7 +95,8 @@ def ladders(records: Iterable[dict[str, Any]]) -> list[Ladder]:
             seeds = min(len(some["test"][regime]) for some in levels.values() for regime in REGIMES)
             rule = rule_of(MARGIN, seeds, dense["test"], group[0]["classes"])
             assert isinstance(rule, Margin)
-            found.append(Ladder(kind, fraction, method, dense, levels, sparsities, rule, seeds))
+            of_reached = {row["level"]: row["of_reached"] for row in group if row["method"] == method}
+            found.append(Ladder(kind, fraction, method, dense, levels, sparsities, of_reached, rule, seeds))
     return found
 
 
@@ -193,7 +196,7 @@ def _levels(found: Sequence[Ladder]) -> Table:
     for ladder in (each for each in found if each.method == "imp"):
         place = [_share(ladder.fraction), ladder.kind]
         dense = [_mean(ladder.dense, *key) for key in _FIGURES]
-        table.append([*place, "0.0", _count(ladder.dense), *dense, "dense"])
+        table.append([*place, "0.0", "0.0", _count(ladder.dense), *dense, "dense"])
         table += [[*place, *_judged(ladder, level, runs)] for level, runs in ladder.levels.items()]
     return table
 
@@ -207,7 +210,9 @@ def _judged(ladder: Ladder, level: int, runs: Splits) -> list[object]:
     if answer == "undecided":
         unknown = [seen[one["regime"], one["figure"]] for one in row["figures"] if one["answer"] == "undecided"]
         answer += f": {deciding(unknown, ladder.rule)}" if unknown else ""
-    return [f"{ladder.sparsities[level] * 100:.1f}", _count(runs), *figures, answer]
+    within = ladder.of_reached[level]
+    shares = [f"{ladder.sparsities[level] * 100:.1f}", "–" if within is None else f"{within * 100:.1f}"]
+    return [*shares, _count(runs), *figures, answer]
 
 
 def _methods(found: Sequence[Ladder]) -> Table:

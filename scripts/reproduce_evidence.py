@@ -26,6 +26,7 @@ import evidence
 import lottery_hub as lh
 from lottery_hub.commands.study import outline_of
 from lottery_hub.judging.verdict import level_name
+from lottery_hub.networks.reach import reach_of
 from lottery_hub.settings.studies import StudyPlan
 from lottery_hub.storage import atomic
 
@@ -99,6 +100,8 @@ def measured(run: Path) -> Iterator[dict[str, Any]]:
         ticket = lh.load_ticket(folder)
         levels = {level_name(0): (0, 0.0)}
         levels |= {level_name(row["level"]): (row["level"], row["sparsity"]) for row in ticket.records["levels"]}
+        side = ticket.records["plan"]["transfer"]["standard"]["image_size"]
+        of_reached = {0: 0.0, ticket.level: reach_of(ticket.mask, ticket.arch, side).sparsity}
         for record in ticket.records["transfers"]:
             if record["ticket"] not in levels:
                 continue  # a control: the study has its own finds of other methods
@@ -112,6 +115,7 @@ def measured(run: Path) -> Iterator[dict[str, Any]]:
                 "method": "dense" if level == 0 else ticket.method,
                 "level": level,
                 "sparsity": sparsity,
+                "of_reached": of_reached.get(level),
                 "record": {name: value for name, value in record.items() if name not in LEFT_OUT},
             }
 

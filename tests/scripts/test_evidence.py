@@ -1,0 +1,121 @@
+"""scripts/evidence.py and reproduce_evidence.py: the page says what the records say, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lottery_hub.robustness.outcomes import Outcomes
+
+ROOT = Path(__file__).parents[2]
+PLACE = ROOT / "docs" / "evidence"
+IMAGES = 4000
+
+
+@pytest.fixture
+def evidence(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    return importlib.import_module("evidence")
+
+
+@pytest.fixture
+def reproduce(evidence: ModuleType) -> ModuleType:
+    return importlib.import_module("reproduce_evidence")
+
+
+def measured(right: int, robust: int) -> dict[str, Any]:
+    """A network that gets the first images right, so many clean and attacked."""
+    SA, RA = (np.arange(IMAGES) < count for count in (right, robust))  # noqa: N806 - the field's words
+    figures = {"SA": right / IMAGES, "RA": robust / IMAGES, "correct": right, "robust": robust, "samples": IMAGES}
+    return figures | {"outcomes": Outcomes(SA, RA).record()}
+
+
+def row(kind: str, level: int, regime: str, seed: int, worse: int) -> dict[str, Any]:
+    """A transfer that gets `worse` fewer images right than 3,000 clean and 1,200 attacked; seeds differ by a few."""
+    seen = measured(3000 - worse + 8 * seed, 1200 - worse + 8 * seed)
+    environment = {"torch": "2.0", "device": "cpu"}
+    return {
+        "kind": kind,
+        "dataset": "photos",
+        "fraction": 0.1,
+        "images": 100,
+        "classes": 10,
+        "method": "imp" if level else "dense",
+        "level": level,
+        "sparsity": 1 - 0.8**level,
+        "of_reached": None,
+        "record": seen
+        | {"regime": regime, "seed": seed, "attack": "PGD-20", "validation": seen}
+        | {"provenance": {"environment": environment, "seconds": 1800.0}},
+    }
+
+
+def written(place: Path, worse: dict[tuple[str, int], int]) -> Path:
+    """Records of three seeds; `worse` says of a kind's level by how many images it is."""
+    place.mkdir()
+    for kind in {kind for kind, _ in worse}:
+        lines = [
+            row(kind, level, regime, seed, by)
+            for (of, level), by in worse.items()
+            if of == kind
+            for regime in ("standard", "adversarial")
+            for seed in (0, 1, 2)
+        ]
+        (place / f"{kind}-0.1.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return place
+
+
+def test_the_page_is_what_the_records_give(evidence: ModuleType) -> None:
+    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    assert page == evidence.page(PLACE / "records"), "python scripts/reproduce_evidence.py --page"
+
+
+def test_a_frontier_that_is_surely_sparser_is_shown_and_the_reverse_refuted(
+    evidence: ModuleType, tmp_path: Path
+) -> None:
+    # Of 4,000 images 400 are ten points: std falls at level 5, adv does not.
+    better = {("std", 0): 0, ("std", 5): 400, ("adv", 0): 0, ("adv", 5): 0}
+    page = evidence.page(written(tmp_path / "shown", better))
+    assert "- *adv gives sparser double wins than std*: **shown**." in page
+    assert "by 3 seeds." in page
+    assert "| 10 % | adv | 1 | 3 | 67.2 | ≥ 67.2 | 67.2 to 100.0 |" in page
+    assert "12 transfers" not in page
+    assert "So far 24 transfers with up to 3 seeds, 12.0 hours" in page
+    turned = {({"std": "adv", "adv": "std"}[kind], level): by for (kind, level), by in better.items()}
+    assert "**refuted**" in evidence.page(written(tmp_path / "refuted", turned))
+    equal = dict.fromkeys(better, 0)
+    assert "**undecided**" in evidence.page(written(tmp_path / "undecided", equal))
+
+
+def test_differences_between_kinds_are_those_of_the_counts(evidence: ModuleType, tmp_path: Path) -> None:
+    page = evidence.page(written(tmp_path / "records", {("std", 0): 40, ("std", 5): 40, ("adv", 0): 0, ("adv", 5): 0}))
+    # 40 images of 4,000 are a point; all seeds differ by the same.
+    (line,) = (line for line in page.splitlines() if line.startswith("| 10 % | adv - std | 0.0 |"))
+    assert line.count("+1.00, ") == 4
+
+
+def test_records_are_added_to_and_replaced_by_what_was_measured_again(
+    reproduce: ModuleType, evidence: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = {"one": [row("std", 0, "standard", 1, 5)], "two": [row("std", 0, "standard", seed, 7) for seed in (0, 1)]}
+    monkeypatch.setattr(reproduce, "measured", lambda run: iter(runs[run.name]))
+    reproduce.collect([Path("one")], tmp_path)
+    reproduce.collect([Path("two")], tmp_path)
+    kept = evidence.rows(tmp_path / "std-0.1.jsonl")
+    assert [(each["record"]["seed"], each["record"]["correct"]) for each in kept] == [(0, 2993), (1, 3001)]
+
+
+@pytest.mark.slow
+def test_the_whole_chain_at_toy_size(reproduce: ModuleType, evidence: ModuleType, tmp_path: Path) -> None:
+    reproduce.smoke(tmp_path / "toy")
+    records = [each for file in sorted((tmp_path / "toy/records").iterdir()) for each in evidence.rows(file)]
+    # Of two kinds dense, imp and omp at one level, each in two regimes with two seeds.
+    assert len(records) == 2 * 3 * 2 * 2
+    page = (tmp_path / "toy/evidence.md").read_text(encoding="utf-8")
+    assert "| 20 % | adv | imp - omp | 36.0 |" in page
