@@ -176,3 +176,18 @@ def test_a_folder_of_something_else_is_refused(done: Any, tiny_data: Dataset, tm
     with pytest.raises(RunError, match="is not empty and not a run directory"):
         go([cell("std", "omp", tiny_data)], tmp_path, done[1])
     assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
+
+
+def test_frontiers_of_two_kinds_are_compared_where_a_margin_was_held_against_them(
+    done: Any, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    cells = [cell(kind, "omp", tiny_data, tolerance=f"margin:{margin}") for kind, margin in (("std", 50), ("adv", 60))]
+    summary, told = go(cells, tmp_path / "again", done[1])
+    assert told.made == []
+    (row,) = (row for row in summary["differences"] if row["figure"] == "frontier")
+    assert (row["pretrain"], row["against"], row["level"], row["regime"]) == ("adv", "std", None, None)
+    # By such margins both frontiers lie beyond the one level that was tried: as far as that goes, they are equal.
+    assert [one["frontier"]["beyond"] for one in summary["cells"]] == [True, True]
+    assert row["difference"] == 0
+    assert row["low"] <= 0 <= row["high"]
+    assert "frontier" in (tmp_path / "again/report.html").read_text(encoding="utf-8")
