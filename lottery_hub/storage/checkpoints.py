@@ -53,13 +53,12 @@ def save(path: Path, state: dict[str, Any]) -> None:
     atomic.write_bytes(path, f"{files.sha256_of(payload)}\n".encode(), payload)
 
 
-def load(path: Path, limit: int, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load(path: Path, limit: int) -> dict[str, Any]:
     """Read what `save` wrote.
 
     Args:
         path: the file.
         limit: bytes beyond which it is refused unread.
-        device: where its tensors go.
 
     Raises:
         TicketError: it is not whole, or not ours.
@@ -67,19 +66,18 @@ def load(path: Path, limit: int, device: torch.device | str = "cpu") -> dict[str
     data = memoryview(files.read_bytes(path, limit))
     if bytes(data[:_LINE]) != f"{files.sha256_of(data[_LINE:])}\n".encode():
         raise TicketError(f"{printable(path)} is damaged (sha256 differs)")
-    state = unpickled(BytesIO(data[_LINE:]), path, device)
+    state = unpickled(BytesIO(data[_LINE:]), path)
     if not isinstance(state, dict):
         raise TicketError(f"{printable(path)} is no checkpoint")
     return state
 
 
-def unpickled(file: IO[bytes], path: Path, device: torch.device | str = "cpu") -> Any:
+def unpickled(file: IO[bytes], path: Path) -> Any:
     """Return what torch.save wrote; no code in it is run, and what else people pickle is passed over: see `standins`.
 
     Args:
         file: open at its beginning.
         path: its name, for messages.
-        device: where its tensors go.
 
     Raises:
         TicketError: it is damaged, asks for code to be run, or would unfold to more than it holds.
@@ -89,7 +87,7 @@ def unpickled(file: IO[bytes], path: Path, device: torch.device | str = "cpu") -
             _check_stored(file, path)
         file.seek(0)
         with standins.passed_over():
-            return torch.load(file, map_location=device, weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
         named = re.search(r"GLOBAL (\S+) (?:was not|whose)", str(problem))
         calls = f" (it asks for {printable(named[1])})" if named else ""

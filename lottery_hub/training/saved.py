@@ -52,8 +52,9 @@ class Saved:
             return 0, [], None
         weights = sum(tensor.nbytes for tensor in model.network.state_dict().values())
         try:
-            # Weights, their average, momentum and the best epoch are four times the network.
-            state = checkpoints.load(self.path, 2**26 + 8 * weights, next(model.parameters()).device)
+            # Weights, their average, momentum and the best epoch are four times the network. What is on a GPU is copied
+            # there; the best epoch's weights stay on the CPU, where those of later ones are.
+            state = checkpoints.load(self.path, 2**26 + 8 * weights)
         except TicketError as problem:
             atomic.set_aside(self.path, str(problem))
             return 0, [], None
