@@ -156,6 +156,13 @@ def narrowed(value):
     return value.to(torch.get_autocast_dtype("cuda")) if floats else value
 
 
+def pageable(empty):
+    def made(*size, pin_memory=False, **how):
+        return empty(*size, **how)
+
+    return made
+
+
 class Generator(torch.Generator):
     """A generator that says on which device it is."""
 
@@ -199,6 +206,7 @@ def a_gpu(free=2**30):
         for name, value in told.items():
             stack.enter_context(patch.object(torch.cuda, name, value))
         stack.enter_context(patch.object(torch.Tensor, "pin_memory", pinned))
+        stack.enter_context(patch.object(torch, "empty", pageable(torch.empty)))
         stack.enter_context(patch.object(torch, "Generator", Generator))
         stack.enter_context(patch.dict(os.environ, LOTTERY_HUB_WITHOUT="graphs"))
         stack.enter_context(_Operations())

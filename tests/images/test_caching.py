@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import multiprocessing
 import os
 import shutil
@@ -195,25 +197,72 @@ def test_rows_of_a_parquet_file_are_read_from_their_row_groups(tmp_path):
         assert [where for where, _ in found] == [f"train.parquet row {row}" for row in rows]
 
 
-@pytest.mark.slow
-def test_a_large_folder_is_decoded_once_and_starts_at_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("LOTTERY_HUB_CACHE", str(tmp_path / "cache"))
-    random = np.random.default_rng(0)
-    for number in range(2000):
-        place = tmp_path / "jpegs" / ("train" if number < 1800 else "val") / f"n{number % 10}"
-        place.mkdir(parents=True, exist_ok=True)
+def write_imagenet(place, photos, tested):
+    """Write so many JPEGs of 500 x 375 pixels in ten classes as the two forms of ImageNet; those tested on are val's.
+
+    `folder` is that of the contest, `hub` the parquet files of its Hub repository, test images without labels included.
+    """
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    random, classes = np.random.default_rng(0), [f"n0{1440764 + number}" for number in range(10)]
+    rows = {"train": [], "validation": [], "test": []}
+    for number in range(photos):
+        split, label = "train" if number < photos - tested else "validation", number % 10
         small = Image.fromarray(random.integers(0, 255, (24, 32, 3), dtype=np.uint8))
-        small.resize((500, 375), Image.Resampling.BICUBIC).save(place / f"{number}.jpg", quality=90)
+        content = io.BytesIO()
+        small.resize((500, 375), Image.Resampling.BICUBIC).save(content, "JPEG", quality=90)
+        file = place / "folder" / ("train" if split == "train" else "val") / classes[label] / f"{number:05}.JPEG"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.getvalue())
+        rows[split].append((label, file))
+    for split in ("train", "validation"):
+        rows[split].sort(key=lambda row: row[1])
+    rows["test"] = [(-1, file) for _, file in rows["validation"]]
+    (place / "hub" / "data").mkdir(parents=True)
+    features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": classes}}
+    for split, count in (("train", 2), ("validation", 1), ("test", 1)):
+        for part, chosen in enumerate(np.array_split(np.arange(len(rows[split])), count)):
+            labels, files = zip(*(rows[split][row] for row in chosen), strict=True)
+            images = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+            table = pa.table({"image": images, "label": pa.array(labels, pa.int64())})
+            table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+            file = place / "hub" / "data" / f"{split}-{part:05}-of-{count:05}.parquet"
+            pq.write_table(table, file, row_group_size=100)
+
+
+def test_imagenet_is_the_same_from_its_folder_and_from_the_hub_and_decoded_once(tmp_path, cache, monkeypatch):
+    write_imagenet(tmp_path, 60, 20)
+    monkeypatch.setattr(caching, "TOGETHER", 10 * 3 * 64 * 64)
+    folder, hub = (load_dataset(tmp_path / form, image_size=64) for form in ("folder", "hub"))
+    assert (len(hub.train), len(hub.validation), len(hub.test)) == (30, 10, 20)
+    assert "the test split has no labels: the dataset's validation split serves as test" in hub.notes
+    assert "60 non-square images cropped at the centre and resized to 64x64" in hub.notes
+    assert hub.fingerprint == folder.fingerprint
+    assert hub.classes == folder.classes
+    monkeypatch.setattr(caching, "decode_into", None)
+    assert same(hub, load_dataset(tmp_path / "hub", image_size=64))
+    assert same(folder, load_dataset(tmp_path / "folder", image_size=64))
+
+
+@pytest.mark.slow
+def test_a_large_dataset_is_decoded_once_and_starts_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOTTERY_HUB_CACHE", str(tmp_path / "cache"))
+    write_imagenet(tmp_path, 2000, 200)
     program = (
-        "import resource, sys, time; from lottery_hub.images import caching\n"
+        "import sys, time; from lottery_hub.images import caching\n"
         "from lottery_hub.images.datasets import load_dataset\n"
-        "caching.SHARE, began = 0, time.monotonic()\n"
-        "data = load_dataset(sys.argv[1], image_size=256)\n"
-        "from lottery_hub.settings.machine import told\n"
-        "print(time.monotonic() - began, told('/proc/self/status', 'RssAnon'), data.fingerprint)"
+        "caching.SHARE, began, told = 0, time.process_time(), []\n"
+        "data = load_dataset(sys.argv[1], image_size=256, on_decoded=lambda *far: told.append(far))\n"
+        "seconds = time.process_time() - began\n"
+        "from lottery_hub.settings.machine import told as tells\n"
+        "print(seconds, tells('/proc/self/status', 'RssAnon'), len(told), data.fingerprint)"
     )
-    command = [sys.executable, "-c", program, str(tmp_path / "jpegs")]
-    runs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(2)]
-    assert float(runs[1][0]) < 2
-    assert all(int(memory) < 1e9 for _, memory, _ in runs)
-    assert runs[0][2] == runs[1][2]
+    found = set()
+    for form in ("folder", "hub"):
+        command = [sys.executable, "-c", program, str(tmp_path / form)]
+        runs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(2)]
+        assert int(runs[0][2]) > 0
+        assert int(runs[1][2]) == 0
+        assert float(runs[1][0]) < 2
+        assert all(int(memory) < 1e9 for _, memory, *_ in runs)
+        found |= {runs[0][3], runs[1][3]}
+    assert len(found) == 1
