@@ -58,6 +58,9 @@ class OnGPU(torch.Tensor):
     def __reduce_ex__(self, protocol):
         return self.here.detach().__reduce_ex__(protocol)
 
+    def __format__(self, how):
+        return format(self.here, how)
+
     def __repr__(self):
         return f"OnGPU({self.here})"
 
@@ -139,6 +142,8 @@ class _Calls(TorchFunctionMode):
                 raise RuntimeError(found)
         if function is torch.tensor and asked is not None:  # which would copy past every mode
             return function(*args, **{**kwargs, "device": "cpu"}).to(asked)
+        if function is torch.Tensor.__getitem__ and isinstance(args[1], list):  # of which C++ makes nothing on "meta"
+            args = args[0], torch.tensor(args[1])
         if function == torch.Tensor.data.__set__ and isinstance(args[0], OnGPU):
             args[0].here = args[1].here
         if function in NARROWED and torch.is_autocast_enabled("cuda"):
@@ -195,6 +200,8 @@ def a_gpu(free=2**30):
         "default_stream": lambda device=None: stream,
         "Stream": lambda device=None: stream,
         "stream": lambda stream: nullcontext(),
+        "get_rng_state": lambda device=None: torch.get_rng_state(),
+        "set_rng_state": lambda state, device=None: None,
         "synchronize": lambda device=None: None,
         "empty_cache": lambda: None,
         "mem_get_info": lambda device=None: (free, free),

@@ -7,7 +7,9 @@ import torch
 
 from lottery_hub.networks.masks import keep_highest, kept_and_total, magnitudes
 from lottery_hub.robustness.attacks import margin, perturb
+from lottery_hub.robustness.black_box import black_box
 from lottery_hub.robustness.evaluation import evaluate
+from lottery_hub.robustness.examples import examples
 from lottery_hub.settings.config import Attack, Recipe
 from lottery_hub.settings.environment import choose
 from lottery_hub.settings.presets import paper_transfer, pgd
@@ -18,6 +20,7 @@ from tests.conftest import stripes
 from tests.pretended import GPU, a_gpu
 
 QUICK = Recipe(epochs=1, batch_size=12, lr=0.01, augment="crop-flip", image_size=8, weight_decay=5e-3, average=0.9)
+PGD = pgd(2, 0.05)
 L2 = Attack(norm="l2", eps=0.5, step_size=0.3, steps=1, restarts=2)
 
 
@@ -141,14 +144,7 @@ def test_what_is_on_the_wrong_device_is_found(name, backbone, tiny_data, half, m
         train(backbone.model(3), tiny_data, QUICK.changed(attack=L2), seed=0, mask=half, device=GPU)
 
 
-ATTACKS = {
-    "FGSM": Attack(method="fgsm", eps=0.05),
-    "PGD": pgd(2, 0.05),
-    "PGD in L2 with restarts": L2,
-}
-
-
-@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+@pytest.mark.parametrize("attack", [Attack(method="fgsm", eps=0.05), PGD, L2], ids=["FGSM", "PGD", "restarts in L2"])
 def test_an_attack_moves_images_as_on_a_cpu(attack, backbone):
     model, split = backbone.model(3).eval(), stripes(6, 5)
     images = split.images / 255
@@ -159,11 +155,43 @@ def test_an_attack_moves_images_as_on_a_cpu(attack, backbone):
         assert torch.allclose(there.cpu(), moved, atol=1e-5)
 
 
-@pytest.mark.parametrize("attack", [None, L2], ids=["clean", "attacked"])
-def test_a_network_measures_as_on_a_cpu(attack, backbone):
-    model, split = backbone.model(3), stripes(20, 5)
+def known(model, count):
+    """Images with the labels that a network gives them."""
+    split = stripes(count, 5)
     with torch.no_grad():
-        split = type(split)(split.images, model.eval()(split.images / 255).argmax(1))
+        return type(split)(split.images, model.eval()(split.images / 255).argmax(1))
+
+
+MEASURING = {"clean": None, "attacked": L2, "AutoAttack": Attack(method="autoattack", eps=0.05)}
+
+
+@pytest.mark.parametrize("attack", MEASURING.values(), ids=MEASURING)
+def test_a_network_measures_as_on_a_cpu(attack, backbone, short_autoattack):
+    model = backbone.model(5)
+    split = known(model, 12)
     alone = evaluate(model, split, attack=attack, batch_size=8)
     with a_gpu():
         assert evaluate(model.to(GPU), split, attack=attack, batch_size=8, device=GPU) == alone
+
+
+def test_images_of_another_network_and_what_is_said_of_them(backbone):
+    model = backbone.model(3)
+    split = known(model, 4)
+    with a_gpu():
+        model.to(GPU)
+        assert evaluate(model, split, attack=black_box(model, PGD, "itself"), device=GPU).SA == 1
+        shown = examples(model, split, PGD, image_size=8, device=GPU)
+    assert all(one.said.label == one.label for one in shown)
+    assert {tensor.device.type for one in shown for tensor in (one.clean, one.attacked)} == {"cpu"}
+
+
+def test_a_mask_holds_in_a_loop_of_others(ladder):
+    ticket = ladder.ticket(2)
+    with a_gpu():
+        model = ticket.to_model(num_classes=3).to(GPU)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        ticket.hold_mask(optimizer, model)
+        model(torch.rand(4, 3, 8, 8, device=GPU)).sum().backward()
+        optimizer.step()
+        weights = {name: weight.detach().cpu() for name, weight in model.named_parameters()}
+    assert all(bool((weights[name][~kept] == 0).all()) for name, kept in ticket.mask.items())
