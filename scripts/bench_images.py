@@ -37,7 +37,7 @@ SHAPE = 375, 500  # height and width of a photo, in pixels: ImageNet's median
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="photos at hand; none are made then")
-    parser.add_argument("--images", type=int, default=2000, help="to make")
+    parser.add_argument("--images", type=int, default=2000, help="to make, 30 or more")
     parser.add_argument("--side", type=int, default=256, help="in pixels, of what is stored")
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 2048], help="images in a batch")
     parser.add_argument("--busy", action="store_true", help="count the processor's time for one process")
@@ -66,7 +66,7 @@ def photos(folder: Path, count: int) -> Path:
     random, (height, width) = np.random.default_rng(0), SHAPE
     for number in range(count):
         seen = np.zeros((height, width, 3))
-        for sides, strength in (((6, 8), 60), ((24, 32), 30), ((94, 125), 15), ((height, width), 18)):
+        for sides, strength in (((6, 8), 60), ((24, 32), 30), ((94, 125), 15), ((height, width), 34)):
             noise = Image.fromarray(random.integers(0, 256, (*sides, 3), dtype=np.uint8))
             seen += (np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC)) / 127.5 - 1) * strength
         file = folder / f"class-{number % 10}" / f"{number:06}.jpg"
