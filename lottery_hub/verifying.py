@@ -216,8 +216,8 @@ def _card(ticket: Ticket, pulled: Pulled) -> Finding:
         card = folder.read_card(pulled.folder)
         if card is None:
             return Finding("card", "cannot tell", "there is no card")
-        repos = [None, *([pulled.repo_id] if pulled.repo_id else [])]
-        rendered = [render_card(ticket, repo, timm=timm) for repo in repos for timm in (False, True)]
+        names = {None, pulled.repo_id, folder.packaged_as(pulled.folder)}
+        rendered = [render_card(ticket, name, timm=timm) for name in names for timm in (False, True)]
     except TicketError as problem:
         return Finding("card", "not verified", str(problem))
     answer, why = compare_card(card, rendered)

@@ -41,9 +41,9 @@ def test_every_data_file_goes_into_the_wheel(tables):
         assert there == shipped
 
 
-def test_all_three_kinds_ship_within_8_megabytes():
-    assert packaged_names() == sorted(f"resnet18-slim-{kind}" for kind in KINDS)
-    assert sum(path.stat().st_size for path in PACKAGED.rglob("*") if path.is_file()) < 8 * 2**20
+def test_all_three_kinds_ship_and_with_the_tickets_they_stay_within_12_megabytes():
+    assert {f"resnet18-slim-{kind}" for kind in KINDS} <= set(packaged_names())
+    assert sum(path.stat().st_size for path in PACKAGED.rglob("*") if path.is_file()) < 12e6
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -54,15 +54,17 @@ SHOWN = {"curve": "pictures/curve.png", "differences": "pictures/differences.png
 _COMPARED = [(which, regime) for regime in REGIMES for which in ("dense", "ticket")]
 
 
-def render_card(ticket: Ticket, repo: str | None = None, *, timm: bool = False) -> str:
+def render_card(ticket: Ticket, name: str | None = None, *, timm: bool = False, beside: str = "") -> str:
     """Return the text of a ticket's README.md: YAML front matter, verdict, figures, origin and limits.
 
-    That of a repository shows the pictures of a verdict, which `push` puts there (`SHOWN`).
+    That of a named ticket shows the pictures of a verdict, which are put there with it (`SHOWN`).
 
     Args:
         ticket: with its records.
-        repo: the repository "USER/NAME" that the card is for; None makes the card of a folder.
+        name: by which everybody loads it: "USER/NAME" of a repository, or the name of a packaged ticket; None makes
+            the card of a folder.
         timm: whether the dense network for plain timm stands beside it there.
+        beside: the way from the card to the folder with the pictures, where it does not lie in there.
 
     A ticket without records gets a short card that says it was not judged; a fine-tuned one, whose records are
     those of its one transfer, gets that transfer's figures.
@@ -70,7 +72,8 @@ def render_card(ticket: Ticket, repo: str | None = None, *, timm: bool = False) 
     Raises:
         TicketError: the records lack a figure, or hold something else in its place.
     """
-    return render("ticket.md.j2", lambda: _context(ticket) | {"repo": Safe(repo) if repo else None, "timm": timm})
+    place = {"called": name and Safe(name), "published": name is not None and "/" in name, "beside": Safe(beside)}
+    return render("ticket.md.j2", lambda: _context(ticket) | place | {"timm": timm})
 
 
 def tags(ticket: Ticket) -> list[str]:

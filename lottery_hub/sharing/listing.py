@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,15 +10,17 @@ from typing import Any, Literal
 
 from lottery_hub.errors import TicketError, printable
 from lottery_hub.fetching import hub_cache
+from lottery_hub.judging.deciding import verdict_runs
 from lottery_hub.storage import files
-from lottery_hub.storage.folder import CONFIG, packaged_folder, packaged_names, read_about, weights_path
-from lottery_hub.storage.manifest import Content, LadderManifest, TicketManifest
+from lottery_hub.storage.folder import CONFIG, RESULTS, packaged_folder, packaged_names, read_about, weights_path
+from lottery_hub.storage.manifest import BackboneManifest, Content, LadderManifest, TicketManifest
+from lottery_hub.storage.records import check_records
 from lottery_hub.values import page_table, percent
 
 
 @dataclass(frozen=True)
 class Listed:
-    """What a folder on this machine holds, as its config.json says; nothing else of it was read or checked.
+    """What a folder on this machine holds, as its config.json and the records of a ticket say; weights are not read.
 
     Attributes:
         ref: what `load_ticket` or `load_ladder` finds it by.
@@ -29,6 +31,10 @@ class Listed:
         levels: of a ladder.
         double_win: the verdict on a ticket; None where it was never judged.
         file_bytes: of the weights file.
+        dataset: that a ticket was transferred to, or that a backbone was trained on; None where that is not known.
+        SA, RA: there; of a judged ticket after adversarial transfer, the mean over seeds, of a ladder its dense
+            backbone's.
+        answer: the verdict in words, of those that have three: `double win`, `no double win`, `undecided`.
     """
 
     ref: str
@@ -40,6 +46,10 @@ class Listed:
     levels: int | None
     double_win: bool | None
     file_bytes: int
+    dataset: str | None = None
+    SA: float | None = None
+    RA: float | None = None
+    answer: str | None = None
 
     def record(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
@@ -47,13 +57,12 @@ class Listed:
 
     def cells(self) -> tuple[str, ...]:
         """Return a row of words for people."""
-        size = "–" if self.sparsity is None else percent(self.sparsity)
-        judged = {None: "–", True: "double win", False: "no double win"}[self.double_win]
         levels = "–" if self.levels is None else str(self.levels)
-        return (self.ref, self.content, self.arch, self.pretrain, levels, size, judged)
+        what = (self.ref, self.content, self.arch, self.pretrain, self.dataset or "–", levels)
+        return (*what, *map(percent, (self.sparsity, self.SA, self.RA)), self.answer or "–")
 
 
-HEADER = ("reference", "holds", "arch", "pretrain", "levels", "sparsity %", "verdict")
+HEADER = ("reference", "holds", "arch", "pretrain", "dataset", "levels", "sparsity %", "SA %", "RA %", "verdict")
 
 
 class Listing(list[Listed]):
@@ -97,4 +106,32 @@ def _rows(found: Iterable[tuple[str, Path]], where: Literal["packaged", "cached"
                 levels=ladder.levels if ladder else None,
                 double_win=ticket.double_win if ticket else None,
                 file_bytes=weights.stat().st_size,
+                **_measured(folder, about),
             )
+
+
+def _measured(folder: Path, about: BackboneManifest) -> dict[str, Any]:
+    """Return dataset, SA, RA and verdict, as far as a folder says them: of a ticket its records, else its origin."""
+    if not isinstance(about, TicketManifest):
+        return _known(about.provenance)
+    try:
+        records = files.read_json(folder / RESULTS)
+        if not records:  # never transferred
+            return {}
+        check_records(records)
+    except TicketError:
+        return {}
+    dataset = {"dataset": records["data"]["name"]}
+    if done := records.get("transfer"):
+        return dataset | {"SA": done["SA"], "RA": done["RA"]}
+    judged = verdict_runs(records)[1]
+    ticket = judged.get("adversarial", {})
+    answer = judged.get("answer") or ("double win" if about.double_win else "no double win")
+    return dataset | {"SA": ticket.get("SA"), "RA": ticket.get("RA"), "answer": answer}
+
+
+def _known(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told of a backbone where all three were measured; weights of others name no dataset."""
+    dataset, *shares = (origin.get(name) for name in ("dataset", "SA", "RA"))
+    fine = isinstance(dataset, str) and all(isinstance(share, float) and 0 <= share <= 1 for share in shares)
+    return {"dataset": dataset, "SA": shares[0], "RA": shares[1]} if fine else {}

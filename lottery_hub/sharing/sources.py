@@ -75,6 +75,8 @@ def packaged_backbones() -> list[Packaged]:
     for name in packaged_names():
         folder = cast(Path, packaged_folder(name))
         about = read_about(folder)
+        if about.content == "ticket":
+            continue
         attack = _training_attack(files.read_json(folder / RESULTS)["pretraining"])
         told = {name: about.provenance[name] for name in ("dataset", "SA", "RA", "attack", "samples", "license")}
         rows.append(Packaged(about.arch, about.pretrain, trained_against=attack, **told))

@@ -37,6 +37,7 @@ from lottery_hub.storage.ownership import MAX_CONFIG_BYTES as MAX_CONFIG_BYTES
 from lottery_hub.storage.ownership import RESULTS as RESULTS
 from lottery_hub.storage.ownership import TRAINED as TRAINED
 from lottery_hub.storage.places import find_folder as find_folder
+from lottery_hub.storage.places import packaged_as as packaged_as
 from lottery_hub.storage.places import packaged_folder as packaged_folder
 from lottery_hub.storage.places import packaged_names as packaged_names
 from lottery_hub.storage.places import trained_folders as trained_folders
@@ -128,12 +129,12 @@ def save_backbone(backbone: Backbone, folder: Path | str, overwrite: bool = Fals
 
 
 def load_ticket(ref: Path | str, sparsity: float | None = None) -> Ticket:
-    """Load a ticket from a ticket folder, or one level of a ladder folder or packaged ladder.
+    """Load a ticket from a ticket folder, or one level of a ladder folder, or what is packaged.
 
     Of a ladder only what the level needs is decoded: the weights that it has lost are not.
 
     Args:
-        ref: a folder, a run directory with one, or the name of a packaged ladder such as `resnet18-slim-adv`.
+        ref: a folder, a run directory with one, or a packaged name such as `resnet18-slim-adv`, which is a ladder.
         sparsity: which level of a ladder, in 0..1, nearest wins; a ticket folder has just one, and asking
             for another is an error.
 

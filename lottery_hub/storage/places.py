@@ -5,6 +5,7 @@ DIR/ticket, DIR/ladder          what `find` leaves in its run directory, and `dr
 DIR/units/finetune/ticket       and `finetune`
 DIR/units/pretrain/backbone     and `pretrain`
 DIR/trained/NAME                the networks whose figures a verdict's records are, in a ticket's folder
+packaged/NAME                   what ships with the library: ladders, and tickets with their trained networks
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from lottery_hub.fetching.pointers import check_fetched
 from lottery_hub.settings.config import MAX_SEEDS, REGIMES, Regime
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import files
-from lottery_hub.storage.ownership import CONFIG, TRAINED
+from lottery_hub.storage.ownership import CONFIG, MAX_CONFIG_BYTES, TRAINED
 
 Wanted = Literal["ticket", "ladder", "backbone"]
 
@@ -35,6 +36,7 @@ _ORDER: dict[Wanted, tuple[Wanted, ...]] = {
     "backbone": ("backbone", "ladder", "ticket"),
 }
 SHOWN = 5
+PACKAGED = Path(__file__).parent.parent / "packaged"
 
 
 def find_folder(ref: Path | str, wanted: Wanted = "ticket") -> Path:
@@ -72,14 +74,23 @@ def _folders(path: Path) -> list[Path]:
 
 
 def packaged_names() -> list[str]:
-    """Return the names of the ladders and backbones that ship with the library, e.g. `resnet18-slim-adv`."""
-    root = Path(__file__).parent.parent / "packaged"
-    return sorted(path.parent.name for path in root.glob("*/config.json"))
+    """Return the names of the tickets, ladders and backbones that ship with the library, e.g. `resnet18-slim-adv`."""
+    return sorted(path.parent.name for path in PACKAGED.glob(f"*/{CONFIG}"))
 
 
 def packaged_folder(name: str) -> Path | None:
-    """Return the folder of a packaged ladder or backbone, or None."""
-    return Path(__file__).parent.parent / "packaged" / name if name in packaged_names() else None
+    """Return the folder of what is packaged under a name, or None."""
+    return PACKAGED / name if name in packaged_names() else None
+
+
+def packaged_as(folder: Path) -> str | None:
+    """Return the name under which a folder's contents are packaged, or None; it may be a copy of the packaged folder.
+
+    Two folders are one where their config.json is: it names all there is by its hashes.
+    """
+    said = files.read_bytes(folder / CONFIG, MAX_CONFIG_BYTES)
+    known = (name for name in packaged_names() if files.read_bytes(PACKAGED / name / CONFIG, MAX_CONFIG_BYTES) == said)
+    return next(known, None)
 
 
 def network_name(which: Literal["dense", "ticket"], regime: Regime, seed: int) -> str:

@@ -392,5 +392,9 @@ def check_ticket(ticket: Ticket) -> None:
     """
     check(Whence, ticket.provenance, "config.json: provenance")
     if ticket.records:
-        kind = TransferRecords if "transfer" in ticket.records else VerdictRecords
-        check(kind, ticket.records, "results.json")
+        check_records(ticket.records)
+
+
+def check_records(records: dict[str, Any]) -> None:
+    """Raise TicketError unless these are records of a verdict or of one transfer such as this library writes."""
+    check(TransferRecords if "transfer" in records else VerdictRecords, records, "results.json")

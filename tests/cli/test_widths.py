@@ -133,8 +133,14 @@ SEARCHED = [
     Found("bob/digits", None, None, None, None, 0.2, None, {}),
 ]
 LISTED = [
-    Listed("resnet18-slim-adv", "packaged", "ladder", "resnet18-slim", "adv", 0.956, 14, None, 1_234_567),
-    Listed("alice/resnet18-slim-adv-digits", "cached", "ticket", "resnet18-slim", "adv", 0.7903, None, False, 99),
+    Listed(
+        *("resnet18-slim-adv", "packaged", "ladder", "resnet18-slim", "adv", 0.956, 14, None, 1_234_567),
+        *("cifar100", 0.3438, 0.1724),
+    ),
+    Listed(
+        *("alice/resnet18-slim-adv-digits", "cached", "ticket", "resnet18-slim", "adv", 0.7903, None, False, 99),
+        *("digits", 0.9876, 0.5432, "undecided"),
+    ),
 ]
 LAYERS = {f"layer{block}.1.conv2.weight": (12_345 * block, 147_456) for block in range(1, 5)}
 PACKAGED = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,17 @@ from huggingface_hub import constants
 from lottery_hub import cli
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.sharing.listing import list_tickets
-from lottery_hub.storage.folder import save_ladder, save_ticket
+from lottery_hub.storage.folder import (
+    load_ladder,
+    load_ticket,
+    packaged_names,
+    save_ladder,
+    save_ticket,
+    trained_folders,
+)
 
 OLD, NEW = "a" * 40, "b" * 40
-PACKAGED = ["resnet18-slim-adv", "resnet18-slim-fast-adv", "resnet18-slim-std"]
+LADDERS = ["resnet18-slim-adv", "resnet18-slim-fast-adv", "resnet18-slim-std"]
 
 
 @pytest.fixture
@@ -40,9 +48,12 @@ def cache(ladder: Ladder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def test_what_is_packaged_and_every_commit_that_was_fetched_is_a_row(cache: Path, ladder: Ladder) -> None:
     found = list_tickets()
-    assert [row.ref for row in found] == [*PACKAGED, f"alice/digits@{OLD}", "alice/digits"]
-    packaged, drawn, ticket = found[0], found[-2], found[-1]
+    assert [row.ref for row in found] == [*packaged_names(), f"alice/digits@{OLD}", "alice/digits"]
+    packaged, drawn, ticket = next(row for row in found if row.ref == LADDERS[0]), found[-2], found[-1]
     assert (packaged.where, packaged.content, packaged.levels) == ("packaged", "ladder", 14)
+    test = load_ladder(LADDERS[0]).backbone.records["test"]
+    assert (packaged.dataset, packaged.SA, packaged.RA) == ("cifar100", test["SA"], test["RA"])
+    assert packaged.answer is drawn.dataset is drawn.SA is ticket.dataset is ticket.answer is None
     assert (drawn.where, drawn.content, drawn.levels, drawn.sparsity) == ("cached", "ladder", 6, ladder.sparsities[6])
     assert (ticket.content, ticket.levels, ticket.sparsity, ticket.double_win) == (
         "ticket",
@@ -55,6 +66,24 @@ def test_what_is_packaged_and_every_commit_that_was_fetched_is_a_row(cache: Path
     assert "<td>alice/digits</td>" in page
 
 
+def test_a_row_has_the_figures_after_adversarial_transfer_and_strangers_records_are_not_believed(
+    cache: Path, run: Path
+) -> None:
+    judged, tuned = load_ticket(run / "ticket"), load_ticket(trained_folders(run / "ticket")["ticket-standard-seed-1"])
+    forged = replace(judged, records=judged.records | {"data": {"name": ["x"] * 9}})
+    places = [cache / "hub" / f"models--bob--{name}" / "snapshots" / NEW for name in ("forged", "judged", "tuned")]
+    for ticket, place in zip((forged, judged, tuned), places, strict=True):
+        save_ticket(ticket, place)
+    rows = {row.ref: row for row in list_tickets()}
+    row, picked = rows["bob/judged@" + NEW], judged.records["levels"][judged.records["level"] - 1]["adversarial"]
+    assert (row.dataset, row.SA, row.RA) == ("stripes", picked["SA"], picked["RA"])
+    assert row.answer == judged.records.get("answer", "double win" if judged.double_win else "no double win")
+    row, done = rows["bob/tuned@" + NEW], tuned.records["transfer"]
+    assert (row.dataset, row.SA, row.RA, row.answer) == ("stripes", done["SA"], done["RA"], None)
+    row = rows["bob/forged@" + NEW]
+    assert (row.content, row.dataset, row.SA, row.answer) == ("ticket", None, None, None)
+
+
 def test_the_command_prints_the_same(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,5 +94,5 @@ def test_the_command_prints_the_same(
             cli.main()
         assert end.value.code == 0
         shown[words[-1]] = capsys.readouterr().out
-    assert all(name in shown["list"] for name in [*PACKAGED, "alice/digits", "48.80"])
+    assert all(name in shown["list"] for name in [*LADDERS, "alice/digits", "48.80"])
     assert json.loads(shown["--json"]) == {"tickets": [row.record() for row in list_tickets()]}

@@ -14,7 +14,14 @@ import pytest
 from lottery_hub.errors import TicketError
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.tickets import Ladder, Ticket
-from lottery_hub.storage.folder import load_ladder, load_ticket, packaged_names, trained_folders
+from lottery_hub.storage.folder import (
+    find_folder,
+    load_ladder,
+    load_ticket,
+    packaged_names,
+    read_about,
+    trained_folders,
+)
 from lottery_hub.storage.origins import check_ladder
 from lottery_hub.storage.records import check_ticket
 from lottery_hub.training.transferring import transfer
@@ -34,7 +41,12 @@ def test_what_a_find_writes_is_taken(run: Path, ticket: Ticket) -> None:
 
 
 @pytest.mark.parametrize("name", packaged_names())
-def test_packaged_ladders_and_their_levels_are_taken(name: str) -> None:
+def test_packaged_tickets_ladders_and_their_levels_are_taken(name: str) -> None:
+    folder = find_folder(name)
+    if read_about(folder).content == "ticket":
+        for place in (folder, *trained_folders(folder).values()):
+            check_ticket(load_ticket(place))
+        return
     ladder = load_ladder(name)
     check_ladder(ladder)
     check_ticket(ladder.ticket(3))
