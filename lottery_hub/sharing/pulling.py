@@ -1,7 +1,7 @@
 """What a reference names, wherever it is: a folder, a packaged name, a Hub repository or an address becomes a folder.
 
     tickets/mine                 a folder, or a run directory with one; what is on the disk goes first, and asks nobody
-    resnet18-slim-adv            a name of `packaged/`
+    resnet18-slim-adv            a name of `packaged/`, which has no slash: a ladder, or a ticket that is trained
     USER/NAME, USER/NAME@v1      a repository on the Hugging Face Hub, at a branch, tag or commit
     https://huggingface.co/...   the page of one, as pasted from a browser
     s3://bucket/folder           an address of http, or that fsspec understands; file:// is read in place
@@ -64,7 +64,7 @@ def load_ticket(
     """Load a ticket, or one level of a ladder: a folder's, a packaged one's, the Hub's or an address's.
 
     Args:
-        ref: a folder, or a run directory with one; a packaged name such as `resnet18-slim-adv`; "USER/NAME" or
+        ref: a folder, or a run directory with one; a packaged name, of those that `list_tickets` lists; "USER/NAME" or
             "USER/NAME@REVISION" on the Hugging Face Hub, or the address of its page; or an address of http
             or that fsspec understands, e.g. "s3://bucket/folder".
         sparsity: which level of a ladder, in 0..1, nearest wins; a ticket folder has just one, and asking

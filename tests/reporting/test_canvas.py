@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from PIL import Image
 
 from lottery_hub.errors import ConfigError, TicketError
-from lottery_hub.reporting.canvas import COLOURS, Picture, paper
+from lottery_hub.reporting.canvas import COLOURS, Picture, _few_colours, paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,6 +65,18 @@ def test_a_png_is_wide_enough_for_a_card_and_opaque() -> None:
     image = Image.open(io.BytesIO(PICTURE.encode("png")))
     assert image.width == 1800
     assert image.convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)
+
+
+def test_a_png_of_few_colours_is_a_table_of_them_and_a_photograph_stays() -> None:
+    drawn, photo = io.BytesIO(), io.BytesIO()
+    ramp = np.linspace(0, 255, 1024).astype(np.uint8).reshape(8, 128, 1).repeat(4, 0).repeat(3, 2)
+    Image.fromarray(ramp).save(drawn, "png")
+    kept = Image.open(io.BytesIO(_few_colours(drawn)))
+    assert kept.mode == "P"
+    assert (np.asarray(kept.convert("RGB")) == ramp).all()
+    noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
+    Image.fromarray(noise).save(photo, "png")
+    assert _few_colours(photo) == photo.getvalue()
 
 
 def test_an_svg_is_dark_where_its_reader_wishes_and_asks_for_nothing() -> None:
