@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery_hub.errors import BackboneError, printable
+from lottery_hub.networks.copying import copied
 from lottery_hub.networks.masks import Mask, apply_, full_mask, prunable_names
 from lottery_hub.settings.ambient import float32
 from lottery_hub.settings.config import Kind
@@ -278,7 +279,7 @@ def check_arch(arch: str) -> None:
 
 def skeleton(arch: str, num_classes: int) -> nn.Module:
     """Build the timm network on the meta device: names and shapes, no memory, no random numbers."""
-    return copy.deepcopy(_skeleton(arch, num_classes))
+    return copied(_skeleton(arch, num_classes))
 
 
 class Layout(NamedTuple):

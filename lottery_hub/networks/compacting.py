@@ -17,7 +17,6 @@ kernel as much as any number: expect little at moderate sparsity, and measure wi
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery_hub.errors import BackboneError, printable
+from lottery_hub.networks.copying import copied
 
 # Where channels lie that one convolution writes and one reads: the first and its BatchNorm, what stands between, the
 # second and its BatchNorm.
@@ -115,7 +115,7 @@ def compact(model: nn.Module, image_size: int = 32) -> Compacted:
     Raises:
         BackboneError: the network is no ResNet of `backbones.ARCHITECTURES`; names the layer that differs.
     """
-    small = copy.deepcopy(model).eval()
+    small = copied(model).eval()
     chains = list(_chains(small))
     before = cost(small, image_size)
     removed = 0

@@ -12,8 +12,8 @@ In exact arithmetic nothing changes; in float32 logits move in their last digits
 
 from __future__ import annotations
 
-import copy
-from typing import cast
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lottery_hub.networks import small_maps
 from lottery_hub.networks.backbones import Normalised
+from lottery_hub.networks.copying import copied
 from lottery_hub.settings.config import Precision
 from lottery_hub.settings.speed import memory_format, on
 
@@ -44,30 +45,15 @@ class Folded(nn.Module):
     def __init__(self, model: Normalised, precision: Precision) -> None:
         super().__init__()
         self.dtype = torch.bfloat16 if precision == "bfloat16" else next(model.parameters()).dtype
-        inside = copy.deepcopy(model).eval().requires_grad_(False)
-        self.mean, self.std = cast(Tensor, inside.mean), cast(Tensor, inside.std)
+        self.mean, self.std = (cast(Tensor, each).detach().clone() for each in (model.mean, model.std))
         self._head = (model.network.get_submodule("fc"),)  # in a tuple, lest it becomes a part of this module
         # Each convolution here, and what it is made of.
-        self._folded: list[tuple[_Conv, nn.Conv2d, nn.BatchNorm2d]] = []
-        self._fold(model.network, inside.network)
-        self.network = inside.network.to(self.dtype, memory_format=memory_format())  # type: ignore[call-overload]
+        self._folded = list(_pairs(model.network))
+        known: dict[int, Any] = {id(conv): folded for folded, conv, _ in self._folded}
+        known |= {id(norm): nn.Identity() for _, _, norm in self._folded}
+        network = copied(model.network, known).eval().requires_grad_(False)
+        self.network = network.to(self.dtype, memory_format=memory_format())  # type: ignore[call-overload]
         self.refresh()
-
-    def _fold(self, source: nn.Module, target: nn.Module) -> None:
-        """Replace, in `target`, each BatchNorm by nothing and the convolution before it by one with a bias."""
-        before: tuple[str, nn.Conv2d] | None = None
-        for name, module in source.named_modules():
-            if isinstance(module, nn.Conv2d):
-                before = name, module
-            elif isinstance(module, nn.BatchNorm2d):
-                if before is None:
-                    raise TypeError(f"the BatchNorm {name} follows no convolution")
-                place, conv = before
-                folded = (_Stem if on("stem", conv.weight.device) and _Stem.fits(conv) else _Conv)(conv)
-                target.set_submodule(place, folded)
-                target.set_submodule(name, nn.Identity())
-                self._folded.append((folded, conv, module))
-                before = None
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -84,6 +70,24 @@ class Folded(nn.Module):
         normalised = ((images - self.mean) / self.std).to(self.dtype, memory_format=memory_format())
         logits: Tensor = self.network(normalised)
         return logits.to(images.dtype)
+
+
+def _pairs(network: nn.Module) -> Iterator[tuple[_Conv, nn.Conv2d, nn.BatchNorm2d]]:
+    """Yield each BatchNorm, the convolution before it, and the one with a bias that takes the place of both.
+
+    Raises:
+        TypeError: a BatchNorm follows no convolution.
+    """
+    conv: nn.Conv2d | None = None
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            conv = module
+        elif isinstance(module, nn.BatchNorm2d):
+            if conv is None:
+                raise TypeError(f"the BatchNorm {name} follows no convolution")
+            stem = on("stem", conv.weight.device) and _Stem.fits(conv)
+            yield (_Stem if stem else _Conv)(conv), conv, module
+            conv = None
 
 
 class _Conv(nn.Module):

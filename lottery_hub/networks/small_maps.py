@@ -7,19 +7,17 @@ As a matrix, from all values of the input to all of the output, only the taps ar
 
 from __future__ import annotations
 
-import copy
 import functools
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lottery_hub.networks.copying import Model, copied
 from lottery_hub.settings.speed import on
 
 FEW = 4  # pixels of output over which a product of matrices beats a convolution of a single tap
-
-Model = TypeVar("Model", bound=nn.Module)
 
 
 def fits(kernel: int, height: int, width: int, stride: int, padding: int, device: str = "cpu") -> bool:
@@ -70,12 +68,11 @@ def arranged(model: Model) -> Model:
 
     It is made of the same tensors: gradients of its passes are the model's, and so are the statistics they move.
     """
-    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    view = copy.deepcopy(model, shared)
-    for name, module in model.named_modules():
+    known: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups == 1 and module.dilation == (1, 1):
-            view.set_submodule(name, _Conv2d(module))
-    return view
+            known[id(module)] = _Conv2d(module)
+    return copied(model, known)
 
 
 class _Conv2d(nn.Module):

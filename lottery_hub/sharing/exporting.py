@@ -11,7 +11,6 @@ keeps what tracing notes beside a network: paths of the machine that exported it
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import warnings
@@ -29,6 +28,7 @@ from lottery_hub.images.fitting import Fit
 from lottery_hub.networks import compacting
 from lottery_hub.networks.backbones import ARCHITECTURES, Normalised, skeleton
 from lottery_hub.networks.compacting import Compacted
+from lottery_hub.networks.copying import copied
 from lottery_hub.networks.masks import prunable_names
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.showing import shows
@@ -186,7 +186,7 @@ def _export_model(ticket: Ticket, format: Format, path: Path, compact: bool, fit
     whole = ticket.to_normalised(head="pretrained").eval()
     compacted = compacting.compact(whole.network, image_size) if compact else None
     # Never `whole` itself: an encoder that changed what it is given would change what the export is compared with.
-    model = Normalised(compacted.model, ticket.mean, ticket.std) if compacted else copy.deepcopy(whole)
+    model = Normalised(compacted.model, ticket.mean, ticket.std) if compacted else copied(whole)
     # Two images, since tracing takes a batch of one for a constant.
     images = torch.zeros(2, 3, image_size, image_size, dtype=torch.float32)
     # Mean and std are for the reader's information: the network applies them itself.
@@ -206,7 +206,7 @@ def _largest_difference(whole: nn.Module, run: Run, image_size: int, format: For
         ExportError: a logit differs by more than the tolerance, or is no number.
     """
     generator = torch.Generator().manual_seed(0)
-    precise = copy.deepcopy(whole).double()
+    precise = copied(whole).double()
     largest = 0.0
     for count in (1, 3):
         images = torch.rand(count, 3, image_size, image_size, generator=generator, dtype=torch.float32)
