@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -44,7 +45,28 @@ def render(template: str, context: Callable[[], dict[str, Any]]) -> str:
     Raises:
         TicketError: a value is missing from records or context, or is something else than is expected there.
     """
+    strange = (jinja2.UndefinedError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, ConfigError)
+    try:
+        return signed(_cards().get_template(template).render(context()))
+    except strange as problem:
+        raise TicketError(f"the records do not make a card: {printable(problem)}") from problem
+
+
+def render_page(template: str, context: Mapping[str, Any]) -> str:
+    """Return a page of HTML, signed as cards are: a template of `model_cards/`, which may extend and include others.
+
+    Whatever it prints is text, with no character that hides or turns others; only what `markup` made is HTML.
+    """
+    return signed(_pages().get_template(template).render(context))
+
+
+# Kept, since each keeps the templates that it has compiled, which takes longer than to fill one.
+
+
+@cache
+def _cards() -> jinja2.Environment:
     environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(source),
         undefined=jinja2.StrictUndefined,
         finalize=escaped,
         trim_blocks=True,
@@ -61,19 +83,12 @@ def render(template: str, context: Callable[[], dict[str, Any]]) -> str:
         "yes_no": yes_no,
         "minutes": minutes,
     }
-    strange = (jinja2.UndefinedError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, ConfigError)
-    try:
-        return signed(environment.from_string(source(template)).render(context()))
-    except strange as problem:
-        raise TicketError(f"the records do not make a card: {printable(problem)}") from problem
+    return environment
 
 
-def render_page(template: str, context: Mapping[str, Any]) -> str:
-    """Return a page of HTML, signed as cards are: a template of `model_cards/`, which may extend and include others.
-
-    Whatever it prints is text, with no character that hides or turns others; only what `markup` made is HTML.
-    """
-    environment = jinja2.Environment(
+@cache
+def _pages() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.FunctionLoader(source),
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: value if isinstance(value, Markup | jinja2.Undefined) else printable(value, 4000),
@@ -81,7 +96,6 @@ def render_page(template: str, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         autoescape=True,
     )
-    return signed(environment.get_template(template).render(context))
 
 
 def markup(html: str) -> Markup:
