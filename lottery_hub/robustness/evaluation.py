@@ -25,6 +25,8 @@ from lottery_hub.settings.ranks import ALONE, Ranks
 from lottery_hub.telling import tell
 from lottery_hub.values import page_table, percent
 
+SURE = 2**14  # pixels of a batch that fit anywhere: of each, ResNet-50 keeps a kilobyte or two for the pass back
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -139,7 +141,8 @@ def _evaluate(
     if not isinstance(attack, ForeignAttack) and (attack is None or attack.batch_norm == "eval"):
         model = folded(model, precision)
     try:
-        if attack is not None and len(split) >= 4 and isinstance(model, Folded):
+        pixels = min(batch_size, len(split)) * image_size**2
+        if attack is not None and len(split) >= 4 and pixels > SURE and isinstance(model, Folded):
             with autocast(device, precision):
                 fit = images_that_fit(model, centred(split.images[:4].to(device), image_size))
             batch_size = min(batch_size, fit or batch_size)
