@@ -15,7 +15,7 @@ find: $(VENV)/.installed
 	$(BIN)/lottery-hub find --pretrain adv --dataset digits
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python scripts/make_docs.py

@@ -42,12 +42,44 @@ atexit.register(shutil.rmtree, os.environ["LOTTERY_HUB_STORE"], ignore_errors=Tr
 
 _TESTS = count()
 
+# Files that take longest, in this order: of several processes none is left alone with one of them at the end.
+LONG = [
+    "test_finding.py",
+    "faults/test_strangers.py",
+    "test_verifying.py",
+    "faults/test_faults.py",
+    "cli/test_cli.py",
+    "faults/test_inputs.py",
+    "training/test_loop.py",
+    "sharing/test_publishing.py",
+    "test_pages.py",
+    "judging/test_scrutiny.py",
+    "sharing/test_exporting.py",
+    "cli/test_hub.py",
+    "training/test_together.py",
+    "storage/test_atomic.py",
+    "test_own_images.py",
+    "robustness/test_strong_attacks.py",
+    "test_find_over_the_hub.py",
+    "judging/test_consistency.py",
+    "faults/test_disks.py",
+    "training/test_drawing.py",
+    "test_studying.py",
+    "scripts/test_make_packaged.py",
+]
+
+
+def _name(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).as_posix()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests that train for minutes")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # The rest stays as it was: `make test` hands files out in this order, and not those with most tests first.
+    items.sort(key=lambda item: LONG.index(name) if (name := _name(item)) in LONG else len(LONG))
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
