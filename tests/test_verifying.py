@@ -50,6 +50,13 @@ def place(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run / "ticket", tmp_path / "ticket"))
 
 
+@pytest.fixture
+def lean(place: Path) -> Path:
+    """The same without its trained networks, for questions that they do not answer."""
+    shutil.rmtree(place / "trained")
+    return place
+
+
 @pytest.fixture(autouse=True)
 def images(tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verifying, "images_of", lambda ticket, dataset, **how: tiny_data)
@@ -58,12 +65,16 @@ def images(tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "LEAST", 5)  # of twelve images
 
 
+def findings(place: Path, **settings: Any) -> dict[str, Finding]:
+    return {finding.question: finding for finding in verify(Pulled(place), **settings)}
+
+
 def answers(place: Path, **settings: Any) -> Answers:
-    return {finding.question: finding.answer for finding in verify(Pulled(place), **settings)}
+    return {question: finding.answer for question, finding in findings(place, **settings).items()}
 
 
 def why(place: Path, question: str, **settings: Any) -> str:
-    return next(finding.why for finding in verify(Pulled(place), **settings) if finding.question == question)
+    return findings(place, **settings)[question].why
 
 
 SEEN = dict.fromkeys(["files", "records", "card", "drawing", "networks", "figures", "masking"], "verified")
@@ -74,32 +85,36 @@ HONEST = SEEN | {"others": "cannot tell"}
 
 
 def test_a_find_is_verified_with_its_ladder(run: Path, place: Path) -> None:
-    assert answers(place, ladder=run / "ladder") == HONEST
-    assert "at most 0 came out otherwise" in why(place, "figures")
+    found = findings(place, ladder=run / "ladder")
+    assert {question: finding.answer for question, finding in found.items()} == HONEST
+    assert "at most 0 came out otherwise" in found["figures"].why
 
 
 def test_without_its_ladder_the_drawing_cannot_be_told(place: Path) -> None:
-    assert answers(place) == HONEST | {"drawing": "cannot tell", "networks": "cannot tell"}
-    assert "whether dense was the whole backbone" in why(place, "networks")
+    found = findings(place)
+    expected = HONEST | {"drawing": "cannot tell", "networks": "cannot tell"}
+    assert {question: finding.answer for question, finding in found.items()} == expected
+    assert "whether dense was the whole backbone" in found["networks"].why
 
 
 def test_without_the_trained_networks_the_figures_cannot_be_told_unless_it_is_trained_again(
-    run: Path, place: Path
+    run: Path, lean: Path
 ) -> None:
-    shutil.rmtree(place / "trained")
-    assert answers(place)["figures"] == "cannot tell"
-    assert "--rerun" in why(place, "figures")
-    again = answers(place, ladder=run / "ladder", rerun=True)
-    assert (again["networks"], again["training"]) == ("cannot tell", "verified")
-    assert "largest difference is 0.00%" in why(place, "training", ladder=run / "ladder", rerun=True)
-    assert answers(place, rerun=True)["training"] == "cannot tell", "dense cannot be trained without its weights"
+    figures = findings(lean)["figures"]
+    assert figures.answer == "cannot tell"
+    assert "--rerun" in figures.why
+    again = findings(lean, ladder=run / "ladder", rerun=True)
+    assert (again["networks"].answer, again["training"].answer) == ("cannot tell", "verified")
+    assert "largest difference is 0.00%" in again["training"].why
+    assert answers(lean, rerun=True)["training"] == "cannot tell", "dense cannot be trained without its weights"
 
 
 def test_some_networks_are_better_than_none(place: Path) -> None:
     shutil.rmtree(place / "trained" / "dense-standard-seed-1")
-    assert answers(place)["networks"] == "cannot tell"
-    assert "1 of 8 trained networks are not there" in why(place, "networks")
-    assert answers(place)["figures"] == "verified"
+    found = findings(place)
+    assert found["networks"].answer == "cannot tell"
+    assert "1 of 8 trained networks are not there" in found["networks"].why
+    assert found["figures"].answer == "verified"
 
 
 def test_a_sample_is_measured_on_the_same_images_as_recorded(place: Path) -> None:
@@ -176,8 +191,9 @@ def test_ones_own_images_lead_nowhere_and_can_be_given(
     ticket = ladder.ticket(2)
     done = transfer(ticket, own, STANDARD, test_attack=None)
     place = save_ticket(done.ticket(ticket, own, STANDARD), tmp_path / "tuned")
-    assert "own-images, which is no dataset to be fetched" in why(place, "figures")
-    assert answers(place)["figures"] == "cannot tell"
+    figures = findings(place)["figures"]
+    assert "own-images, which is no dataset to be fetched" in figures.why
+    assert figures.answer == "cannot tell"
     assert answers(place, dataset=own)["figures"] == "verified"
     other = Dataset.of(own.train.images, own.train.labels)
     assert "own-images holds other images" in why(place, "figures", dataset=other)
@@ -248,9 +264,9 @@ def test_one_figure_of_the_records_is_noticed_though_the_hashes_fit(
     ],
     ids=str,
 )
-def test_what_no_figure_follows_from_is_noticed_by_the_card(place: Path, path: tuple[Any, ...], new: Any) -> None:
-    forge(place, with_figure(path, new))
-    found = answers(place)
+def test_what_no_figure_follows_from_is_noticed_by_the_card(lean: Path, path: tuple[Any, ...], new: Any) -> None:
+    forge(lean, with_figure(path, new))
+    found = answers(lean)
     assert (found["records"], found["card"]) == ("verified", "not verified")
 
 
@@ -269,12 +285,12 @@ def test_one_bit_of_a_weight_is_noticed_though_the_hashes_fit(run: Path, place: 
     assert (found["files"], found["records"], found["drawing"]) == ("verified", "not verified", "not verified")
 
 
-def test_an_imported_ticket_does_not_know_how_it_was_drawn(run: Path, place: Path) -> None:
-    forge(place, lambda ticket: replace(ticket, provenance=ticket.provenance | {"imported": "the masks of a file"}))
-    assert answers(place, ladder=run / "ladder")["drawing"] == "cannot tell"
+def test_an_imported_ticket_does_not_know_how_it_was_drawn(run: Path, lean: Path) -> None:
+    forge(lean, lambda ticket: replace(ticket, provenance=ticket.provenance | {"imported": "the masks of a file"}))
+    assert answers(lean, ladder=run / "ladder")["drawing"] == "cannot tell"
 
 
-def test_a_mask_that_was_moved_by_one_weight_is_noticed_though_the_hashes_fit(run: Path, place: Path) -> None:
+def test_a_mask_that_was_moved_by_one_weight_is_noticed_though_the_hashes_fit(run: Path, lean: Path) -> None:
     def change(ticket: Ticket) -> Ticket:
         name = "layer2.0.conv1.weight"
         kept, values = ticket.mask[name].clone().flatten(), ticket.weights[name].clone().flatten()
@@ -288,9 +304,9 @@ def test_a_mask_that_was_moved_by_one_weight_is_noticed_though_the_hashes_fit(ru
             weights=ticket.weights | {name: values.view(shape)},
         )
 
-    forge(place, change)
-    assert answers(place, ladder=run / "ladder")["drawing"] == "not verified"
-    assert answers(place)["records"] == "not verified"
+    forge(lean, change)
+    assert answers(lean, ladder=run / "ladder")["drawing"] == "not verified"
+    assert answers(lean)["records"] == "not verified"
 
 
 def test_one_bit_of_a_trained_network_is_noticed_though_the_hashes_fit(place: Path) -> None:
@@ -299,8 +315,9 @@ def test_one_bit_of_a_trained_network_is_noticed_though_the_hashes_fit(place: Pa
     save_ticket(
         replace(network, weights=network.weights | {"fc.weight": last_bit(network.weights["fc.weight"])}), folder
     )
-    assert answers(place)["networks"] == "not verified"
-    assert "ticket-adversarial-seed-0" in why(place, "networks")
+    networks = findings(place)["networks"]
+    assert networks.answer == "not verified"
+    assert "ticket-adversarial-seed-0" in networks.why
 
 
 def test_networks_in_each_others_place_are_noticed(place: Path) -> None:
@@ -349,8 +366,10 @@ def test_records_that_nobody_writes_are_not_verified_and_nothing_else_is_asked(
     place: Path, change: Callable[[dict[str, Any]], Any]
 ) -> None:
     with_records(place, change)
-    assert answers(place) == {"files": "verified", "records": "not verified"}
-    assert why(place, "records").startswith("results.json: ")
+    found = findings(place)
+    answered = {question: finding.answer for question, finding in found.items()}
+    assert answered == {"files": "verified", "records": "not verified"}
+    assert found["records"].why.startswith("results.json: ")
 
 
 def test_a_ladder_whose_records_are_malformed_is_not_verified(ladder: Ladder, tmp_path: Path) -> None:
@@ -365,16 +384,17 @@ def test_a_network_whose_own_records_are_malformed_is_not_measured(place: Path) 
     network = load_ticket(folder)
     recipe = network.records["recipe"] | {"image_size": 4096}
     save_ticket(replace(network, records=network.records | {"recipe": recipe}), folder)
-    found = answers(place)
-    assert (found["networks"], found.get("figures")) == ("not verified", None)
-    assert "recipe.image_size" in why(place, "networks")
+    found = findings(place)
+    assert (found["networks"].answer, found.get("figures")) == ("not verified", None)
+    assert "recipe.image_size" in found["networks"].why
 
 
 def test_more_work_than_anybody_would_start_is_asked_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one_image = 8 * 4 * cost(load_ticket(place).to_model(), 8).macs  # networks; clean, and a step there and back
     monkeypatch.setattr(workload, "LIMIT", 11 * one_image)
-    assert answers(place)["figures"] == "cannot tell"
-    assert "add --long, or less with --sample" in why(place, "figures")
+    figures = findings(place)["figures"]
+    assert figures.answer == "cannot tell"
+    assert "add --long, or less with --sample" in figures.why
     assert answers(place, long=True)["figures"] == "verified"
     assert answers(place, sample=5)["figures"] == "verified", "less is asked of fewer images"
 
@@ -385,8 +405,9 @@ def test_images_that_take_more_memory_than_anybody_would_give_are_asked_for(
     about = load_ticket(place).records["data"]
     size = 3 * about["image_size"] ** 2 * (about["train"] + about["validation"] + about["test"])
     monkeypatch.setattr(workload, "MOST_PIXELS", size - 1)
-    assert answers(place)["figures"] == "cannot tell"
-    assert f"its images take {size:,} bytes of memory" in why(place, "figures")
+    figures = findings(place)["figures"]
+    assert figures.answer == "cannot tell"
+    assert f"its images take {size:,} bytes of memory" in figures.why
     monkeypatch.setattr(workload, "MOST_PIXELS", size)
     assert answers(place)["figures"] == "verified"
 
@@ -394,19 +415,19 @@ def test_images_that_take_more_memory_than_anybody_would_give_are_asked_for(
 @pytest.mark.parametrize(
     "card", [b"\xff\xfe", b"# x" * 2**21, None], ids=["not UTF-8", "larger than a card may be", "a folder"]
 )
-def test_what_is_no_card_is_not_verified(place: Path, card: bytes | None) -> None:
-    (place / "README.md").unlink()
+def test_what_is_no_card_is_not_verified(lean: Path, card: bytes | None) -> None:
+    (lean / "README.md").unlink()
     if card is None:
-        (place / "README.md").mkdir()
+        (lean / "README.md").mkdir()
     else:
-        (place / "README.md").write_bytes(card)
-    assert answers(place)["card"] == "not verified"
+        (lean / "README.md").write_bytes(card)
+    assert answers(lean)["card"] == "not verified"
 
 
-def test_a_pipe_in_the_place_of_a_card_is_not_waited_for(place: Path) -> None:
-    (place / "README.md").unlink()
-    os.mkfifo(place / "README.md")
-    assert answers(place)["card"] == "not verified"
+def test_a_pipe_in_the_place_of_a_card_is_not_waited_for(lean: Path) -> None:
+    (lean / "README.md").unlink()
+    os.mkfifo(lean / "README.md")
+    assert answers(lean)["card"] == "not verified"
 
 
 # A lie that is told everywhere
@@ -440,12 +461,13 @@ def test_figures_that_are_forged_consistently_are_caught_by_measuring_again(plac
     lie = raised(load_ticket(place))
     assert contradictions(lie) == []
     forge(place, lambda ticket: lie, render_card(lie))
-    assert answers(place, ladder=run / "ladder")["networks"] == "not verified"
-    assert "the records of ticket-adversarial-seed-0 by itself are not those" in why(place, "networks")
+    networks = findings(place, ladder=run / "ladder")["networks"]
+    assert networks.answer == "not verified"
+    assert "the records of ticket-adversarial-seed-0 by itself are not those" in networks.why
     told_alike(place, lie)
-    found = answers(place, ladder=run / "ladder")
-    assert (found["networks"], found["figures"]) == ("verified", "not verified")
-    assert "100.00% recorded" in why(place, "figures")
+    found = findings(place, ladder=run / "ladder")
+    assert (found["networks"].answer, found["figures"].answer) == ("verified", "not verified")
+    assert "100.00% recorded" in found["figures"].why
 
 
 def told_alike(place: Path, lie: Ticket) -> None:
@@ -481,22 +503,22 @@ def test_figures_that_are_forged_consistently_are_caught_by_training_again(place
     ],
     ids=["a table", "the metadata", "the digest", "words"],
 )
-def test_a_card_may_say_more_than_the_records_and_not_otherwise(place: Path, old: str, new: str, answer: str) -> None:
-    card = (place / "README.md").read_text(encoding="utf-8")
+def test_a_card_may_say_more_than_the_records_and_not_otherwise(lean: Path, old: str, new: str, answer: str) -> None:
+    card = (lean / "README.md").read_text(encoding="utf-8")
     assert old in card
-    (place / "README.md").write_text(card.replace(old, new, 1), encoding="utf-8")
-    assert answers(place)["card"] == answer
+    (lean / "README.md").write_text(card.replace(old, new, 1), encoding="utf-8")
+    assert answers(lean)["card"] == answer
 
 
-def test_without_a_card_there_is_nothing_to_compare(place: Path) -> None:
-    (place / "README.md").unlink()
-    assert answers(place)["card"] == "cannot tell"
+def test_without_a_card_there_is_nothing_to_compare(lean: Path) -> None:
+    (lean / "README.md").unlink()
+    assert answers(lean)["card"] == "cannot tell"
 
 
-def test_the_card_of_a_repository_is_that_of_its_records(place: Path) -> None:
-    card = render_card(load_ticket(place), "alice/net", timm=True)
-    (place / "README.md").write_text(card, encoding="utf-8")
-    found = verify(Pulled(place, "alice/net", "0" * 40))
+def test_the_card_of_a_repository_is_that_of_its_records(lean: Path) -> None:
+    card = render_card(load_ticket(lean), "alice/net", timm=True)
+    (lean / "README.md").write_text(card, encoding="utf-8")
+    found = verify(Pulled(lean, "alice/net", "0" * 40))
     assert next(each.why for each in found if each.question == "card") == "it says what the records say, to the letter"
 
 
@@ -508,8 +530,9 @@ def test_other_images_cannot_tell_anything(place: Path, monkeypatch: pytest.Monk
         raise DataError("stripes is not a dataset")
 
     monkeypatch.setattr(verifying, "images_of", gone)
-    assert answers(place)["figures"] == "cannot tell"
-    assert "say where the images are with --dataset" in why(place, "figures")
+    figures = findings(place)["figures"]
+    assert figures.answer == "cannot tell"
+    assert "say where the images are with --dataset" in figures.why
 
 
 def test_the_worst_answer_is_the_verdict() -> None:
