@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from PIL import Image
 
 from lottery_hub.networks.backbones import fresh_weights
 from lottery_hub.storage.folder import load_ticket
+from tests import warm
 from tests.hub.server import Hub
 
 ADV, STD, DATA = "models/madrylab/robust-imagenet-models", "models/timm/resnet18.tv_in1k", "datasets/uoft-cs/cifar10"
@@ -35,11 +35,11 @@ TINY = ["--method", "omp", "--set", "draw.rounds=1", "--set", "transfer.standard
 RUN = """
 import sys
 from dataclasses import replace
-import lottery_hub.networks.published as published
+from lottery_hub.sharing import sources
 if sys.argv[1]:
-    published.SOURCES = tuple(
+    sources.SOURCES = tuple(
         replace(row, sha256=sys.argv[1]) if row.file == "resnet18_linf_eps4.0.ckpt" else row
-        for row in published.SOURCES
+        for row in sources.SOURCES
     )
 from lottery_hub.cli import main
 sys.argv = ["lottery-hub", *sys.argv[2:]]
@@ -83,15 +83,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 def find(hub: Hub, place: Path, pretrain: str, sha256: str) -> subprocess.CompletedProcess[str]:
     words = ["find", "--dataset", "cifar10", "--arch", "resnet18", "--pretrain", pretrain, *TINY]
-    return subprocess.run(
-        [sys.executable, "-c", RUN, sha256, *words],
-        env=hub.environment(place / "home"),
-        cwd=place,
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )
+    return warm.run("-c", RUN, sha256, *words, env=hub.environment(place / "home"), cwd=place, timeout=250)
 
 
 @pytest.mark.parametrize(("pretrain", "repo"), [("adv", ADV), pytest.param("std", STD, marks=pytest.mark.slow)])

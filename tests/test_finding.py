@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import threading
 import time
@@ -49,6 +50,7 @@ from lottery_hub.storage.folder import (
 )
 from lottery_hub.training import radius, units
 from lottery_hub.training.drawing import draw
+from tests import warm
 
 SUMMARY = [
     "ticket", "double_win", "answer", "sparsity", "level", "tolerance", "margin", "frontier", "would_decide", "seeds",
@@ -768,19 +770,14 @@ def finished() -> dict[str, int]:
 
 def killed_after(arguments: list[str], seconds: float) -> bool:
     """Start a find, SIGKILL it so long after its first word; return whether it was still at work."""
-    with subprocess.Popen(
-        [sys.executable, "-c", "from lottery_hub.cli import main; main()", *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        while " ladder: " not in process.stderr.readline():
-            assert process.poll() is None
+    reading, writing = os.pipe()
+    with Path(os.devnull).open("r+") as nothing, os.fdopen(reading) as told:
+        process = warm.start([*warm.CLI, *arguments], stdin=nothing, stdout=nothing, stderr=writing)
+        os.close(writing)
+        assert any(" ladder: " in line for line in told)
         time.sleep(seconds)
         process.kill()
-        process.stderr.read()
-    return process.returncode == -9
+    return process.returncode == -signal.SIGKILL
 
 
 def test_a_find_killed_at_random_moments_equals_an_unkilled_one(
@@ -797,12 +794,7 @@ def test_a_find_killed_at_random_moments_equals_an_unkilled_one(
         assert {name: now.get(name) for name in before} == before  # nothing finished is done twice
         before = now
     assert kills >= 2
-    done = subprocess.run(
-        [sys.executable, "-c", "from lottery_hub.cli import main; main()", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = warm.run(*warm.CLI, *arguments)
     assert done.returncode == 0, done.stderr
     now = finished()
     assert {name: now[name] for name in before} == before

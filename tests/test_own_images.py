@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from PIL import Image
 from lottery_hub import cli
 from lottery_hub.images.datasets import load_dataset
 from lottery_hub.sharing.pulling import load_ticket
+from tests import warm
 from tests.hub.server import Hub
 
 COLOURS = {"red apple": (200, 30, 30), "Blåbær & co": (30, 40, 200), "緑の葉": (40, 190, 40)}
@@ -104,8 +104,7 @@ def test_a_folder_of_photos_becomes_a_network_that_names_them_everywhere(
     with Hub(tmp_path / "hub") as hub:
         environment = hub.environment(tmp_path / "home", token=hub.token("alice"))
         picture = str(photos / "Blåbær & co" / "3.png")
-        command = [sys.executable, "-c", PUSH, "found", picture]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = warm.run("-c", PUSH, "found", picture, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
         "classes": 3, "names": NAMES, "size": [3, 32, 32], "said": "Blåbær & co",

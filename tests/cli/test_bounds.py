@@ -14,7 +14,8 @@ import pytest
 from lottery_hub.cli import options
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.storage.folder import save_ticket
-from tests.cli.test_cli import RUN, Called
+from tests import warm
+from tests.cli.test_cli import Called
 
 LADDER = "resnet18-slim-adv"
 HUGE = str(10**25)
@@ -101,14 +102,14 @@ def test_a_figure_of_400_digits_is_one_line(ladder: Ladder, tmp_path: Path, caps
 @pytest.mark.parametrize("arguments", [["--version"], ["show", LADDER, "--sparsity=0.8", "--json"]], ids=str)
 def test_a_full_output_is_one_line(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([*RUN, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = warm.run(*warm.CLI, *arguments, stdout=full)
     assert (done.returncode, done.stderr) == (1, "error: cannot write: No space left on device\n")
 
 
 def test_a_reader_that_went_away_is_no_error_of_anybody() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([*RUN, "--version"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    done = warm.run(*warm.CLI, "--version", stdout=writing)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
 

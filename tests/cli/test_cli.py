@@ -24,6 +24,7 @@ from lottery_hub.running.pieces import CHECKPOINT
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.storage.folder import load_backbone_folder, load_ladder, load_ticket, save_backbone
 from lottery_hub.training.drawing import draw
+from tests import warm
 
 COMMANDS = [
     "find",
@@ -43,7 +44,7 @@ RUN = [sys.executable, "-c", "from lottery_hub.cli import main; main()"]
 
 def process(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own."""
-    return subprocess.run([*RUN, *arguments], capture_output=True, text=True, check=False)
+    return warm.run(*warm.CLI, *arguments)
 
 
 PROGRESS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")

@@ -16,6 +16,7 @@ from lottery_hub.cli import app
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.storage.folder import load_ticket, save_ticket
+from tests import warm
 from tests.hub.server import Hub
 
 ROOT = Path(__file__).parents[2]
@@ -33,10 +34,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 def cli(hub: Hub, home: Path, *words: str, user: str | None = "alice", **more: str) -> subprocess.CompletedProcess[str]:
     environment = hub.environment(home, token=hub.token(user) if user else None, COLUMNS="120", **more)
-    command = [sys.executable, "-c", "from lottery_hub.cli import main; main()", *words]
-    return subprocess.run(
-        command, env=environment, cwd=home.parent, capture_output=True, text=True, timeout=200, check=False
-    )
+    return warm.run(*warm.CLI, *words, env=environment, cwd=home.parent)
 
 
 def told(done: subprocess.CompletedProcess[str]) -> Any:
@@ -135,8 +133,7 @@ def test_no_token_shows_even_in_a_traceback(hub: Hub, tmp_path: Path, ladder: La
     token = "hf_with a space, which no header may have"
     words = ["--debug", "push", str(tmp_path / "ticket"), "alice/net"]
     environment = hub.environment(tmp_path / "home", token=token)
-    command = [sys.executable, "-c", "from lottery_hub.cli import main; main()", *words]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = warm.run(*warm.CLI, *words, env=environment, cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert token not in done.stdout + done.stderr

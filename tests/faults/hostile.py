@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import random
 import select
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from victims import Scene
 
 from lottery_hub.sharing.publishing import prepare
 from lottery_hub.storage.folder import load_backbone_folder, load_ticket
+from tests import warm
 from tests.hub.protocol import Answer, Request
 from tests.hub.server import Hub
 
@@ -53,7 +54,7 @@ class _Place:
         self.elsewhere = Elsewhere()
         self.fingerprint = _publish(self.hub)
         self.pristine = {key: self.hub.store.head(key) for key in self.hub.store.repos()}
-        self.worker: subprocess.Popen[str] | None = None
+        self.worker: warm.Process | None = None
 
     def ask(self, scene: Scene, call: str, *arguments: str, **given: Any) -> Any:
         """Let the worker do something in a scene; return what came of it.
@@ -62,11 +63,10 @@ class _Place:
             RefusedError: it was refused as it should be.
             EndedError: it ended otherwise.
         """
-        worker = self.ready(scene)
+        self.ready(scene)
         asked = {"scene": str(scene.root), "look_away": scene.look_away, "call": call, "arguments": arguments}
-        assert worker.stdin is not None
-        print(json.dumps(asked | {"given": given, "patience": PATIENCE}), file=worker.stdin, flush=True)
-        answer = self._line(worker)
+        print(json.dumps(asked | {"given": given, "patience": PATIENCE}), file=self.calls, flush=True)
+        answer = self._line()
         if answer is None:
             self.end_worker()
             raise EndedError(Ending("too slow", f"nothing came of it in {LONGEST:g} seconds, or the process ended"))
@@ -81,34 +81,32 @@ class _Place:
             raise EndedError(ending)
         return answer["made"][0]
 
-    def ready(self, scene: Scene) -> subprocess.Popen[str]:
-        """Return the worker, which is started where there is none: no case pays for that."""
+    def ready(self, scene: Scene) -> None:
+        """Start the worker where there is none: no case pays for that."""
         if self.worker is None:
             more = {"HOME": str(scene.home), "TMPDIR": str(scene.temporary)}
             environment = self.hub.environment(scene.root / "cache", token=self.hub.token("alice"), **more)
-            self.worker = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("strange_worker.py")],
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-            assert self.worker.stdout is not None
-            assert self.worker.stdout.readline() == "ready\n"
-        return self.worker
+            (asked, asking), (answering, answered) = os.pipe(), os.pipe()
+            self.calls, self.answers = os.fdopen(asking, "w"), os.fdopen(answering)
+            script = Path(__file__).with_name("strange_worker.py")
+            with Path(os.devnull).open("w") as nothing:
+                self.worker = warm.start([script], env=environment, stdin=asked, stdout=answered, stderr=nothing)
+            os.close(asked)
+            os.close(answered)
+            assert self.answers.readline() == "ready\n"
 
-    def _line(self, worker: subprocess.Popen[str]) -> dict[str, Any] | None:
-        assert worker.stdout is not None
-        ready, _, _ = select.select([worker.stdout], [], [], LONGEST)
-        line = worker.stdout.readline() if ready else ""
+    def _line(self) -> dict[str, Any] | None:
+        ready, _, _ = select.select([self.answers], [], [], LONGEST)
+        line = self.answers.readline() if ready else ""
         return json.loads(line) if line else None
 
     def end_worker(self) -> None:
         if self.worker is not None:
             self.worker.kill()
-            self.worker.communicate()
             self.worker = None
+            self.answers.close()
+            with suppress(BrokenPipeError):
+                self.calls.close()
 
     def close(self) -> None:
         self.end_worker()

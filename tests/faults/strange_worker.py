@@ -21,6 +21,7 @@ import folders
 import torch
 from attempts import attempt, cli
 from huggingface_hub import HfApi, hf_hub_download
+from remembering import drawing_once
 from victims import SECRET, Peeking, Scene
 
 from lottery_hub.fetching.connection import Patience
@@ -84,6 +85,7 @@ CALLS = {
 }
 
 
+@drawing_once()
 def main() -> None:
     torch.set_num_threads(1)
     answers = os.fdopen(os.dup(1), "w")

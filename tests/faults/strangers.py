@@ -41,6 +41,7 @@ from attempts import GOOD, Ending, attempt
 from cases import GROUPS, TABLE
 from material import material
 from mutations import InapplicableError
+from remembering import drawing_once
 from victims import Peeking, Scene, remove
 
 # Each of these enters its generators into the table.
@@ -111,6 +112,7 @@ def judged(ending: Ending, damage: list[str], seen: list[str], scene: Scene) -> 
     return ending
 
 
+@drawing_once()
 def run(cases: int, seed: int, first: int = 0, groups: tuple[str, ...] = GROUPS) -> dict[str, Any]:
     """Run cases, and count how they end."""
     began, worked, endings = time.monotonic(), time.process_time(), Counter[str]()

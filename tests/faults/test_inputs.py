@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,14 @@ import commands
 import pytest
 from attempts import RIGHT
 
+from tests import warm
+
 HERE = Path(__file__).parent
 
 
 def counted(script: str, *arguments: object) -> dict[str, Any]:
     """Run a campaign in a process of its own, and return what it prints."""
-    command = [sys.executable, "-W", "ignore", HERE / script, *map(str, arguments)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = warm.run("-W", "ignore", HERE / script, *map(str, arguments), timeout=None)
     assert done.stdout, done.stderr[-2000:]
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +17,14 @@ from cases import GROUPS
 from victims import Peeking, Scene
 
 from lottery_hub.errors import TicketError
+from tests import warm
 
 HERE = Path(__file__).parent
 
 
 def counted(*arguments: object) -> dict[str, Any]:
     """Run the campaign in a process of its own, and return what it prints."""
-    command = [sys.executable, "-W", "ignore", HERE / "strangers.py", *map(str, arguments)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = warm.run("-W", "ignore", HERE / "strangers.py", *map(str, arguments), timeout=None, serve=True)
     assert done.stdout, done.stderr[-2000:]
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result

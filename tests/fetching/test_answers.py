@@ -17,6 +17,7 @@ import pytest
 from lottery_hub.networks.tickets import Ladder
 from lottery_hub.reporting.cards import render_card
 from lottery_hub.storage.folder import save_ticket
+from tests import warm
 from tests.hub.faults import Fault
 from tests.hub.server import Hub
 from tests.hub.worker import Worker
@@ -175,8 +176,7 @@ def test_a_socks_proxy_without_its_package_is_one_line_everywhere(hub: Hub, fold
 
 @pytest.mark.parametrize("proxy", ["nonsense://127.0.0.1:1", "http://127.0.0.1:1", "http://[::1"])
 def test_a_proxy_that_is_none_is_one_line(hub: Hub, tmp_path: Path, proxy: str) -> None:
-    environment = hub.environment(tmp_path, ALL_PROXY=proxy)
-    done = subprocess.run([sys.executable, "-c", MEASURED], env=environment, capture_output=True, text=True, check=True)
+    done = warm.run("-c", MEASURED, env=hub.environment(tmp_path, ALL_PROXY=proxy))
     described, listed, _ = done.stdout.splitlines()
     assert described.startswith("alice/net: ")
     assert listed.startswith("search: ")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 from PIL import Image
 
 from lottery_hub.networks.backbones import layout
+from tests import warm
 from tests.hub.faults import Fault
 from tests.hub.server import Hub
 
@@ -63,9 +62,8 @@ class Client:
     def all(
         self, *calls: tuple[str, tuple[object, ...], dict[str, object]], env: dict[str, str] | None = None
     ) -> list[dict[str, Any]]:
-        command = [sys.executable, "-c", CALLS, json.dumps(calls)]
         environment = self.hub.environment(self.home, **(env or {}))
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+        done = warm.run("-c", CALLS, json.dumps(calls), env=environment, timeout=100)
         assert done.returncode == 0, done.stderr
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(answers) == len(calls)

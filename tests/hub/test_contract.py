@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests import warm
 from tests.hub.faults import KINDS, Fault
 from tests.hub.server import Hub
 from tests.hub.store import ATTRIBUTES, RepoMissingError, RevisionMissingError, StaleParentError, git_sha1
@@ -665,8 +666,7 @@ def test_the_environment_of_a_client_has_only_what_it_was_given(
 def run(hub: Hub, home: Path, script: str, user: str | None = None, **more: str) -> Any:
     """Run a script in a process of its own and return the JSON that it prints last."""
     environment = hub.environment(home, token=None if user is None else hub.token(user), **more)
-    command = [sys.executable, "-W", "error::UserWarning", "-c", script]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = warm.run("-W", "error::UserWarning", "-c", script, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -743,12 +743,9 @@ def test_the_hub_client_publishes(tmp_path: Path) -> None:
         hub.store.create("models/bob/net")
         hub.store.create(SECRET, private=True)
         hub.store.create(GATED, gated=True)
-        command = [sys.executable, "-c", WRITES]
         environment = hub.environment(tmp_path / "home", token=hub.token("alice"))
-        done = subprocess.run(
-            command, env=environment, cwd=tmp_path, input=CARD, capture_output=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stderr.decode()
+        done = warm.run("-c", WRITES, env=environment, cwd=tmp_path, given=CARD.decode())
+        assert done.returncode == 0, done.stderr
         out = json.loads(done.stdout)
         assert out["who"] == "alice"
         assert (out["url"], out["images"]) == (f"{hub.endpoint}/alice/net", f"{hub.endpoint}/datasets/alice/images")

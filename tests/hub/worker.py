@@ -1,21 +1,23 @@
 """A process of its own in which the library talks to a Hub: the client reads its address when it is imported.
 
-It lives as long as its `with` block, so that importing torch is paid once for many calls.
+It lives as long as its `with` block, so that what a process takes to begin is paid once for many calls.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
-import subprocess
+import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from tests import warm
 
 
 class Worker:
@@ -26,15 +28,14 @@ class Worker:
 
     def __enter__(self) -> Worker:
         self.log = tempfile.TemporaryFile("w+")  # not a pipe, which blocks its writer when nobody reads it
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.hub.worker"],
-            env=self.environment,
-            cwd=Path(__file__).parents[2],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
+        (asked, asking), (answering, answered) = os.pipe(), os.pipe()
+        self._calls, self._answers = os.fdopen(asking, "w"), os.fdopen(answering)
+        words = ["-m", "tests.hub.worker"]
+        self.process = warm.start(
+            words, env=self.environment, cwd=warm.ROOT, stdin=asked, stdout=answered, stderr=self.log
         )
+        os.close(asked)
+        os.close(answered)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, at: TracebackType | None) -> None:
@@ -43,7 +44,9 @@ class Worker:
     def stop(self) -> str:
         """End the process and return what it has logged."""
         self.process.kill()
-        self.process.communicate()
+        self._answers.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._calls.close()
         self.log.seek(0)
         return self.log.read()
 
@@ -52,10 +55,8 @@ class Worker:
 
         `patience` becomes the `Patience` of that name.
         """
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps([call, args, kwargs, patience]), file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
+        print(json.dumps([call, args, kwargs, patience]), file=self._calls, flush=True)
+        answer = self._answers.readline()
         assert answer, self.stop()
         return json.loads(answer)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from lottery_hub.errors import DataError
 from lottery_hub.images import caching
 from lottery_hub.images.datasets import load_dataset
 from lottery_hub.images.parquet import open_parquet
+from tests import warm
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +131,9 @@ def test_two_processes_decode_once(pictures, cache):
         "data = load_dataset(sys.argv[1], image_size=8, on_decoded=lambda *far: told.append(far))\n"
         "print(len(told), data.fingerprint)"
     )
-    both = [
-        subprocess.Popen([sys.executable, "-c", program, str(pictures)], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    (one, first), (other, second) = (run.communicate(timeout=120)[0].split() for run in both)
+    with ThreadPoolExecutor(2) as both:
+        started = [both.submit(warm.run, "-c", program, pictures) for _ in range(2)]
+        (one, first), (other, second) = (each.result().stdout.split() for each in started)
     assert sorted((int(one) > 0, int(other) > 0)) == [False, True]
     assert first == second
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,9 +14,10 @@ from lottery_hub.networks.backbones import Backbone
 from lottery_hub.settings.config import DrawPlan
 from lottery_hub.storage.folder import load_ladder
 from lottery_hub.training.drawing import draw
+from tests import warm
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_packaged.py"
-COMMAND = [sys.executable, str(SCRIPT), "--smoke", "--data", "digits", "--device", "cpu"]
+COMMAND = [str(SCRIPT), "--smoke", "--data", "digits", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a smoke run was made, all three kinds of it."""
     place = tmp_path_factory.mktemp("smoke")
     set_apart = ["--set-pretrain", "recipe.momentum=0.8", "--set-draw", "recipe.momentum=0.7"]
-    subprocess.run([*COMMAND, *set_apart], cwd=place, capture_output=True, text=True, check=True)
+    assert warm.run(*COMMAND, *set_apart, cwd=place).returncode == 0
     return place
 
 
@@ -61,7 +60,7 @@ def test_a_repeated_run_trains_nothing_again(made: Path) -> None:
     config = made / "runs" / "smoke" / "out" / "resnet18-slim-std" / "config.json"
     before = json.loads(config.read_text(encoding="utf-8"))["lottery_hub"]["fingerprint"]
     again = [*COMMAND, "--kinds", "std", "--set-pretrain", "recipe.momentum=0.8", "--set-draw", "recipe.momentum=0.7"]
-    subprocess.run(again, cwd=made, capture_output=True, text=True, check=True)
+    assert warm.run(*again, cwd=made).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in (made / "runs").rglob("result.json")} == finished
     assert json.loads(config.read_text(encoding="utf-8"))["lottery_hub"]["fingerprint"] == before
 

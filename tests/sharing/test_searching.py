@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import yaml
 
 from lottery_hub.errors import ConfigError
 from lottery_hub.sharing.searching import Found, SearchResult, search_tickets
+from tests import warm
 from tests.hub.faults import Fault
 from tests.hub.server import Hub
 from tests.hub.worker import Worker
@@ -166,20 +165,12 @@ def answer(hub: Hub, value: object, **more: Any) -> None:
     hub.faults.add(Fault("GET /api/models", "say", status=200, body=body, **more))
 
 
-@pytest.mark.slow
 def test_a_row_that_names_no_repository_is_skipped_and_counted(hub: Hub, tmp_path: Path) -> None:
     for _ in range(3):
         answer(hub, [*BAD_ROWS, ROW, *ODD_ROWS])
-    command = [sys.executable, "-c", "from lottery_hub.cli import main; main()", "search"]
+    environment = hub.environment(tmp_path / "home", COLUMNS="120")
     told, shown, none = (
-        subprocess.run(
-            [*command, *more],
-            env=hub.environment(tmp_path / "home", COLUMNS="120"),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for more in (["--json"], [], ["--min-ra", "0.5"])
+        warm.run(*warm.CLI, "search", *more, env=environment).stdout for more in (["--json"], [], ["--min-ra", "0.5"])
     )
     found = json.loads(told)
     assert names(found["tickets"]) == ["erin/fine", "erin/a", "erin/b", "erin/c"]

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import warm
+
 ROOT = Path(__file__).parents[2]
 # Imports once, and forks the processes: each is one of those that torchrun would start.
 PROGRAM = """
@@ -124,8 +126,7 @@ def place(tmp_path_factory):
     draw = ["draw", "--pretrain", run, "--source", "digits", "--rounds", "2", "--store", str(place / "store")]
     draw += ["--output", str(place / "draw" / "run")]
     about = os.environ | {"COMMANDS": json.dumps([[*pretrain, *QUICK], [*draw, *QUICK]])}
-    program = [sys.executable, "-c", PROGRAM, str(place), *free_ports(7)]
-    done = subprocess.run(program, cwd=ROOT, env=about, capture_output=True, text=True, check=False)
+    done = warm.run("-c", PROGRAM, place, *free_ports(7), cwd=ROOT, env=about)
     assert done.returncode == 0, done.stderr
     (place / "told.json").write_text(done.stdout)
     return place
