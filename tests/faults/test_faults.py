@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from lottery_hub.judging import remeasuring
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.sharing.pulling import Pulled
 from lottery_hub.training import retraining
+from tests import warm
 from tests.judged import judged
 
 HERE = Path(__file__).parent
@@ -31,8 +30,8 @@ HERE = Path(__file__).parent
 
 def printed(script: str, *arguments: object) -> dict[str, Any]:
     """Run a script of this folder in a process of its own, whose memory is its own, and return what it prints."""
-    command = [sys.executable, HERE / script, *map(str, arguments)]
-    result: dict[str, Any] = json.loads(subprocess.run(command, check=False, capture_output=True, text=True).stdout)
+    done = warm.run(HERE / script, *map(str, arguments), timeout=None)
+    result: dict[str, Any] = json.loads(done.stdout)
     return result
 
 
