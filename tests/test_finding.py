@@ -728,7 +728,7 @@ def command(backbone_folder: Path, output: Path) -> list[str]:
         "transfer.adversarial.attack.steps=1",
         "transfer.adversarial.selection_attack=null",
         "transfer.test_attack.steps=2",
-        "draw.rounds=3",
+        "draw.rounds=2",
         "draw.data.image_size=16",
         "draw.data.fraction=0.1",
         "draw.recipe.epochs=2",
