@@ -306,7 +306,7 @@ def forward_flops(model: Normalised, side: int = 32) -> float:
 
     def count(conv: nn.Module, given: tuple[Tensor], _: Tensor) -> None:
         assert isinstance(conv, nn.Conv2d)
-        sides = zip(given[0].shape[2:], conv.kernel_size, conv.stride, conv.padding, strict=True)
+        sides = zip(given[0].shape[2:], conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True)
         taps = math.prod(len(seen_taps(*side)) for side in sides)
         products.append(taps * conv.in_channels * conv.out_channels // conv.groups)
 

@@ -118,9 +118,11 @@ class _Conv(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map [n, in, h, w] to [n, out, h', w']."""
         height, width = images.shape[2:]
-        ungrouped = self.groups == 1 and self.dilation == 1 and on("small-maps", images.device)
+        small = self.groups == 1 and on("small-maps", images.device)
         shape = self.weight.shape[2], height, width, self.stride, self.padding
-        if not ungrouped or not small_maps.fits(*shape, images.device.type):
+        if not small or self.dilation > 1 or not small_maps.fits(*shape, images.device.type):
+            if small and small_maps.sees_middle_only(*shape, self.dilation):
+                return F.conv2d(images, small_maps.middle(self.weight), self.bias, self.stride)
             return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         found = self._matrices.get(images.shape[2:])
         if found is None:

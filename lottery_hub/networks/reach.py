@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lottery_hub.networks.backbones import skeleton
 from lottery_hub.networks.masks import Mask
+from lottery_hub.networks.small_maps import seen_taps
 from lottery_hub.values import percent
 
 
@@ -30,8 +31,8 @@ def reached(arch: str, side: int) -> Mapping[str, Tensor]:
     network = skeleton(arch, 2).eval()
     found: dict[str, Tensor] = {}
 
-    def note(name: str, conv: nn.Conv2d, shown: tuple[Any, ...], given: Tensor) -> None:
-        down, across = (_taps(conv, axis, shown[0].shape[2 + axis], given.shape[2 + axis]) for axis in (0, 1))
+    def note(name: str, conv: nn.Conv2d, shown: tuple[Any, ...], _: Tensor) -> None:
+        down, across = (_taps(conv, axis, shown[0].shape[2 + axis]) for axis in (0, 1))
         found[f"{name}.weight"] = down[:, None] & across[None, :]
 
     for name, module in network.named_modules():
@@ -42,13 +43,13 @@ def reached(arch: str, side: int) -> Mapping[str, Tensor]:
     return found
 
 
-def _taps(conv: nn.Conv2d, axis: int, length: int, positions: int) -> Tensor:
+def _taps(conv: nn.Conv2d, axis: int, side: int) -> Tensor:
     """Return of the taps along one axis which lie on the map for some position of the convolution, bool [k]."""
-    size, step, spread, edge = (
-        int(each[axis]) for each in (conv.kernel_size, conv.stride, conv.dilation, conv.padding)
+    size, step, edge, spread = (
+        int(each[axis]) for each in (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
     )
-    at = torch.arange(positions)[:, None] * step - edge + torch.arange(size)[None, :] * spread
-    return ((at >= 0) & (at < length)).any(0)
+    seen = {tap for _, _, tap in seen_taps(side, size, step, edge, spread)}
+    return torch.tensor([tap in seen for tap in range(size)])
 
 
 class Reach(NamedTuple):

@@ -2,7 +2,8 @@
 
 A ResNet made for large images shrinks one of 32x32 pixels to 2x2, then to a single one. There most taps of a 3x3
 convolution lie on padding; the library multiplies them with zeros, and takes longest over the gradient of the weights.
-As a matrix, from all values of the input to all of the output, only the taps are left that see something.
+As a matrix, from all values of the input to all of the output, only the taps are left that see something. Where that is
+the middle one alone, as with dilation 4 over 4x4 pixels, the convolution is one of a single tap.
 """
 
 from __future__ import annotations
@@ -28,6 +29,21 @@ def fits(kernel: int, height: int, width: int, stride: int, padding: int, device
     if kernel == 1:
         return device == "cpu" and padding == 0 and -(-height // stride) * -(-width // stride) <= FEW
     return height * width < kernel * kernel
+
+
+@functools.lru_cache(maxsize=256)
+def sees_middle_only(kernel: int, height: int, width: int, stride: int, padding: int, dilation: int) -> bool:
+    """Whether all taps of a convolution but the middle one lie on padding wherever it stands."""
+    if kernel == 1 or padding != dilation * (kernel // 2):
+        return False
+    sides = (seen_taps(side, kernel, stride, padding, dilation) for side in (height, width))
+    return all({tap for _, _, tap in seen} == {kernel // 2} for seen in sides)
+
+
+def middle(weight: Tensor) -> Tensor:
+    """Return the middle tap of weights [out, in, k, k] as [out, in, 1, 1]."""
+    at = weight.shape[2] // 2
+    return weight[:, :, at : at + 1, at : at + 1]
 
 
 def matrix(weight: Tensor, height: int, width: int, stride: int, padding: int) -> Tensor:
@@ -70,7 +86,7 @@ def arranged(model: Model) -> Model:
     """
     known: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.groups == 1 and module.dilation == (1, 1):
+        if isinstance(module, nn.Conv2d) and module.groups == 1:
             known[id(module)] = _Conv2d(module)
     return copied(model, known)
 
@@ -82,13 +98,20 @@ class _Conv2d(nn.Module):
         super().__init__()
         self.weight, self.bias = conv.weight, conv.bias
         self.stride, self.padding = conv.stride[0], cast(tuple[int, int], conv.padding)[0]
+        self.dilation = conv.dilation[0]
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [n, in, h, w] to [n, out, h', w']."""
+        shape = self.weight.shape[2], *images.shape[2:], self.stride, self.padding
+        if on("small-maps", images.device):
+            if self.dilation == 1 and fits(*shape, images.device.type):
+                return self._as_matrix(images)
+            if sees_middle_only(*shape, self.dilation):
+                return F.conv2d(images, middle(self.weight), self.bias, self.stride)
+        return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation)
+
+    def _as_matrix(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
-        few = fits(self.weight.shape[2], height, width, self.stride, self.padding, images.device.type)
-        if not (few and on("small-maps", images.device)):
-            return F.conv2d(images, self.weight, self.bias, self.stride, self.padding)
         device = images.device.type
         # As autocast does with a convolution's weight, but before the matrix is made of it, which is larger.
         weight = self.weight.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else self.weight
@@ -156,12 +179,8 @@ def tap_of(height: int, width: int, kernel: int, stride: int, padding: int, devi
     return found.to(device)
 
 
-def seen_taps(side: int, kernel: int, stride: int, padding: int) -> list[tuple[int, int, int]]:
+def seen_taps(side: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> list[tuple[int, int, int]]:
     """Return (output, input, tap) for every tap along one side that does not lie on padding."""
-    outputs = (side + 2 * padding - kernel) // stride + 1
-    return [
-        (i, a, a - i * stride + padding)
-        for i in range(outputs)
-        for a in range(side)
-        if 0 <= a - i * stride + padding < kernel
-    ]
+    outputs = (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    placed = ((i, i * stride - padding + tap * dilation, tap) for i in range(outputs) for tap in range(kernel))
+    return [(i, a, tap) for i, a, tap in sorted(placed) if 0 <= a < side]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lottery_hub.networks import small_maps
 from lottery_hub.networks.backbones import IMAGENET_MEAN, IMAGENET_STD, Normalised, build_network, fresh_weights
-from lottery_hub.networks.small_maps import arranged, fits, matrix, product, repeated
+from lottery_hub.networks.small_maps import arranged, fits, matrix, product, repeated, seen_taps, sees_middle_only
 
 
 def test_of_two_pixels_each_sees_itself_and_the_other() -> None:
@@ -40,6 +40,45 @@ def test_a_map_is_small_if_it_has_fewer_pixels_than_taps_or_four(
     kernel: int, height: int, width: int, stride: int, fitting: bool
 ) -> None:
     assert fits(kernel, height, width, stride, kernel // 2) is fitting
+
+
+def test_taps_that_see_something_are_counted_by_hand() -> None:
+    # Over two pixels: the first output sees itself and the right one, the second the left one and itself.
+    assert seen_taps(2, kernel=3, stride=1, padding=1) == [(0, 0, 1), (0, 1, 2), (1, 0, 0), (1, 1, 1)]
+    # Spread over four pixels, the outer taps of each lie outside.
+    assert seen_taps(4, kernel=3, stride=1, padding=4, dilation=4) == [(0, 0, 1), (1, 1, 1), (2, 2, 1), (3, 3, 1)]
+    # Over five, the first and the last see each other.
+    assert (0, 4, 2) in seen_taps(5, kernel=3, stride=1, padding=4, dilation=4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "alone"),
+    [
+        ((3, 4, 4, 1, 4, 4), True),  # kernel, height, width, stride, padding, dilation
+        ((3, 1, 1, 2, 1, 1), True),
+        ((3, 4, 5, 1, 4, 4), False),
+        ((3, 4, 4, 1, 2, 2), False),
+        ((3, 4, 4, 1, 3, 4), False),  # not in the middle
+        ((1, 4, 4, 1, 0, 1), False),
+    ],
+)
+def test_the_middle_tap_is_alone_where_the_others_lie_outside(shape: tuple[int, ...], alone: bool) -> None:
+    assert sees_middle_only(*shape) is alone
+
+
+@pytest.mark.parametrize("side", [3, 4, 5])
+def test_a_dilated_convolution_gives_the_same_with_gradients_whether_or_not_its_middle_tap_is_alone(side: int) -> None:
+    conv = nn.Conv2d(3, 4, 3, padding=4, dilation=4).double()
+    view = arranged(nn.Sequential(conv))
+    images = torch.randn(2, 3, side, side, dtype=torch.float64, requires_grad=True)
+    given = [images, conv.weight, conv.bias]
+    expected, found = conv(images), view(images)
+    assert torch.allclose(found, expected, atol=1e-12)
+    pull = torch.randn_like(expected)
+    for one, other in zip(
+        torch.autograd.grad(found, given, pull), torch.autograd.grad(expected, given, pull), strict=True
+    ):
+        assert torch.allclose(one, other, atol=1e-12)
 
 
 @settings(max_examples=80, deadline=None)
