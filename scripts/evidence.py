@@ -108,7 +108,11 @@ def page(place: Path) -> str:
     """Return the page of the records in a folder."""
     records = [row for file in sorted(place.glob("*.jsonl")) for row in rows(file)]
     if not records:
-        return "# Evidence\n\nNothing has been measured yet.\n"
+        return (
+            "# Evidence: does robust pre-training give sparser double wins?\n\n"
+            "Not known yet: the study has not been run. `python scripts/reproduce_evidence.py` runs it, keeps the "
+            "records of every transfer, and writes this page from them; `--dry-run` says what that takes.\n"
+        )
     found = ladders(records)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
