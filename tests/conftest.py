@@ -65,7 +65,6 @@ LONG = [
     "faults/test_disks.py",
     "training/test_drawing.py",
     "test_studying.py",
-    "scripts/test_make_packaged.py",
 ]
 
 

@@ -102,7 +102,8 @@ class _Conv2d(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [n, in, h, w] to [n, out, h', w']."""
-        shape = self.weight.shape[2], *images.shape[2:], self.stride, self.padding
+        height, width = images.shape[2:]
+        shape = self.weight.shape[2], height, width, self.stride, self.padding
         if on("small-maps", images.device):
             if self.dilation == 1 and fits(*shape, images.device.type):
                 return self._as_matrix(images)

@@ -183,7 +183,8 @@ def test_what_cannot_be_looked_at_is_said_before_anything_is_trained(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("classes", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow  # what AutoAttack is called there, test_strong_attacks.py sees in every run
+@pytest.mark.parametrize("classes", [2, 3])
 def test_a_verdict_of_few_classes_is_looked_at_published_and_believed(
     plan: FindPlan, tiny_data: Dataset, tmp_path: Path, classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow  # what the script puts together has tests of its own
 @pytest.mark.parametrize("kind", ["std", "fast-adv", "adv"])
 def test_a_smoke_run_makes_a_ladder_with_every_figure_and_a_card(made: Path, kind: str) -> None:
     name = f"resnet18-slim-{kind}"
@@ -46,6 +47,7 @@ def test_a_smoke_run_makes_a_ladder_with_every_figure_and_a_card(made: Path, kin
     assert f"# {name}: backbone and ladder" in card
 
 
+@pytest.mark.slow
 def test_level_one_is_what_one_shot_pruning_gives(made: Path) -> None:
     # Nothing has been trained before the first cut, so iterative and one-shot pruning agree on it.
     ladder = load_ladder(made / "runs" / "smoke" / "out" / "resnet18-slim-adv")
@@ -54,6 +56,7 @@ def test_level_one_is_what_one_shot_pruning_gives(made: Path) -> None:
     assert all(torch.equal(first[name], same[name]) for name in same)
 
 
+@pytest.mark.slow
 def test_a_repeated_run_trains_nothing_again(made: Path) -> None:
     finished = {path: path.stat().st_mtime_ns for path in (made / "runs").rglob("result.json")}
     assert len(finished) == 3 * (1 + 2)
