@@ -102,7 +102,7 @@ class _Conv(nn.Module):
         self.dilation, self.groups = conv.dilation[0], conv.groups
         self.register_buffer("weight", self.arranged(conv.weight.detach()).clone())
         self.register_buffer("bias", conv.weight.new_zeros(conv.out_channels).detach())
-        self._matrices: dict[torch.Size, tuple[Tensor, Tensor | None]] = {}  # and biases
+        self._matrices: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = {}  # and biases
 
     @staticmethod
     def arranged(weight: Tensor) -> Tensor:
@@ -118,17 +118,21 @@ class _Conv(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map [n, in, h, w] to [n, out, h', w']."""
         height, width = images.shape[2:]
-        small = self.groups == 1 and on("small-maps", images.device)
-        shape = self.weight.shape[2], height, width, self.stride, self.padding
-        if not small or self.dilation > 1 or not small_maps.fits(*shape, images.device.type):
-            if small and small_maps.sees_middle_only(*shape, self.dilation):
+        if self.groups == 1 and on("small-maps", images.device):
+            shape = self.weight.shape[2], height, width, self.stride, self.padding
+            if self.dilation == 1 and small_maps.fits(*shape, images.device.type):
+                return small_maps.product(images, *self._laid_out(height, width), self.stride)
+            if small_maps.sees_middle_only(self.weight.shape[2], height, width, self.padding, self.dilation):
                 return F.conv2d(images, small_maps.middle(self.weight), self.bias, self.stride)
-            return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
-        found = self._matrices.get(images.shape[2:])
+        return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def _laid_out(self, height: int, width: int) -> tuple[Tensor, Tensor | None]:
+        """Return the matrix of maps of this size, made once for these weights, and its biases."""
+        found = self._matrices.get((height, width))
         if found is None:
             matrix = small_maps.matrix(self.weight, height, width, self.stride, self.padding)
-            found = self._matrices[images.shape[2:]] = matrix, small_maps.repeated(self.bias, matrix)
-        return small_maps.product(images, *found, self.stride)
+            found = self._matrices[height, width] = matrix, small_maps.repeated(self.bias, matrix)
+        return found
 
 
 class _Stem(_Conv):

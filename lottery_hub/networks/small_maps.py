@@ -31,13 +31,10 @@ def fits(kernel: int, height: int, width: int, stride: int, padding: int, device
     return height * width < kernel * kernel
 
 
-@functools.lru_cache(maxsize=256)
-def sees_middle_only(kernel: int, height: int, width: int, stride: int, padding: int, dilation: int) -> bool:
+def sees_middle_only(kernel: int, height: int, width: int, padding: int, dilation: int) -> bool:
     """Whether all taps of a convolution but the middle one lie on padding wherever it stands."""
-    if kernel == 1 or padding != dilation * (kernel // 2):
-        return False
-    sides = (seen_taps(side, kernel, stride, padding, dilation) for side in (height, width))
-    return all({tap for _, _, tap in seen} == {kernel // 2} for seen in sides)
+    middle_is_own_pixel = kernel % 2 == 1 and padding == dilation * (kernel // 2)
+    return kernel > 1 and middle_is_own_pixel and dilation >= max(height, width)
 
 
 def middle(weight: Tensor) -> Tensor:
@@ -107,7 +104,7 @@ class _Conv2d(nn.Module):
         if on("small-maps", images.device):
             if self.dilation == 1 and fits(*shape, images.device.type):
                 return self._as_matrix(images)
-            if sees_middle_only(*shape, self.dilation):
+            if sees_middle_only(self.weight.shape[2], height, width, self.padding, self.dilation):
                 return F.conv2d(images, middle(self.weight), self.bias, self.stride)
         return F.conv2d(images, self.weight, self.bias, self.stride, self.padding, self.dilation)
 

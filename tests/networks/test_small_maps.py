@@ -51,19 +51,21 @@ def test_taps_that_see_something_are_counted_by_hand() -> None:
     assert (0, 4, 2) in seen_taps(5, kernel=3, stride=1, padding=4, dilation=4)
 
 
-@pytest.mark.parametrize(
-    ("shape", "alone"),
-    [
-        ((3, 4, 4, 1, 4, 4), True),  # kernel, height, width, stride, padding, dilation
-        ((3, 1, 1, 2, 1, 1), True),
-        ((3, 4, 5, 1, 4, 4), False),
-        ((3, 4, 4, 1, 2, 2), False),
-        ((3, 4, 4, 1, 3, 4), False),  # not in the middle
-        ((1, 4, 4, 1, 0, 1), False),
-    ],
+@given(
+    kernel=st.sampled_from([1, 3, 5]),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 6),
 )
-def test_the_middle_tap_is_alone_where_the_others_lie_outside(shape: tuple[int, ...], alone: bool) -> None:
-    assert sees_middle_only(*shape) is alone
+def test_the_middle_tap_is_alone_where_no_other_sees_anything(
+    kernel: int, height: int, width: int, stride: int, dilation: int
+) -> None:
+    padding = dilation * (kernel // 2)
+    seen = [{tap for _, _, tap in seen_taps(side, kernel, stride, padding, dilation)} for side in (height, width)]
+    alone = kernel > 1 and seen == [{kernel // 2}] * 2
+    assert sees_middle_only(kernel, height, width, padding, dilation) is alone
+    assert not sees_middle_only(kernel, height, width, padding + 1, dilation)  # its view is not its own pixel
 
 
 @pytest.mark.parametrize("side", [3, 4, 5])
