@@ -14,6 +14,16 @@ from lottery_hub.networks.backbones import IMAGENET_MEAN, IMAGENET_STD, Normalis
 from lottery_hub.networks.small_maps import arranged, fits, matrix, product, repeated, seen_taps, sees_middle_only
 
 
+def check_alike(found: Tensor, expected: Tensor, given: list[Tensor]) -> None:
+    """The same values, and the same gradients of all that they were computed from."""
+    assert torch.allclose(found, expected, atol=1e-12)
+    pull = torch.randn_like(expected)
+    for one, other in zip(
+        torch.autograd.grad(found, given, pull), torch.autograd.grad(expected, given, pull), strict=True
+    ):
+        assert torch.allclose(one, other, atol=1e-12)
+
+
 def test_of_two_pixels_each_sees_itself_and_the_other() -> None:
     weight = torch.tensor([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]]).view(1, 1, 3, 3)
     assert matrix(weight, 1, 2, stride=1, padding=1).view(2, 2).tolist() == [[5, 6], [4, 5]]
@@ -75,12 +85,7 @@ def test_a_dilated_convolution_gives_the_same_with_gradients_whether_or_not_its_
     images = torch.randn(2, 3, side, side, dtype=torch.float64, requires_grad=True)
     given = [images, conv.weight, conv.bias]
     expected, found = conv(images), view(images)
-    assert torch.allclose(found, expected, atol=1e-12)
-    pull = torch.randn_like(expected)
-    for one, other in zip(
-        torch.autograd.grad(found, given, pull), torch.autograd.grad(expected, given, pull), strict=True
-    ):
-        assert torch.allclose(one, other, atol=1e-12)
+    check_alike(found, expected, given)
 
 
 @settings(max_examples=80, deadline=None)
@@ -106,12 +111,7 @@ def test_values_and_all_gradients_are_those_of_the_convolution(
     laid_out = matrix(weight, height, width, stride, padding)
     found = product(images, laid_out, repeated(rest[0] if rest else None, laid_out), stride)
     assert found.shape == expected.shape
-    assert torch.allclose(found, expected, atol=1e-12)
-    pull = torch.randn_like(expected)
-    for one, other in zip(
-        torch.autograd.grad(found, given, pull), torch.autograd.grad(expected, given, pull), strict=True
-    ):
-        assert torch.allclose(one, other, atol=1e-12)
+    check_alike(found, expected, given)
 
 
 @pytest.mark.parametrize(
