@@ -14,9 +14,10 @@ import lottery_hub
 
 HEAVY = {"torch", "timm", "torchvision", "numpy", "pydantic", "huggingface_hub", "datasets", "pyarrow", "sklearn"}
 
-# Processor time, the best of five processes: a busy machine slows the clock on the wall, not this one.
-SECONDS_TO_IMPORT = 0.15
-SECONDS_TO_HELP = 0.4
+# How many times the processor time of what cannot be spared, the best of five processes each, taken by turns: seconds
+# would measure the chip, and the clock on the wall what else runs on it.
+TIMES_A_BARE_START = 3
+TIMES_ITS_LIBRARY = 2.5
 
 IMPORT = "import lottery_hub"
 HELP = """
@@ -27,6 +28,7 @@ with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(Sys
     main()
 assert "find" in shown.getvalue()
 """
+LIBRARY = "import typer.rich_utils"
 REPORT = """
 import json, sys, time
 print(json.dumps({"seconds": time.process_time(), "modules": sorted({name.split(".")[0] for name in sys.modules})}))
@@ -40,10 +42,14 @@ def in_a_process_of_its_own(code):
 
 
 @pytest.mark.parametrize(
-    ("code", "limit"), [(IMPORT, SECONDS_TO_IMPORT), (HELP, SECONDS_TO_HELP)], ids=["import", "help"]
+    ("code", "needed", "times"),
+    [(IMPORT, "", TIMES_A_BARE_START), (HELP, LIBRARY, TIMES_ITS_LIBRARY)],
+    ids=["import", "help"],
 )
-def test_the_first_answer_comes_fast(code, limit):
-    assert min(in_a_process_of_its_own(code)["seconds"] for _ in range(5)) < limit
+def test_the_first_answer_comes_fast(code, needed, times):
+    turns = [[in_a_process_of_its_own(each)["seconds"] for each in (code, needed)] for _ in range(5)]
+    took, needed_took = (min(column) for column in zip(*turns, strict=True))
+    assert took < times * needed_took
 
 
 @pytest.mark.parametrize("code", [IMPORT, HELP], ids=["import", "help"])
