@@ -73,21 +73,20 @@ def test_a_packaged_backbone_carries_the_record_of_its_training(kind):
 def test_the_documented_figures_are_the_recorded_ones(kind):
     test = load_backbone(kind).records["test"]
     row = next(line for line in (ROOT / "docs" / "backbones.md").read_text().splitlines() if f"| `{kind}` |" in line)
-    assert row.split("|")[-3:-1] == [f" {test['SA'] * 100:.2f} ", f" {test['RA'] * 100:.2f} "]
+    assert row.split("|")[4:6] == [f" {test['SA'] * 100:.2f} ", f" {test['RA'] * 100:.2f} "]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_packaged_ladder_is_drawn_in_its_own_regime_and_measured_at_every_level(kind):
+def test_a_packaged_ladder_is_drawn_in_its_own_regime_and_validated_at_every_level_but_the_last(kind):
     drawing = load_ladder(f"resnet18-slim-{kind}").drawing
     attack = drawing["plan"]["recipe"]["attack"]
     assert (attack or {}).get("method") == {"std": None, "fast-adv": "n-fgsm", "adv": "pgd"}[kind]
     table = [line.split("|") for line in (ROOT / "docs" / "backbones.md").read_text().splitlines()]
-    column = 3 + 2 * KINDS.index(kind)
     for level, record in enumerate(drawing["rounds"], start=1):
-        assert record["source_attack"] == "PGD-20 Linf eps 8/255 step 2/255"
-        figures = [f" {record['source'][name] * 100:.2f} " for name in ("SA", "RA")]
-        [row] = [cells for cells in table if len(cells) == 10 and cells[1] == f" {level} "]
-        assert row[column : column + 2] == figures
+        last = record["history"][-1] if "history" in record else None
+        assert (last is None) == (level == 14)
+        [row] = [cells for cells in table if len(cells) == 7 and cells[1] == f" {level} "]
+        assert row[3 + KINDS.index(kind)] == (f" {last['validation_SA'] * 100:.2f} " if last else " – ")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -100,9 +99,11 @@ def test_the_first_level_is_one_shot_pruning_at_20_percent(kind):
 
 def test_the_packaged_backbones_differ_as_their_training_says():
     std, fast, adv = (load_backbone(kind).records["test"] for kind in KINDS)
-    assert std["SA"] > adv["SA"] > fast["SA"]
+    assert std["SA"] > 0.5 > 0.4 > adv["SA"] > fast["SA"]
     assert std["RA"] < 0.02
-    assert fast["RA"] > 0.85 * adv["RA"]
+    # Of 10,000 images the RA of one is known to 0.38 points: which of the two robust ones has more is not.
+    assert min(fast["RA"], adv["RA"]) > 0.17
+    assert abs(fast["RA"] - adv["RA"]) < 0.0038
 
 
 def test_a_level_loads_as_a_ticket():

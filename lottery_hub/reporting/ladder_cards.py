@@ -32,6 +32,7 @@ def _context(ladder: Ladder, name: str) -> dict[str, Any]:
     backbone, drawing = ladder.backbone, ladder.drawing
     records = backbone.records
     side = _side(records, drawing)
+    rows = [_row(ladder, level, side) for level in range(1, ladder.levels + 1)]
     reach = reach_of(ladder.mask(0), backbone.arch, side)
     return {
         "front_matter": _metadata(ladder, name),
@@ -54,7 +55,9 @@ def _context(ladder: Ladder, name: str) -> dict[str, Any]:
         "round_seconds": sum(number(e["seconds"]) for row in drawing["rounds"] for e in row.get("history", [])),
         "side": side,
         "reached": reach.reached / reach.total,
-        "rows": [_row(ladder, level, side) for level in range(1, ladder.levels + 1)],
+        "rows": rows,
+        "measured": any(row["source"] for row in rows),
+        "validated": any(row["validated"] is not None for row in rows),
     }
 
 
@@ -68,6 +71,7 @@ def _row(ladder: Ladder, level: int, side: int) -> dict[str, Any]:
         "of_reached": reach_of(ladder.mask(level), ladder.backbone.arch, side).sparsity,
         "kept": record["kept"],
         "source": record.get("source"),
+        "validated": history[-1].get("validation_SA") if (history := record.get("history")) else None,
     }
 
 

@@ -46,17 +46,36 @@ def test_the_metadata_carries_the_figures_of_the_dense_backbone(packaged: Ladder
 def test_every_level_has_a_row_with_its_figures(packaged: Ladder) -> None:
     card = render_ladder_card(packaged, "mine")
     for level, record in enumerate(packaged.drawing["rounds"], start=1):
-        sparsity, source = packaged.sparsities[level] * 100, record["source"]
-        figures = f"{source['SA'] * 100:.2f} % | {source['RA'] * 100:.2f} %"
+        sparsity, history = packaged.sparsities[level] * 100, record.get("history")
+        figures = f"{history[-1]['validation_SA'] * 100:.2f} %" if history else "not trained"
         of_reached = reach_of(packaged.mask(level), "resnet18-slim", 32).sparsity * 100
         assert f"| {level} | {sparsity:.2f} % | {of_reached:.2f} % | {record['kept']:,} | {figures} |" in card
     assert "| 6 | 73.79 % | 41.72 % |" in card
 
 
-def test_a_level_that_was_not_measured_says_so(packaged: Ladder) -> None:
-    rounds = [{key: value for key, value in record.items() if key != "source"} for record in packaged.drawing["rounds"]]
+def test_levels_that_were_measured_show_it_and_one_that_was_not_says_so(packaged: Ladder) -> None:
+    first, *others = packaged.drawing["rounds"]
+    measured = first | {"source": {"SA": 0.25, "RA": 0.125}}
+    card = render_ladder_card(replace(packaged, drawing=packaged.drawing | {"rounds": [measured, *others]}), "mine")
+    assert "| 571,750 | 25.00 % | 12.50 % |" in card
+    assert card.count("| not measured | not measured |") == packaged.levels - 1
+    assert "on the same test images and under the same attack" in card
+    assert "validation SA |" not in card
+
+
+def test_levels_that_nobody_trained_have_no_column_of_figures(packaged: Ladder) -> None:
+    rounds = [{name: record[name] for name in ("level", "kept", "total")} for record in packaged.drawing["rounds"]]
     card = render_ladder_card(replace(packaged, drawing=packaged.drawing | {"rounds": rounds}), "mine")
-    assert card.count("| not measured | not measured |") == packaged.levels
+    assert "| level | sparsity | of what 32x32 images reach | kept weights |\n|---:|---:|---:|---:|\n" in card
+    assert "| 0.09 % | 571,750 |\n" in card
+
+
+def test_a_drawing_that_ended_on_another_machine_says_so(packaged: Ladder) -> None:
+    environment = packaged.backbone.records["environment"]
+    for hardware, told in ((environment["hardware"], 0), ("a toaster", 1)):
+        drawing = packaged.drawing | {"environment": environment | {"hardware": hardware}}
+        card = render_ladder_card(replace(packaged, drawing=drawing), "mine")
+        assert card.count("The drawing ended with: ") == card.count("hardware a toaster") == told
 
 
 @pytest.mark.parametrize(
