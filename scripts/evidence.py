@@ -34,13 +34,14 @@ from lottery_hub.judging.verdict import (
 )
 from lottery_hub.networks.inspection import compare_all
 from lottery_hub.settings.config import REGIMES
+from lottery_hub.sharing.sources import packaged_name
 from lottery_hub.storage.folder import load_ladder
 
 KINDS = ("std", "fast-adv", "adv")
+ARCH = "resnet18-slim"
 Table = list[list[object]]
 ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "docs" / "evidence" / "page.md.j2"
-LADDERS = {kind: ROOT / "docs" / "gpu" / "ladders" / f"resnet18-slim-{kind}" for kind in KINDS}
 SHARED = (3, 6, 10)  # levels at which masks are compared
 
 
@@ -233,7 +234,7 @@ def _methods(found: Sequence[Ladder]) -> Table:
 
 
 def _masks() -> Table:
-    drawn = {kind: load_ladder(place) for kind, place in LADDERS.items()}
+    drawn = {kind: load_ladder(packaged_name(ARCH, kind)) for kind in KINDS}
     table: Table = []
     for level in SHARED:
         shared = compare_all({kind: ladder.mask(level) for kind, ladder in drawn.items()})

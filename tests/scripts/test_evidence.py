@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import lottery_hub as lh
 from lottery_hub.robustness.outcomes import Outcomes
+from lottery_hub.sharing.sources import packaged_name
+from lottery_hub.storage.folder import packaged_names
 
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "docs" / "evidence"
@@ -74,6 +77,16 @@ def written(place: Path, worse: dict[tuple[str, int], int]) -> Path:
 def test_the_page_is_what_the_records_give(evidence: ModuleType) -> None:
     page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
     assert page == evidence.page(PLACE / "records"), "python scripts/reproduce_evidence.py --page"
+
+
+def test_the_study_is_of_the_packaged_backbones_with_few_images_to_validate_on(
+    reproduce: ModuleType, evidence: ModuleType
+) -> None:
+    plan = reproduce.grid(None)
+    assert (plan.pretrain, plan.arch) == (evidence.KINDS, None)
+    assert {packaged_name(evidence.ARCH, kind) for kind in evidence.KINDS} <= set(packaged_names())
+    planned = lh.FindPlan.preset("quick", pretrain="adv", dataset="cifar10", train_images=49_000)
+    assert planned.with_settings(plan.changes).data.validation == 0.02
 
 
 def test_a_frontier_that_is_surely_sparser_is_shown_and_the_reverse_refuted(
