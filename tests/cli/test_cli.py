@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -566,6 +567,7 @@ def test_an_interrupted_command_says_how_to_go_on(chain: dict[str, tuple[list[st
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         while not list((tmp_path / "run").rglob(CHECKPOINT)):
             assert running.poll() is None
+            time.sleep(0.05)
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=60)
     assert running.returncode == 130

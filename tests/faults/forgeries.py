@@ -349,10 +349,8 @@ FORGERIES: dict[str, Callable[[Forgery], None]] = {
 # Those that are told apart on a dozen images of a network that has hardly learned anything.
 FAST = (
     "everything right",
-    "one network for two seeds, nudged",
     "dense is random",
     "dense is pruned behind a full mask",
-    "one check left out",
     "card's table raised",
 )
 

@@ -92,7 +92,7 @@ def noticed(place: Path) -> str:
 
 
 def test_pulls_from_a_failing_hub_and_racing_pushes_end_as_they_should() -> None:
-    counted = hub_campaign.run(10, 1, seed=2)
+    counted = hub_campaign.run(6, 1, seed=2)
     assert set(counted["pulls"]) <= {"right bytes", "one of our errors"}
     assert len(counted["pulls"]) == 2, "some of both"
     assert counted["races"] == {"one winner": 1}

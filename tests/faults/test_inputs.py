@@ -31,9 +31,9 @@ def check(counts: dict[str, Any]) -> None:
 
 @pytest.mark.timeout(300)
 def test_whatever_a_command_is_given_it_ends_in_one_of_its_own_ways() -> None:
-    counts = counted("commands.py", "--seed", 3, "--cases", 60)
+    counts = counted("commands.py", "--seed", 3, "--cases", 30)
     check(counts)
-    assert sum(counts["endings"].values()) == 60
+    assert sum(counts["endings"].values()) == 30
     assert counts["of"] > 4000
     # What is bad in a case is what the case says is bad: without it, all goes well, as far as it goes offline.
     assert counts["calls"].pop("search") == "refused in one line"
@@ -60,9 +60,9 @@ def test_every_command_is_called_with_every_argument_it_takes() -> None:
 
 @pytest.mark.timeout(300)
 def test_damaged_metadata_checkpoints_runs_and_poor_terminals_are_borne() -> None:
-    counts = counted("inputs.py", "--seed", 3, "--pictures", 60, "--flips", 60, "--runs", 2, "--terminals", 8)
+    counts = counted("inputs.py", "--seed", 3, "--pictures", 30, "--flips", 30, "--runs", 1, "--terminals", 4)
     assert counts["failures"] == []
-    assert counts["exif"][RIGHT] == 60
-    assert counts["checkpoints"]["refused"] == 60
-    assert counts["runs"]["cases"] == 2
-    assert counts["terminals"][RIGHT] == 8
+    assert counts["exif"][RIGHT] == 30
+    assert counts["checkpoints"]["refused"] == 30
+    assert counts["runs"]["cases"] == 1
+    assert counts["terminals"][RIGHT] == 4

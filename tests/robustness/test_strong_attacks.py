@@ -30,7 +30,7 @@ def network(classes: int = 10, scale: float = 1.0) -> nn.Module:
     return Scaled().eval()
 
 
-def images_of(model: nn.Module, count: int = 8) -> tuple[Tensor, Tensor]:
+def images_of(model: nn.Module, count: int = 6) -> tuple[Tensor, Tensor]:
     """Random images, labelled as the model sees them."""
     images = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
