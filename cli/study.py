@@ -44,6 +44,9 @@ def study_command(
     controls: Annotated[bool, typer.Option("--controls", help="Also transfer OMP and random masks.")],
     source: Annotated[str | None, typer.Option(help="Source task of imp, where a ladder is drawn.")],
     eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")],
+    eps_standard: Annotated[
+        str | None, typer.Option(metavar="auto|FLOAT", help="Radius of RA after standard transfer, as for find.")
+    ],
     jobs: Annotated[str, typer.Option(metavar="auto|INT", help="Transfers at a time on a machine, as for find.")],
     engine: options.EngineName,
     plan: Annotated[Path | None, typer.Option(help="A file with the grid, as --print-plan prints it.")],
@@ -77,6 +80,7 @@ def study_command(
         "controls": controls,
         "source": source,
         "eps": eps,
+        "eps_standard": eps_standard,
         "plan": plan,
         "jobs": options.auto_or_number(jobs, least=1, hint="--jobs"),
         "engine": engine,

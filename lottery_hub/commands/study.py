@@ -87,6 +87,7 @@ def study(
     controls: bool = False,
     source: str | None = None,
     eps: str | None = None,
+    eps_standard: float | str | None = None,
     plan: StudyPlan | str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
     image_size: int | None = None,
@@ -114,7 +115,8 @@ def study(
         fraction: shares of their training images.
         method: how ladders are drawn.
         level: judge these levels, each by itself; else the frontier is looked for.
-        scan, seeds, max_seeds, confirm, margin, tolerance, controls, source, eps: as of `find`, for all of them.
+        scan, seeds, max_seeds, confirm, margin, tolerance, controls, source, eps, eps_standard: as of `find`, for
+            all of them.
         plan: the whole grid, or its file; what is given beside it, but no preset, changes it.
         settings: what to change in the plan of every find.
         image_size, batch_size, jobs, engine, store, overwrite: as of `find`.
@@ -189,7 +191,9 @@ def _first(grid: StudyPlan) -> int:
 
 
 LISTS = ("pretrain", "dataset", "fraction", "method", "level")
-GRID = (*LISTS, "arch", "scan", "seeds", "max_seeds", "confirm", "margin", "tolerance", "source", "eps", "controls")
+# Of every find alike.
+ALIKE = ("scan", "seeds", "max_seeds", "confirm", "margin", "tolerance", "controls", "source", "eps", "eps_standard")
+GRID = (*LISTS, "arch", *ALIKE)
 
 
 def _grid(given: Options) -> StudyPlan:
@@ -205,7 +209,7 @@ def _changed(grid: StudyPlan, given: Options) -> StudyPlan:
     """Return a grid as the options that were given change it."""
     asked = {name: given[name] for name in GRID if given.get(name) is not None}
     asked |= {name: _several(asked[name]) for name in LISTS if name in asked}
-    asked |= {name: str(asked[name]) for name in ("margin", "eps") if name in asked}
+    asked |= {name: str(asked[name]) for name in ("margin", "eps", "eps_standard") if name in asked}
     if "scan" in asked and "level" not in asked:
         asked["level"] = ()
     return grid.changed(**asked)
@@ -255,8 +259,7 @@ def _planned(grid: StudyPlan, place: CellPlan, backbone: Backbone, given: dict[s
         # By imp a packaged ladder will do.
         "method": None if place.method == "imp" else place.method,
         "preset": grid.recipes,
-        **{name: getattr(grid, name) for name in ("scan", "seeds", "max_seeds", "confirm", "margin", "tolerance")},
-        **{name: getattr(grid, name) for name in ("controls", "source", "eps")},
+        **{name: getattr(grid, name) for name in ALIKE},
         "image_size": given["image_size"],
         "batch_size": given["batch_size"],
         "settings": grid.changes,

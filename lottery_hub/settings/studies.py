@@ -40,7 +40,7 @@ class StudyPlan(Written):
             there is one.
         level: judge these levels, each by itself; none looks for the frontier.
         scan: how levels are tried where none is named.
-        seeds, max_seeds, confirm, margin, tolerance, controls, source, eps: of every find.
+        seeds, max_seeds, confirm, margin, tolerance, controls, source, eps, eps_standard: of every find.
         recipes: the preset of recipes.
         changes: to the plan of every find, `path=value`.
     """
@@ -60,6 +60,7 @@ class StudyPlan(Written):
     controls: bool = False
     source: Word = "cifar100"
     eps: Word | None = None
+    eps_standard: Word | None = None
     recipes: Literal["quick", "paper"] = "quick"
     changes: tuple[Word, ...] = Field(default=(), strict=False)
 
