@@ -144,10 +144,14 @@ def _about(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what all records have in common, and how much there is of them."""
     first = records[0]
     environments = [row["record"]["provenance"]["environment"] for row in records]
+    attacks = {
+        regime: ", ".join(sorted({row["record"]["attack"] for row in records if row["record"]["regime"] == regime}))
+        for regime in REGIMES
+    }
     return {
         "dataset": first["dataset"],
         "samples": f"{first['record']['samples']:,}",
-        "attacks": ", ".join(sorted({row["record"]["attack"] for row in records})),
+        "attacks": "; ".join(f"after {regime} transfer by {attack}" for regime, attack in attacks.items()),
         "transfers": len(records),
         "seeds": len({row["record"]["seed"] for row in records}),
         "hours": f"{sum(row['record']['provenance']['seconds'] for row in records) / 3600:.1f}",
