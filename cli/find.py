@@ -105,7 +105,7 @@ def find_command(
         typer.Option(
             metavar="auto|FLOAT",
             help="Measure RA after standard transfer at this radius, where networks withstand nothing of the larger "
-            "one; auto: one at which dense withstands 10 to 60 %.",
+            "one, e.g. 1/255; auto: one at which dense withstands 10 to 60 %.",
         ),
     ],
     jobs: Annotated[

@@ -45,7 +45,7 @@ def study_command(
     source: Annotated[str | None, typer.Option(help="Source task of imp, where a ladder is drawn.")],
     eps: Annotated[str | None, typer.Option(help="Attack radius in [0,1] pixel units, e.g. 8/255.")],
     eps_standard: Annotated[
-        str | None, typer.Option(metavar="auto|FLOAT", help="Radius of RA after standard transfer, as for find.")
+        str | None, typer.Option(help="Radius at which RA is measured after standard transfer, e.g. 1/255.")
     ],
     jobs: Annotated[str, typer.Option(metavar="auto|INT", help="Transfers at a time on a machine, as for find.")],
     engine: options.EngineName,
@@ -124,6 +124,7 @@ def _print(record: dict[str, Any]) -> None:
     from rich.console import Console
 
     from lottery_hub.errors import printable
+    from lottery_hub.reporting.narrow import print_words
     from lottery_hub.reporting.screen import COLUMNS, SHORT, percent, print_table, words_table
 
     console = Console()
@@ -137,16 +138,18 @@ def _print(record: dict[str, Any]) -> None:
             f"{percent(cell['figures'][regime][figure])} ({percent(cell['dense'][regime][figure])})"
             for regime, figure in COLUMNS
         ]
-        answer = cell.get("answer") or ("yes" if cell["double_win"] else "no")
-        verdict = {"yes": "double win", "no": "no double win"}.get(answer, answer)
+        verdict = cell.get("answer") or ("double win" if cell["double_win"] else "no double win")
+        verdict += "" if cell["telling"] == len(COLUMNS) else f", on {cell['telling']} of {len(COLUMNS)} figures"
         rows.append((cell["cell"], _frontier(cell), *figures, printable(verdict, 60)))
     print_table(console, words_table(header, rows))
-    print("in %, on test images; in brackets that of dense")
+    print_words(console, "in %, on test images; in brackets dense, which only guesses where a figure does not count")
+    for condition in dict.fromkeys(map(_measured, (cell for cell in record["cells"] if "failed" not in cell))):
+        print_words(console, printable(condition, 1000))
     shown = _worth_showing(record["differences"])
     if shown:
         header = ("pre-training", "on", "level", *(f"{SHORT[regime]} {figure}" for regime, figure in COLUMNS))
         print_table(console, words_table(header, shown))
-        print("percentage points, paired by seed and image, with the 95 % interval")
+        print_words(console, "percentage points, paired by seed and image, with the 95 % interval")
     for row in record["differences"]:
         if row["level"] is None:
             low, high = (f"{row[name] * 100:+.2f}" for name in ("low", "high"))
@@ -158,6 +161,16 @@ def _print(record: dict[str, Any]) -> None:
         if "failed" in cell:
             print(f"failed: {printable(cell['cell'], 200)}: {printable(cell['failed'], 1000)}")
     print(f"study: {printable(record['study'], 1000)}, its page: report.html")
+
+
+def _measured(cell: dict[str, Any]) -> str:
+    """Return by what a cell was measured and judged."""
+    from lottery_hub.judging.deciding import attack_behind
+
+    seeds = "1 seed" if cell["seeds"] == 1 else f"{cell['seeds']} seeds"
+    rule = f"margin {cell['margin'] * 100:g} points" if "margin" in cell else f"tolerance {cell['tolerance']}"
+    where = f"{cell['pretrain']}, {cell['dataset']} {cell['fraction']:g}"
+    return f"{where}: {cell['samples']} test images, {seeds}, RA by {attack_behind(cell)}, {rule}"
 
 
 def _frontier(cell: dict[str, Any]) -> str:

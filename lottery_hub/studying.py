@@ -24,6 +24,7 @@ from lottery_hub.errors import LotteryHubError, StoppedError, WriteError, printa
 from lottery_hub.finding import find, ladder_at_hand
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.between import frontiers_apart
+from lottery_hub.judging.deciding import counted
 from lottery_hub.judging.verdict import Runs, differences, level_name, splits_of
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.inspection import Comparisons, compare_all
@@ -60,6 +61,7 @@ DIFFERENCES: dict[str, Holds] = {
     "high": "float",
     "seeds": "int",
     "samples": "int",
+    "attack": "string",
 }
 
 
@@ -216,7 +218,7 @@ def _found(
         report("failed", about | {"why": str(problem)})
         return about | {"failed": printable(problem, 1000)}
     kept = (
-        "verdict",
+        "answer",
         "double_win",
         "sparsity",
         "level",
@@ -224,6 +226,7 @@ def _found(
         "seeds",
         "samples",
         "attack",
+        "standard_attack",
         "tolerance",
         "margin",
     )
@@ -232,7 +235,7 @@ def _found(
         about
         | {"found_level": summary["level"], "ticket": summary["ticket"]}
         | {name: summary[name] for name in kept if name in summary}
-        | {"dense": _means(summary["dense"]), "figures": _means(row)}
+        | {"telling": counted(summary)[0], "dense": _means(summary["dense"]), "figures": _means(row)}
     )
 
 
@@ -288,7 +291,7 @@ def compared(tickets: Iterable[tuple[Cell, Ticket]]) -> Iterator[dict[str, Any]]
     """Yield how figures of two kinds of pre-training differ, a row a figure, at every level that both were run at.
 
     Differences are of test images, paired by seed and by image, with 95 % intervals; see `judging.intervals`. Level 0
-    is dense.
+    is dense. RA of two kinds is not compared where it was measured by different attacks.
     """
     groups: dict[tuple[Any, ...], dict[str, list[Ticket]]] = {}
     for cell, ticket in tickets:
@@ -298,11 +301,13 @@ def compared(tickets: Iterable[tuple[Cell, Ticket]]) -> Iterator[dict[str, Any]]
         for one, other in combinations(kinds, 2):
             levels = [_levels(kinds[name]) for name in (one, other)]
             for level in sorted(levels[0].keys() & levels[1].keys()):
-                sparsity, runs, images = levels[0][level]
-                their_sparsity, theirs, same_images = levels[1][level]
+                sparsity, runs, images, attacks = levels[0][level]
+                their_sparsity, theirs, same_images, their_attacks = levels[1][level]
                 if images != same_images or abs(sparsity - their_sparsity) > 0.005:
                     continue
                 for regime, figure, seen in differences(*_alike(runs, theirs)):
+                    if figure == "RA" and attacks[regime] != their_attacks[regime]:
+                        continue
                     low, high = seen.interval()
                     yield {
                         "dataset": dataset,
@@ -319,18 +324,23 @@ def compared(tickets: Iterable[tuple[Cell, Ticket]]) -> Iterator[dict[str, Any]]
                         "high": high,
                         "seeds": seen.seeds,
                         "samples": seen.samples,
+                        "attack": attacks[regime] if figure == "RA" else None,
                     }
 
 
-def _levels(tickets: Sequence[Ticket]) -> dict[int, tuple[float, Runs, str]]:
-    """Return level → its sparsity, its runs on test images, and which images those are; dense is level 0."""
+def _levels(tickets: Sequence[Ticket]) -> dict[int, tuple[float, Runs, str, dict[str, str]]]:
+    """Return level → its sparsity, its runs on test images, which images those are, and the attack of each regime.
+
+    Dense is level 0.
+    """
     found = {}
     for ticket in tickets:
         records = ticket.records
+        attacks = {"adversarial": records["attack"], "standard": records.get("standard_attack", records["attack"])}
         sparsities = {0: 0.0} | {row["level"]: row["sparsity"] for row in records["levels"]}
         for level, sparsity in sparsities.items():
             runs = splits_of(run for run in records["transfers"] if run["ticket"] == level_name(level))["test"]
-            found[level] = (sparsity, runs, records["data"]["fingerprint"])
+            found[level] = (sparsity, runs, records["data"]["fingerprint"], attacks)
     return found
 
 

@@ -191,3 +191,31 @@ def test_frontiers_of_two_kinds_are_compared_where_a_margin_was_held_against_the
     assert row["difference"] == 0
     assert row["low"] <= 0 <= row["high"]
     assert "frontier" in (tmp_path / "again/report.html").read_text(encoding="utf-8")
+
+
+def test_robust_accuracy_by_different_attacks_is_not_compared(tmp_path: Path, tiny_data: Dataset) -> None:
+    weaker = {"standard_attack": TRANSFER.test_attack.at(0.01)}
+    cells = [
+        cell("std", "omp", tiny_data),
+        cell("adv", "omp", tiny_data, tolerance="margin:2", transfer=TRANSFER.changed(**weaker)),
+    ]
+    summary, _ = go(cells, tmp_path / "study", open_store(tmp_path / "store"))
+    compared = {(row["regime"], row["figure"]): row["attack"] for row in summary["differences"]}
+    assert compared.keys() == {("standard", "SA"), ("adversarial", "SA"), ("adversarial", "RA")}
+    assert compared["adversarial", "RA"] == summary["cells"][0]["attack"]
+    assert "standard_attack" not in summary["cells"][0]
+    assert "eps 0.01" in summary["cells"][1]["standard_attack"]
+    page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
+    assert f"(after standard transfer {summary['cells'][1]['standard_attack']})" in page
+
+
+def test_a_cell_says_whether_it_is_undecided_and_how_many_figures_tell_something(
+    tmp_path: Path, tiny_data: Dataset
+) -> None:
+    cells = [cell("std", "omp", tiny_data, tolerance="margin:2")]
+    summary, _ = go(cells, tmp_path / "study", open_store(tmp_path / "store"))
+    [row] = summary["cells"]
+    records = load_ticket(row["ticket"]).records
+    assert row["answer"] == records["answer"]
+    figures = records["levels"][0]["figures"]
+    assert row["telling"] == sum(figure["answer"] != "uninformative" for figure in figures)

@@ -166,7 +166,13 @@ def changed_plan(plan: FindPlan | Place, given: dict[str, Any]) -> FindPlan:
 
 def _weaker(plan: FindPlan, eps: float | str) -> FindPlan:
     """Return a plan by which RA after standard transfer is measured at another radius."""
-    weaker = plan.transfer.test_attack.at(parse_number(eps))
+    radius, largest = parse_number(eps), plan.transfer.test_attack.eps
+    if not 0 < radius <= largest:
+        raise ConfigError(
+            f"--eps-standard {printable(repr(eps))} is no smaller radius: give one above 0 and up to {largest:.6g}, "
+            "at which RA is measured after adversarial transfer"
+        )
+    weaker = plan.transfer.test_attack.at(radius)
     return plan.changed(transfer=plan.transfer.changed(standard_attack=weaker))
 
 

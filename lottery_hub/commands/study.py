@@ -116,7 +116,7 @@ def study(
         method: how ladders are drawn.
         level: judge these levels, each by itself; else the frontier is looked for.
         scan, seeds, max_seeds, confirm, margin, tolerance, controls, source, eps, eps_standard: as of `find`, for
-            all of them.
+            all of them; `eps_standard` is a number, since kinds are compared at one radius.
         plan: the whole grid, or its file; what is given beside it, but no preset, changes it.
         settings: what to change in the plan of every find.
         image_size, batch_size, jobs, engine, store, overwrite: as of `find`.

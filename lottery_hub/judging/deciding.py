@@ -130,6 +130,18 @@ def standard_attack(transfer: TransferPlan, classes: int) -> dict[str, str]:
     return {} if attack is None else {"standard_attack": attack.describe(classes)}
 
 
+def attack_behind(records: Mapping[str, Any]) -> str:
+    """Return by what RA was measured, in words; after standard transfer that may be an attack of another radius."""
+    other = records.get("standard_attack")
+    return f"{records['attack']} (after standard transfer {other})" if other else str(records["attack"])
+
+
+def counted(records: Mapping[str, Any]) -> tuple[int, int]:
+    """Return on how many of the verdict's figures it is given, and how many there are; others tell nothing."""
+    figures = verdict_runs(records)[1]["figures"]
+    return sum(row.get("answer") != "uninformative" for row in figures), len(figures)
+
+
 def row_of(basis: Basis, level: int, sparsity: float, rule: Rule) -> dict[str, Any]:
     """Return the row of a level that was tried: its figures beside those of dense, and what follows."""
     return {"level": level, "sparsity": sparsity} | compare(basis.dense, basis.picking(level_name(level)), rule)

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from lottery_hub.judging.deciding import verdict_runs
+from lottery_hub.judging.deciding import attack_behind, verdict_runs
 from lottery_hub.judging.verdict import UNINFORMATIVE, level_name
 from lottery_hub.networks.inspection import overlaps, size, total_overlap
 from lottery_hub.networks.tickets import Ticket
@@ -229,11 +229,7 @@ def _facts(ticket: Ticket) -> Rows:
 
 
 def _attacks(records: dict[str, Any]) -> Rows:
-    """Return the attack behind RA; after standard transfer it may be another, of a radius that tells something."""
-    other = records.get("standard_attack")
-    if other is None:
-        return [("Attack behind RA", records["attack"])]
-    return [("Attack behind RA", f"{records['attack']}; after standard transfer {other}")]
+    return [("Attack behind RA", attack_behind(records))]
 
 
 def _limits(ticket: Ticket) -> list[str]:

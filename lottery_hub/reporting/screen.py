@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lottery_hub.errors import printable
 from lottery_hub.judging.choosing import wins
-from lottery_hub.judging.deciding import verdict_runs
+from lottery_hub.judging.deciding import attack_behind, counted, verdict_runs
 from lottery_hub.reporting.narrow import fitted, least_width, print_words
 from lottery_hub.reporting.notebook import WIDTH
 from lottery_hub.reporting.notebook import as_html as as_html
@@ -200,8 +200,7 @@ def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
     count = len(verdict_runs(summary)[1]["standard"]["seeds"])
     seeds = f"{count} seed{'s' if count > 1 else ''}"
     rule = summary["tolerance"] if "margin" in summary else f"tolerance {summary['tolerance']}"
-    weaker = f" (after standard transfer {summary['standard_attack']})" if "standard_attack" in summary else ""
-    conditions = f"{summary['samples']} test images, {seeds}, RA by {summary['attack']}{weaker}, {rule}"
+    conditions = f"{summary['samples']} test images, {seeds}, RA by {attack_behind(summary)}, {rule}"
     print_words(console, f"{about}: {conditions}", "dim")
     seen = summary["scrutiny"].get("checks")
     if seen:
@@ -236,9 +235,9 @@ def _counted(summary: dict[str, Any]) -> str:
     """Return which figures do not count, in words; nothing where all do."""
     figures = verdict_runs(summary)[1]["figures"]
     lacking = [f"{SHORT[row['regime']]} {row['figure']}" for row in figures if row.get("answer") == "uninformative"]
-    counted = len(figures) - len(lacking)
+    telling, of = counted(summary)
     are = "is" if len(lacking) == 1 else "are"
-    return f", on {counted} of {len(figures)} figures: {' and '.join(lacking)} {are} uninformative" if lacking else ""
+    return f", on {telling} of {of} figures: {' and '.join(lacking)} {are} uninformative" if lacking else ""
 
 
 def frontier_line(frontier: dict[str, Any]) -> str:

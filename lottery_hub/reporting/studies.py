@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from lottery_hub.judging.deciding import attack_behind, counted
 from lottery_hub.judging.verdict import level_name
 from lottery_hub.networks.inspection import Comparisons
 from lottery_hub.reporting.canvas import Picture, palette, paper
@@ -77,7 +78,7 @@ def render_study(
         "figures": [figure_name(*key) for key in FOUR],
         "cells": [_row(cell) for cell in cells],
         "failed": list(failed),
-        "attacks": sorted({cell.records["attack"] for cell in cells}),
+        "attacks": sorted({attack_behind(cell.records) for cell in cells}),
         "pictures": [on_page(multiples(cells, *key), "study") for key in FOUR],
         "differences": [_difference(row) for row in differences],
         "shared": shared and _shades(shared),
@@ -96,15 +97,17 @@ def _row(cell: Studied) -> dict[str, Any]:
         beyond = "at least " if where.get("beyond") else ""
         frontier = f"{beyond}{percent(where['sparsity'])} ({percent(low)} to {percent(high)})"
     word, colour = ANSWERS[cell.answer]
+    telling, of = counted(records)
     return {
         "name": cell.name,
         "link": cell.link,
-        "answer": word.partition(":")[0],
+        "answer": word.partition(":")[0] + ("" if telling == of else f", on {telling} of {of} figures"),
         "colour": colour,
         "sparsity": percent(records["sparsity"]),
         "frontier": frontier,
         "figures": figures,
         "seeds": str(records["seeds"]),
+        "margin": f"{records['margin'] * 100:g}" if "margin" in records else NONE,
     }
 
 

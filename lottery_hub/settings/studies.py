@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from itertools import product
+from math import isfinite
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from lottery_hub.errors import ConfigError, printable
-from lottery_hub.settings.config import MAX_SEEDS, Method
+from lottery_hub.settings.config import MAX_SEEDS, Method, parse_number
 from lottery_hub.settings.plans import Written
 
 MOST_CELLS = 10_000
 
 Word = Annotated[str, Field(min_length=1, max_length=4000)]
+# A number as people write it, `8/255` too; a file may have it as a number.
+Figure = Annotated[Word, BeforeValidator(lambda given: str(given) if type(given) in (int, float) else given)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Seeds = Annotated[int, Field(ge=1, le=MAX_SEEDS)]
 Level = Annotated[int, Field(ge=1, le=64)]
@@ -55,12 +58,12 @@ class StudyPlan(Written):
     seeds: Seeds | Literal["auto"] = 1
     max_seeds: int | None = Field(default=None, ge=2, le=MAX_SEEDS)
     confirm: int | None = Field(default=None, ge=0, le=MAX_SEEDS)
-    margin: Word | None = None
+    margin: Figure | None = None
     tolerance: Word | None = None
     controls: bool = False
     source: Word = "cifar100"
-    eps: Word | None = None
-    eps_standard: Word | None = None
+    eps: Figure | None = None
+    eps_standard: Figure | None = None
     recipes: Literal["quick", "paper"] = "quick"
     changes: tuple[Word, ...] = Field(default=(), strict=False)
 
@@ -70,6 +73,12 @@ class StudyPlan(Written):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise ValueError(f"a {name} is named twice")
+        if self.eps_standard == "auto":
+            raise ValueError("eps_standard is a number here, e.g. 1/255: kinds are compared at one radius")
+        for name in ("eps", "eps_standard"):
+            radius = getattr(self, name)
+            if radius is not None and not (isfinite(parse_number(radius)) and parse_number(radius) > 0):
+                raise ValueError(f"{name} {printable(repr(radius))} is no radius; write e.g. 0.03 or 8/255")
         if len(self.cells()) > MOST_CELLS:
             raise ValueError(f"{len(self.cells())} finds are more than {MOST_CELLS}")
         return self

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import pytest
+
 from lottery_hub.commands.options import defaults
 from lottery_hub.commands.study import _cells, plan_of, study
+from lottery_hub.errors import ConfigError
 
 
 def test_what_is_given_for_all_finds_is_in_the_plan_of_each() -> None:
@@ -15,3 +21,31 @@ def test_what_is_given_for_all_finds_is_in_the_plan_of_each() -> None:
         assert plan.transfer.test_attack.eps == 0.2
         assert plan.transfer.attack("standard").eps == 0.05
         assert plan.transfer.attack("adversarial").eps == 0.2
+
+
+@pytest.mark.parametrize(
+    ("radius", "words"),
+    [
+        ("auto", "eps_standard is a number here, e.g. 1/255: kinds are compared at one radius"),
+        ("abc", "'abc' is not a number; write 0.03 or 8/255"),
+        ("nan", "eps_standard 'nan' is no radius"),
+        ("0", "eps_standard '0' is no radius"),
+        ("-1", "eps_standard '-1' is no radius"),
+    ],
+)
+def test_what_is_no_radius_is_refused_with_the_grid(radius: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        plan_of(pretrain="adv", eps_standard=radius)
+
+
+def test_a_radius_after_standard_transfer_is_no_larger_than_the_other() -> None:
+    grid = plan_of(pretrain="adv", eps="0.1", eps_standard=0.5)
+    [cell, _] = _cells(grid, defaults(study))
+    with pytest.raises(ConfigError, match=r"--eps-standard '0.5' is no smaller radius: give one above 0 and up to 0.1"):
+        cell.load()
+
+
+def test_a_file_may_have_a_radius_as_a_number(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text("eps_standard = 0.02\nmargin = 3\n", encoding="utf-8")
+    grid = plan_of(plan=tmp_path / "study.toml")
+    assert (grid.eps_standard, grid.margin) == ("0.02", "3")
