@@ -140,6 +140,17 @@ def page(place: Path) -> str:
     return str(rendered)
 
 
+def status(place: Path) -> str:
+    """Return what is known of the claim by the records in a folder, in the words that the README has."""
+    found = ladders(row for file in sorted(place.glob("*.jsonl")) for row in rows(file))
+    return "; ".join(
+        f"{seen['says']} with {_share(fraction)} of the training images ({' against '.join(reversed(seen['kinds']))}, "
+        f"{seen['by']})"
+        for fraction in _fractions(found)
+        for seen in (_verdict(one, other) for one, other in _pairs(found, fraction))
+    )
+
+
 def _about(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what all records have in common, and how much there is of them."""
     first = records[0]
@@ -153,7 +164,7 @@ def _about(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "samples": f"{first['record']['samples']:,}",
         "attacks": "; ".join(f"after {regime} transfer by {attack}" for regime, attack in attacks.items()),
         "transfers": len(records),
-        "seeds": len({row["record"]["seed"] for row in records}),
+        "seeds": _seeds(len({row["record"]["seed"] for row in records})),
         "hours": f"{sum(row['record']['provenance']['seconds'] for row in records) / 3600:.1f}",
         "versions": ", ".join(sorted({f"torch {each['torch']} on {each['device']}" for each in environments})),
     }
@@ -167,7 +178,7 @@ def _verdict(one: Ladder, other: Ladder) -> dict[str, Any]:
         "says": "undecided" if not known else "shown" if seen.difference > 0 else "refuted",
         "kinds": (one.kind, other.kind),
         "apart": f"{_points(seen.difference)} ({_points(seen.low)} to {_points(seen.high)})",
-        "seeds": min(one.seeds, other.seeds),
+        "by": _seeds(min(one.seeds, other.seeds)),
     }
 
 
@@ -295,6 +306,10 @@ def _differences(one: Splits, other: Splits) -> list[str]:
 def _seen(seen: Difference) -> str:
     low, high = seen.interval()
     return f"{_points(seen.mean)}, {_points(low)} to {_points(high)}"
+
+
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
 
 
 def _points(share: float) -> str:

@@ -79,6 +79,11 @@ def test_the_page_is_what_the_records_give(evidence: ModuleType) -> None:
     assert page == evidence.page(PLACE / "records"), "python scripts/reproduce_evidence.py --page"
 
 
+def test_the_readme_says_of_the_claim_what_the_records_do(evidence: ModuleType) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"(docs/evidence.md): {evidence.status(PLACE / 'records')}." in readme
+
+
 def test_the_study_is_of_the_packaged_backbones_with_few_images_to_validate_on(
     reproduce: ModuleType, evidence: ModuleType
 ) -> None:
@@ -99,7 +104,7 @@ def test_a_frontier_that_is_surely_sparser_is_shown_and_the_reverse_refuted(
     assert "by 3 seeds." in page
     assert "| 10 % | adv | 1 | 3 | 67.2 | ≥ 67.2 | 67.2 to 100.0 |" in page
     assert "12 transfers" not in page
-    assert "So far 24 transfers with up to 3 seeds, 12.0 hours" in page
+    assert "So far 24 transfers with 3 seeds at most, 12.0 hours" in page
     turned = {({"std": "adv", "adv": "std"}[kind], level): by for (kind, level), by in better.items()}
     assert "**refuted**" in evidence.page(written(tmp_path / "refuted", turned))
     equal = dict.fromkeys(better, 0)
