@@ -15,6 +15,7 @@ from lottery_hub.judging.margins import Margin
 from lottery_hub.judging.rules import Rule
 from lottery_hub.judging.verdict import (
     UNDECIDED,
+    UNINFORMATIVE,
     Splits,
     answer_of,
     caveats,
@@ -34,6 +35,8 @@ from lottery_hub.settings.config import TransferPlan
 from lottery_hub.settings.plans import FindPlan
 
 Measured = Callable[[str], Splits]
+
+NOTHING = "nothing to judge by: dense only guesses on all four figures"
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,18 @@ def verdict_runs(records: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     if len(rows) != 1:
         raise LookupError(f"level {records['level']} is recorded {len(rows)} times, not once")
     return records["dense"], rows[0]
+
+
+def tells_nothing(records: Mapping[str, Any]) -> bool:
+    """Whether dense only guesses on all figures that a verdict is given on: then there is nothing to judge by."""
+    return all(row.get("answer") == UNINFORMATIVE for row in verdict_runs(records)[1]["figures"])
+
+
+def frontier_of(records: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the frontier on test images; older records have none, nor have those where no figure tells of one."""
+    found: dict[str, Any] | None = records.get("frontier")
+    # Of no figure it is recorded as 0 and beyond: all that was tried would lie inside, and nothing is known to.
+    return found if found and not (found.get("beyond") and found["sparsity"] == 0) else None
 
 
 def _of_seeds(splits: Splits, seeds: Sequence[int]) -> Splits:

@@ -83,9 +83,10 @@ def chosen(
         guessing: see `Margin`.
     """
     figures = [list(runs) for runs in dense]
-    samples = max((len(runs[0]) for runs in figures), default=0)
-    images = f"{samples:,} test images"
-    count = seeds or max((len(runs) for runs in figures), default=1)
+    if not figures:
+        return Margin(MARGINS[0], "dense only guesses on all four figures", level, guessing)
+    images = f"{max(len(runs[0]) for runs in figures):,} test images"
+    count = seeds or max(len(runs) for runs in figures)
     if count > 1:
         images += f" and {count} seeds"
     foretold = [spread_of_equal(runs, seeds or len(runs)) for runs in figures]

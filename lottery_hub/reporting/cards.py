@@ -12,7 +12,7 @@ from typing import Any
 from lottery_hub.fetching import names
 from lottery_hub.images.fitting import sides_of
 from lottery_hub.images.opening import NAMED
-from lottery_hub.judging.deciding import verdict_runs
+from lottery_hub.judging.deciding import NOTHING, frontier_of, tells_nothing, verdict_runs
 from lottery_hub.judging.frontier import INSIDE
 from lottery_hub.judging.verdict import DOUBLE_WIN, FIGURES, NO_DOUBLE_WIN, UNDECIDED, UNINFORMATIVE
 from lottery_hub.networks.tickets import Ticket
@@ -152,7 +152,7 @@ def _context(ticket: Ticket) -> dict[str, Any]:
             "seeds": len(_summaries(records)[1]["standard"]["seeds"]),
             "fresh": _fresh(records),
             "added": bool(records["plan"].get("max_seeds")) and not _fresh(records),
-            "frontier": records.get("frontier"),
+            "frontier": frontier_of(records),
             "surely": INSIDE,
             "levels": [_row(row) for row in records["levels"]],
             "controls": [_row(row) for row in records["controls"]],
@@ -286,6 +286,8 @@ def _by_margin(records: dict[str, Any], where: str) -> Safe:
     """Return one of the three answers that there are by a margin."""
     _, verdict = _summaries(records)
     dataset, rule = escaped(records["data"]["name"]), escaped(records["tolerance"])
+    if tells_nothing(records):
+        return Safe(f"**Undecided**: with {where}, after transfer to {dataset} there is {NOTHING}.")
     guessed = [
         f"{row['figure']} under {row['regime']} transfer"
         for row in verdict["figures"]

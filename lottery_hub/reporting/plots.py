@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lottery_hub.judging.deciding import frontier_of as frontier_of
 from lottery_hub.judging.deciding import verdict_runs
 from lottery_hub.judging.verdict import FIGURES, UNINFORMATIVE
 from lottery_hub.reporting.canvas import Picture, paper
@@ -36,12 +37,6 @@ ANSWERS = {  # of one figure: how it is marked, filled or not
 def figure_name(regime: str, figure: str) -> str:
     """Return e.g. `SA after standard transfer`."""
     return f"{figure} after {regime} transfer"
-
-
-def frontier_of(records: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the frontier on test images; older records have none."""
-    found: dict[str, Any] | None = records.get("frontier")
-    return found
 
 
 def answer_of(figure: dict[str, Any]) -> str:

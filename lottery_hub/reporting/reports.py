@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from lottery_hub.judging.deciding import attack_behind, verdict_runs
+from lottery_hub.judging.deciding import NOTHING, attack_behind, tells_nothing, verdict_runs
 from lottery_hub.judging.verdict import UNINFORMATIVE, level_name
 from lottery_hub.networks.inspection import overlaps, size, total_overlap
 from lottery_hub.networks.tickets import Ticket
@@ -175,8 +175,10 @@ def verdict_of(ticket: Ticket) -> str:
             f"Fine-tuned, with {where}: after {done['regime']} transfer to {records['data']['name']} it has SA "
             f"{percent(done['SA'])}{robust}, on {done['samples']:,} test images. Nothing was compared with dense."
         )
+    if tells_nothing(records):
+        return f"With {where}, after transfer to {records['data']['name']} there is {NOTHING}."
     rows, guessed = verdict_runs(records)[1]["figures"], _guessed(records)
-    counted = [row for row in rows if answer_of(row) != UNINFORMATIVE] or rows
+    counted = [row for row in rows if answer_of(row) != UNINFORMATIVE]
     worst = min(counted, key=lambda row: row["slack"])
     lacking = (
         f" {' and '.join(guessed)} {'does' if len(guessed) == 1 else 'do'} not count: dense only guesses there."

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lottery_hub.errors import printable
 from lottery_hub.judging.choosing import wins
-from lottery_hub.judging.deciding import attack_behind, counted, verdict_runs
+from lottery_hub.judging.deciding import NOTHING, attack_behind, counted, frontier_of, tells_nothing, verdict_runs
 from lottery_hub.reporting.narrow import fitted, least_width, print_words
 from lottery_hub.reporting.notebook import WIDTH
 from lottery_hub.reporting.notebook import as_html as as_html
@@ -216,14 +216,19 @@ def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
     level = f"level {summary['level']}, picked on {summary['validation_samples']} validation images"
     if not wins(chosen):
         level += ", where none wins" if "margin" not in summary else ", where none is surely inside"
-    if "frontier" in summary:
-        print_words(console, frontier_line(summary["frontier"]))
+    where = frontier_of(summary)
+    if where:
+        print_words(console, frontier_line(where))
     if summary["double_win"]:
         found = f"Double win at {percent(summary['sparsity'])} % sparsity ({level}){_counted(summary)}."
         print_words(console, found, "bold green")
     elif summary.get("answer") == "undecided":
-        saved = f"Undecided: saved {level}, {percent(summary['sparsity'])} %{_counted(summary)}. "
-        saved += f"What would decide it, if the differences stay where they are: {summary['would_decide']}."
+        saved = f"Undecided: saved {level}, {percent(summary['sparsity'])} %"
+        if tells_nothing(summary):
+            saved += f". There is {NOTHING}."
+        else:
+            saved += f"{_counted(summary)}. What would decide it, if the differences stay where they are: "
+            saved += f"{summary['would_decide']}."
         print_words(console, saved, "bold yellow")
     else:
         saved = f"No double win: saved {level}, {percent(summary['sparsity'])} %, marked as such."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lottery_hub.judging.deciding import Basis, decide
+from lottery_hub.judging.deciding import Basis, decide, frontier_of, tells_nothing
 from lottery_hub.judging.rules import confirming
 from lottery_hub.judging.verdict import Measured, Splits, level_name
 from lottery_hub.robustness.outcomes import Outcomes
@@ -73,6 +73,18 @@ def test_a_verdict_by_a_tolerance_has_neither_margin_nor_frontier() -> None:
     told = decide(basis({2: 0.0}, 2, seeds=2, tolerance="std"), {2: 0.36}, {})
     assert told["answer"] == "double win"
     assert not {"margin", "frontier", "would_decide"} & told.keys()
+
+
+def test_where_dense_only_guesses_there_is_nothing_to_judge_by_and_no_frontier() -> None:
+    some = basis({2: 0.0, 5: 0.002}, 1)
+    told = decide(some, {2: 0.36, 5: 0.672}, {})
+    assert not tells_nothing(told)
+    assert frontier_of(told) == told["frontier"]
+    # Of a single class guessing is right, and no network is better than that.
+    nothing = decide(Basis(some.plan, 1, some.samples, some.measured), {2: 0.36, 5: 0.672}, {})
+    assert tells_nothing(nothing)
+    assert frontier_of(nothing) is None
+    assert (nothing["answer"], nothing["would_decide"]) == ("undecided", "")
 
 
 def test_few_images_and_few_seeds_are_said() -> None:

@@ -43,6 +43,10 @@ def test_where_no_margin_can_be_told_it_is_the_largest_and_says_so() -> None:
     assert margin.describe() == "margin of 5 points: the widest; 36 test images can hardly tell an equal ticket by it"
 
 
+def test_where_dense_only_guesses_the_smallest_is_named_and_nothing_is_said_of_images() -> None:
+    assert chosen([], seeds=3).describe() == "margin of 1 point: dense only guesses on all four figures"
+
+
 def test_it_is_told_for_the_seeds_that_the_verdict_will_rest_on() -> None:
     assert chosen([dense(1_000, 3)] * 4, seeds=10).points < chosen([dense(1_000, 3)] * 4).points
 

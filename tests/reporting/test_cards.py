@@ -18,6 +18,8 @@ from lottery_hub.judging.rules import Tolerance
 from lottery_hub.judging.verdict import Measured, Runs, judge, summarise
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.cards import render_card
+from lottery_hub.reporting.reports import verdict_of
+from lottery_hub.reporting.screen import as_text, print_find
 from lottery_hub.robustness.corruptions import CORRUPTIONS
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings import presets
@@ -408,7 +410,7 @@ def test_rendering_leaves_the_records_alone() -> None:
 # By a margin
 
 
-def by_margin(worse: float, seeds: int = 3, confirm: int = 0, robust: float = 0.3) -> dict[str, Any]:
+def by_margin(worse: float, seeds: int = 3, confirm: int = 0, robust: float = 0.3, classes: int = 10) -> dict[str, Any]:
     """Records of two levels of which the second is so much worse; under standard transfer dense withstands `robust`."""
 
     def splits(name: str) -> dict[str, Runs]:
@@ -429,7 +431,7 @@ def by_margin(worse: float, seeds: int = 3, confirm: int = 0, robust: float = 0.
 
     records = make_records()
     plan = FindPlan.parse(records["plan"]).changed(seeds=seeds, tolerance="margin:2", confirm=confirm)
-    basis = Basis(plan, 10, {"test": 2000, "validation": 1000}, splits)
+    basis = Basis(plan, classes, {"test": 2000, "validation": 1000}, splits)
     told = decide(basis, {1: 0.2, 2: 0.36}, {})
     return records | told | {"plan": plan.record(), "samples": 2000, "validation_samples": 1000}
 
@@ -459,6 +461,16 @@ def test_a_figure_on_which_dense_guesses_is_named_where_it_would_have_counted() 
     card = render_card(make_ticket(by_margin(0.05, robust=0.0)))
     assert "Uninformative, and not counted: RA under standard transfer; dense only guesses there." in card
     assert re.search(r"\| standard \| RA \|.*\| uninformative \|", card)
+
+
+def test_where_dense_only_guesses_there_is_nothing_to_judge_by() -> None:
+    records = by_margin(0.05, classes=1)  # of a single class guessing is right, and no network is better than that
+    ticket = make_ticket(records, level=1)
+    printed = as_text(lambda console: print_find(console, records | {"ticket": "run/ticket"}, "slim on stripes"))
+    for words in (render_card(ticket), verdict_of(ticket), " ".join(printed.split())):
+        assert "here is nothing to judge by: dense only guesses on all four figures." in words
+        assert "What would decide" not in words
+        assert "within the margin up to" not in words
 
 
 def test_a_card_shows_the_seeds_that_had_no_part_in_picking() -> None:
