@@ -61,7 +61,7 @@ def study_command(
     """Find in every cell of a grid: kinds of pre-training x datasets x fractions x methods, and compare them."""
     from rich.console import Console
 
-    from lottery_hub.commands.study import outline_of, plan_of
+    from lottery_hub.commands.study import first_plan_of, outline_of, plan_of
 
     given: dict[str, Any] = {
         "preset": preset,
@@ -89,9 +89,11 @@ def study_command(
         **how.numbers(),
     }
     asked = how.beside(plan, given)
-    if print_plan or how.asks_for_settings:
-        grid = plan_of(**asked)
-        print(grid.toml(), end="") if print_plan else options.print_settings(grid)
+    if print_plan:
+        print(plan_of(**asked).toml(), end="")
+        return
+    if how.asks_for_settings:
+        options.print_settings(first_plan_of(**asked))
         return
     if dry_run:
         ahead = outline_of(**asked).record()

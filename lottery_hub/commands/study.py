@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lottery_hub.commands.options import Options, beside_a_plan, check_said_once, defaults, taken
+from lottery_hub.commands.options import Options, batch_sizes, beside_a_plan, check_said_once, defaults, taken
 from lottery_hub.reporting.showing import shows
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _settled(given: Options) -> Options:
     check_said_once(given, ["preset"])
     plan = given["plan"]
     changed = _changed(plan if isinstance(plan, StudyPlan) else StudyPlan.read(plan), given)
-    return {name: value for name, value in given.items() if name not in GRID} | {"plan": changed}
+    return {name: value for name, value in given.items() if name not in (*GRID, "settings")} | {"plan": changed}
 
 
 @beside_a_plan(_settled)
@@ -185,6 +185,15 @@ def plan_of(**options: Any) -> StudyPlan:
     return _grid(defaults(study) | settled)
 
 
+def first_plan_of(**options: Any) -> FindPlan:
+    """Return the plan of the first find of `study` with these options: what `settings` can change in each."""
+    from lottery_hub.sharing.sources import load_backbone
+
+    grid = plan_of(**options)
+    first = grid.cells()[0]
+    return _planned(grid, first, load_backbone(first.pretrain, grid.arch), defaults(study) | options)
+
+
 def _first(grid: StudyPlan) -> int:
     """Return with how many seeds its finds begin."""
     return 3 if grid.seeds == "auto" else grid.seeds
@@ -192,7 +201,10 @@ def _first(grid: StudyPlan) -> int:
 
 LISTS = ("pretrain", "dataset", "fraction", "method", "level")
 # Of every find alike.
-ALIKE = ("scan", "seeds", "max_seeds", "confirm", "margin", "tolerance", "controls", "source", "eps", "eps_standard")
+ALIKE = (
+    *("scan", "seeds", "max_seeds", "confirm", "margin", "tolerance", "controls", "source", "eps", "eps_standard"),
+    *("image_size", "batch_size"),
+)
 GRID = (*LISTS, "arch", *ALIKE)
 
 
@@ -207,12 +219,30 @@ def _grid(given: Options) -> StudyPlan:
 
 def _changed(grid: StudyPlan, given: Options) -> StudyPlan:
     """Return a grid as the options that were given change it."""
+    from lottery_hub.settings.assigning import written
+
     asked = {name: given[name] for name in GRID if given.get(name) is not None}
     asked |= {name: _several(asked[name]) for name in LISTS if name in asked}
     asked |= {name: str(asked[name]) for name in ("margin", "eps", "eps_standard") if name in asked}
     if "scan" in asked and "level" not in asked:
         asked["level"] = ()
-    return grid.changed(**asked)
+    changes = (*grid.changes, *written(given.get("settings") or ()))
+    return _sound(grid.changed(**asked, changes=changes))
+
+
+def _sound(grid: StudyPlan) -> StudyPlan:
+    """Return a grid whose changes are such of the plan of a find; to know, no backbone and no image is loaded.
+
+    Raises:
+        ConfigError: a path or a value is none.
+    """
+    from lottery_hub.commands.planning import IMAGES, TRANSFERS
+    from lottery_hub.settings.plans import FindPlan
+
+    for method in grid.method if grid.changes else ():
+        like = FindPlan.preset(grid.recipes, kind="adv", method=method, train_images=IMAGES)
+        like.with_settings(batch_sizes(grid.batch_size, *TRANSFERS)).with_settings(grid.changes)
+    return grid
 
 
 def _several(given: object) -> tuple[Any, ...]:
@@ -260,12 +290,10 @@ def _planned(grid: StudyPlan, place: CellPlan, backbone: Backbone, given: dict[s
         "method": None if place.method == "imp" else place.method,
         "preset": grid.recipes,
         **{name: getattr(grid, name) for name in ALIKE},
-        "image_size": given["image_size"],
-        "batch_size": given["batch_size"],
         "settings": grid.changes,
         "precision": choose(given["device"], given["precision"])[1],
     }
-    return plan_find(**taken(options, plan_find)).plan.with_settings(given["settings"] or ())
+    return plan_find(**taken(options, plan_find)).plan
 
 
 def _name(place: CellPlan) -> str:

@@ -8,14 +8,16 @@ only says which numbers there are and what is allowed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator
 from functools import reduce
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lottery_hub.errors import ConfigError, printable
+from lottery_hub.settings.assigning import Settings as Settings
+from lottery_hub.settings.assigning import each, meant, plain, value_of
+from lottery_hub.settings.assigning import parse_number as parse_number
 
 Kind = Literal["std", "fast-adv", "adv"]
 Regime = Literal["standard", "adversarial"]
@@ -33,8 +35,6 @@ REGIMES: tuple[Regime, ...] = ("standard", "adversarial")
 LOOKS: tuple[Look, ...] = ("checks", "corruptions", "unseen", "curve")
 MAX_SEEDS = 100  # of one find
 SEEDS = 2**32  # training spreads a seed over the generator's 64 bits, which larger ones would overflow
-
-Settings = Iterable[str] | Mapping[str, Any]  # what is changed in a plan, see `Frozen.with_settings`
 
 
 class Frozen(BaseModel):
@@ -102,15 +102,12 @@ class Frozen(BaseModel):
             ConfigError: an assignment has no `=`, names no field or several, or its value is not allowed.
         """
         values = self.record()
-        if isinstance(settings, str) or not isinstance(settings, Iterable):
-            raise ConfigError(f"settings are a list of PATH=VALUE, or a dict, not {printable(repr(settings))}")
-        given = settings if isinstance(settings, Mapping) else dict(map(_assignment, settings))
-        for path, value in given.items():
-            *parents, field = _meant(path, [*_paths(values)], f"{at}." if at else "").split(".")
+        for path, value in each(settings).items():
+            *parents, field = meant(path, [*_paths(values)], f"{at}." if at else "").split(".")
             inside = values
             for parent in parents:
                 inside = inside[parent]
-            inside[field] = _value(value.strip()) if isinstance(value, str) else _plain(value)
+            inside[field] = value_of(value.strip()) if isinstance(value, str) else plain(value)
         return type(self).model_validate_json(json.dumps(values))
 
     def settings(self, at: str = "") -> dict[str, Any]:
@@ -157,64 +154,6 @@ def _paths(values: dict[str, Any], above: str = "") -> Iterator[str]:
         yield above + name
         if isinstance(value, dict):
             yield from _paths(value, f"{above}{name}.")
-
-
-def _assignment(text: object) -> tuple[str, str]:
-    if not isinstance(text, str):
-        raise ConfigError(f"a setting is text, PATH=VALUE, not {printable(repr(text))}")
-    path, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--set {printable(text)}: there is no setting of that name; write PATH=VALUE")
-    return path.strip(), value
-
-
-def _meant(path: str, paths: Sequence[str], at: str) -> str:
-    """Return which of the paths is meant: the one itself, or the only one that ends so."""
-    path, short = str(path), str(path).removeprefix(at)
-    meant = [short] if short in paths else [whole for whole in paths if f".{whole}".endswith(f".{path}")]
-    if len(meant) == 1:
-        return meant[0]
-    last = path.rpartition(".")[2]
-    near = meant or [whole for whole in paths if get_close_matches(last, [whole.rpartition(".")[2]], cutoff=0.75)]
-    near = near or [whole for whole in paths if "." not in whole]
-    problem = "several settings are called so" if meant else "there is no setting of that name"
-    raise ConfigError(f"--set {printable(path)}: {problem}; there is {', '.join(at + whole for whole in near)}")
-
-
-def parse_number(given: object) -> float:
-    """Read `0.03`, or a fraction such as `8/255`; a number is itself.
-
-    Raises:
-        ConfigError: none of these.
-    """
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        return float(given)
-    top, slash, bottom = str(given).partition("/")
-    try:
-        return float(top) / float(bottom) if slash else float(top)
-    except (ValueError, ZeroDivisionError) as problem:
-        raise ConfigError(f"{printable(repr(given))} is not a number; write 0.03 or 8/255") from problem
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return parse_number(text)
-    except ConfigError:
-        return text
-
-
-def _plain(value: Any) -> Any:
-    """Return a setting given in Python as JSON has it."""
-    value = value.record() if isinstance(value, Frozen) else value
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError, RecursionError) as problem:
-        raise ConfigError(f"{printable(value, 80)} is no value that a setting can have") from problem
-    return value
 
 
 def _first_problem(what: str, problem: ValidationError) -> str:

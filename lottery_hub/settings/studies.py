@@ -45,6 +45,7 @@ class StudyPlan(Written):
         scan: how levels are tried where none is named.
         seeds, max_seeds, confirm, margin, tolerance, controls, source, eps, eps_standard: of every find.
         recipes: the preset of recipes.
+        image_size, batch_size: of every find; None and `auto` are the preset's.
         changes: to the plan of every find, `path=value`.
     """
 
@@ -65,6 +66,8 @@ class StudyPlan(Written):
     eps: Figure | None = None
     eps_standard: Figure | None = None
     recipes: Literal["quick", "paper"] = "quick"
+    image_size: int | None = Field(default=None, ge=8, le=1024)
+    batch_size: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
     changes: tuple[Word, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")

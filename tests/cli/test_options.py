@@ -64,6 +64,21 @@ def test_a_printed_plan_is_the_plan_of_the_options_and_can_be_given(called: Call
     file.write_text(grid, encoding="utf-8")
     assert called("study", "--print-plan", "--plan", str(file), "--seeds", "1") == grid
     assert "fraction = [\n    1.0,\n]" in called("study", "--print-plan", "--plan", str(file), "--fraction", "1.0")
+    file.write_text(called("study", "--print-plan", "--set", "standard.lr=1/8", "--image-size", "16"), encoding="utf-8")
+    assert 'changes = [\n    "standard.lr=1/8",\n]\n' in file.read_text(encoding="utf-8")
+    assert called("study", "--print-plan", "--plan", str(file)) == file.read_text(encoding="utf-8")
+
+
+def test_a_setting_that_no_find_has_is_no_plan(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lottery-hub", "study", "--print-plan", "--set", "standard.lrr=1"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    told = capsys.readouterr()
+    assert (end.value.code, told.out) == (1, "")
+    assert told.err.startswith("error: --set standard.lrr: there is no setting of that name")
+    assert told.err.count("\n") == 1
 
 
 def test_settings_are_listed_by_the_paths_by_which_they_are_set(called: Callable[..., str]) -> None:
@@ -75,4 +90,6 @@ def test_settings_are_listed_by_the_paths_by_which_they_are_set(called: Callable
         in called("finetune", "resnet18-slim-adv", "--sparsity", "0.5", "--set", "help").splitlines()
     )
     assert "draw.rounds=14" in lines
+    of_a_cell = called("study", "--set", "help", "--set", "standard.lr=1/8", "--level", "3").splitlines()
+    assert {"transfer.standard.lr=0.125", "level=3", "transfer.adversarial.attack.steps=3"} <= {*of_a_cell}
     assert "draw.rounds=2" in called("draw", "--rounds", "2", "--set", "help").splitlines()

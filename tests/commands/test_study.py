@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from lottery_hub.commands.options import defaults
-from lottery_hub.commands.study import _cells, plan_of, study
+from lottery_hub.commands.study import _cells, first_plan_of, outline_of, plan_of, study
 from lottery_hub.errors import ConfigError
+from lottery_hub.settings.studies import StudyPlan
 
 
 def test_what_is_given_for_all_finds_is_in_the_plan_of_each() -> None:
@@ -49,3 +50,22 @@ def test_a_file_may_have_a_radius_as_a_number(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text("eps_standard = 0.02\nmargin = 3\n", encoding="utf-8")
     grid = plan_of(plan=tmp_path / "study.toml")
     assert (grid.eps_standard, grid.margin) == ("0.02", "3")
+
+
+def test_what_changes_every_find_is_in_the_file_of_the_grid_and_comes_back_from_it(tmp_path: Path) -> None:
+    given = {"settings": {"standard.lr": 0.125, "transfer.standard.epochs": "3"}, "image_size": 16, "batch_size": 64}
+    file = tmp_path / "study.toml"
+    file.write_text(plan_of(**given).toml(), encoding="utf-8")
+    grid = StudyPlan.read(file)
+    assert grid.changes == ("standard.lr=0.125", "transfer.standard.epochs=3")
+    assert first_plan_of(plan=file) == first_plan_of(**given)
+    changed = first_plan_of(plan=file, settings=["standard.lr=1/4"], batch_size="auto").transfer.standard
+    assert (changed.lr, changed.epochs, changed.image_size) == (0.25, 3, 16)
+    assert changed.batch_size == first_plan_of().transfer.standard.batch_size
+
+
+@pytest.mark.parametrize("setting", ["standard.lrr=1", "lr=0.1", "standard.lr=-1", "fish"])
+def test_a_change_that_no_find_knows_is_refused_before_anything_is_loaded(setting: str) -> None:
+    for asked in (plan_of, outline_of):
+        with pytest.raises(ConfigError, match=r"lr|several|no setting of that name"):
+            asked(pretrain="nowhere", settings=[setting])
