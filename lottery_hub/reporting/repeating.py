@@ -73,6 +73,8 @@ def command_of(records: dict[str, Any], recipe: dict[str, str]) -> Safe:
         "confirm": plan.get("confirm"),
         **_rule(plan["tolerance"]),
         "scan": plan["scan"],
+        "level": plan.get("level"),
+        "sparsity": plan.get("sparsity"),
         "ladder": plan["ladder"],
         # --method asks for a new ladder, so it is named only where one was drawn.
         **(drawn if plan["ladder"] == "draw" else {}),

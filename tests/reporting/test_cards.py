@@ -473,6 +473,14 @@ def test_where_dense_only_guesses_there_is_nothing_to_judge_by() -> None:
         assert "within the margin up to" not in words
 
 
+@pytest.mark.parametrize(("only", "option"), [({"level": 2}, "--level 2 "), ({"sparsity": 0.36}, "--sparsity 0.36 ")])
+def test_the_command_names_the_one_level_that_was_asked_for(only: dict[str, Any], option: str) -> None:
+    records = by_margin(0.05)
+    assert "--level" not in render_card(make_ticket(records))
+    assert "--sparsity" not in render_card(make_ticket(records))
+    assert option in render_card(make_ticket(records | {"plan": records["plan"] | only}))
+
+
 def test_a_card_shows_the_seeds_that_had_no_part_in_picking() -> None:
     card = render_card(make_ticket(by_margin(0.05, confirm=2)))
     assert "These are transfers with seeds that had no part in picking the level (3, 4)" in card
