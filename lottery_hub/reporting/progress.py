@@ -79,7 +79,8 @@ class Progress:
         """Take what is told; by several threads."""
         with self._lock:
             self.watched.take(kind, record)
-            notes = _notes(kind, record)
+            # The images of many finds of a study are the same, and so is what is worth knowing of them.
+            notes = [note for note in _notes(kind, record) if self._is_new(f"{record.get('name')}: {note}")]
             lines = [f"{self._stamp()}{line}" for line in self._lines(kind, record)]
             if lines:
                 self.last = time.monotonic()
@@ -94,8 +95,7 @@ class Progress:
         seen, unit = self.watched, record.get("unit", "")
         if kind == "busy":
             line = f"{short(unit)}: {printable(record['who'], 1000)}; waiting for it"
-            if line not in self.said:
-                self.said.add(line)
+            if self._is_new(line):
                 yield line
         elif self.alive and not self.verbose:
             return
@@ -132,6 +132,12 @@ class Progress:
             yield f"{short(unit)}: {printable(record['what'])}"
         elif time.monotonic() - self.last >= HEARTBEAT:
             yield "; ".join([self._overall_words(), *(_at_work(network) for network in seen.networks.values())])
+
+    def _is_new(self, line: str) -> bool:
+        """Whether a line was not said before; from now on it was."""
+        known = line in self.said
+        self.said.add(line)
+        return not known
 
     def _stamp(self) -> str:
         return "" if self.alive else time.strftime("%Y-%m-%d %H:%M:%S ")

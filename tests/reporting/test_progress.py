@@ -174,6 +174,15 @@ def test_what_is_no_terminal_has_plain_lines_with_their_time(
         assert re.fullmatch(pattern, line), line
 
 
+def test_what_is_worth_knowing_of_images_is_said_once_however_many_finds_take_them(put: Any) -> None:
+    screen = put(terminal=False)
+    with Progress(True) as progress:
+        for cell in ("std", "adv"):
+            progress.report("data", {"cell": cell, "name": "digits", "notes": ["grey images", "resized"]})
+        progress.report("data", {"cell": "adv", "name": "mnist", "notes": ["grey images"]})
+    assert screen.text.splitlines() == ["note: grey images", "note: resized", "note: grey images"]
+
+
 def test_lines_end_where_they_are_not_wanted(put: Any) -> None:
     for shown, volume in ((None, 0), (False, 0), (True, QUIET)):
         screen = put(terminal=False)
@@ -196,7 +205,8 @@ def test_lines_and_drawings_do_not_wait_for_each_other(put: Any) -> None:
     put()
     with Progress(True) as progress:
         drawing = Thread(target=lambda: [progress._live.refresh() for _ in range(50)], daemon=True)
-        telling = Thread(target=lambda: [progress.report("notes", {"lines": ["a"]}) for _ in range(50)], daemon=True)
+        said = [{"lines": [str(number)]} for number in range(50)]
+        telling = Thread(target=lambda: [progress.report("notes", each) for each in said], daemon=True)
         for thread in (drawing, telling):
             thread.start()
         for thread in (drawing, telling):
