@@ -111,8 +111,9 @@ def page(place: Path) -> str:
     if not records:
         return (
             "# Evidence: does robust pre-training give sparser double wins?\n\n"
-            "Not known yet: the study has not been run. `python scripts/reproduce_evidence.py` runs it, keeps the "
-            "records of every transfer, and writes this page from them; `--dry-run` says what that takes.\n"
+            "Not known yet: the study has not been run. `python scripts/reproduce_evidence.py` runs it on CIFAR-10 "
+            "from the Hub, or with `--data FOLDER` from a local copy, keeps the records of every transfer, and writes "
+            "this page from them; `--dry-run` says what that takes.\n"
         )
     found = ladders(records)
     environment = jinja2.Environment(

@@ -13,6 +13,8 @@ import pytest
 
 import lottery_hub as lh
 from lottery_hub.robustness.outcomes import Outcomes
+from lottery_hub.settings.config import REGIMES
+from lottery_hub.settings.studies import StudyPlan
 from lottery_hub.sharing.sources import packaged_name
 from lottery_hub.storage.folder import packaged_names
 
@@ -82,6 +84,14 @@ def test_the_page_is_what_the_records_give(evidence: ModuleType) -> None:
 def test_the_readme_says_of_the_claim_what_the_records_do(evidence: ModuleType) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"(docs/evidence.md): {evidence.status(PLACE / 'records')}." in readme
+
+
+def test_the_grid_says_how_many_transfers_it_is() -> None:
+    grid = StudyPlan.read(PLACE / "study.toml")
+    assert isinstance(grid.seeds, int)
+    ladders = len(grid.pretrain) * len(grid.dataset) * len(grid.fraction) * len(grid.method)
+    transfers = ladders * (1 + len(grid.level)) * len(REGIMES) * grid.seeds  # dense has as many as a level
+    assert f" {transfers} transfers." in (PLACE / "study.toml").read_text(encoding="utf-8").splitlines()[0]
 
 
 def test_the_study_is_of_the_packaged_backbones_with_few_images_to_validate_on(
