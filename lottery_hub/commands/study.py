@@ -263,7 +263,7 @@ def _cells(grid: StudyPlan, given: dict[str, Any]) -> list[Cell]:
     def load(place: CellPlan) -> tuple[FindPlan, Backbone, Dataset]:
         backbone = backbones(place.pretrain)
         planned = _planned(grid, place, backbone, given)
-        return planned.changed(pretrain=place.pretrain), backbone, images(planned.data)
+        return planned, backbone, images(planned.data)
 
     names: dict[str, int] = {}
     cells = []
@@ -293,7 +293,7 @@ def _planned(grid: StudyPlan, place: CellPlan, backbone: Backbone, given: dict[s
         "settings": grid.changes,
         "precision": choose(given["device"], given["precision"])[1],
     }
-    return plan_find(**taken(options, plan_find)).plan
+    return plan_find(**taken(options, plan_find)).plan.changed(pretrain=place.pretrain)
 
 
 def _name(place: CellPlan) -> str:
