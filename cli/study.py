@@ -179,7 +179,7 @@ def _frontier(cell: dict[str, Any]) -> str:
     """Return the sparsity that was found, with the frontier's interval where there is one."""
     from lottery_hub.reporting.screen import percent
 
-    frontier = cell.get("frontier")
+    frontier = cell.get("frontier") if cell["telling"] else None
     interval = frontier.get("interval") if isinstance(frontier, dict) else None
     found: str = percent(cell["sparsity"])
     return f"{found} ({percent(interval[0])}, {percent(interval[1])})" if interval else found

@@ -24,7 +24,7 @@ from lottery_hub.errors import LotteryHubError, StoppedError, WriteError, printa
 from lottery_hub.finding import find, ladder_at_hand
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.judging.between import frontiers_apart
-from lottery_hub.judging.deciding import counted
+from lottery_hub.judging.deciding import counted, tells_nothing
 from lottery_hub.judging.verdict import Runs, differences, level_name, splits_of
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.inspection import Comparisons, compare_all
@@ -265,7 +265,7 @@ def frontiers(tickets: Iterable[tuple[Cell, Ticket]]) -> Iterator[dict[str, Any]
     """
     groups: dict[tuple[Any, ...], list[tuple[Cell, Ticket]]] = {}
     for cell, ticket in tickets:
-        if cell.place.level is None:
+        if cell.place.level is None and not tells_nothing(ticket.records):
             key = (cell.place.dataset, cell.place.fraction, cell.place.method, ticket.records["data"]["fingerprint"])
             groups.setdefault(key, []).append((cell, ticket))
     for (dataset, fraction, method, _), kinds in groups.items():
