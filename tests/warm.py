@@ -208,6 +208,7 @@ def _preload() -> None:
     """Import what is heavy, unless it reads its settings when it is imported."""
     for name in HEAVY:
         importlib.import_module(name)
+    os.fsync = lambda _: None  # as in conftest.py
     early = [name for name in ("timm", "huggingface_hub", "datasets") if name in sys.modules]
     assert not early, f"{early} would know the address and the cache of the Hub before they are given"
 
