@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from PIL import Image
 
 from tests.hub.server import Hub
 
@@ -41,6 +42,7 @@ def test_every_block_of_every_page_runs_in_a_notebook(hub: Hub, tmp_path: Path) 
         for block in [BEGIN, *found] if found else []:
             source = block.replace("USER/NAME", NAME)
             notebook.cells.append(nbformat.v4.new_code_cell(source, metadata={"page": page}))
+    Image.new("RGB", (40, 30)).save(tmp_path / "photo.png")
     client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
     client.execute(env=hub.environment(tmp_path / "home", hub.token("alice")))
     shown = {page: str([c.outputs for c in notebook.cells if c.metadata["page"] == page]) for page in (*PAGES, TOUR)}
