@@ -158,7 +158,7 @@ def _drawn(ticket: Ticket) -> str:
 
 def _print_verdict(console: Console, ticket: Ticket) -> None:
     from lottery_hub.errors import printable
-    from lottery_hub.judging.deciding import attack_behind, counted
+    from lottery_hub.judging.deciding import attack_behind, counted, on_figures
     from lottery_hub.reporting.screen import levels_table, print_table
 
     if ticket.double_win is None:
@@ -169,9 +169,9 @@ def _print_verdict(console: Console, ticket: Ticket) -> None:
     measured = f"{records['samples']} test images, RA by {printable(attack_behind(records))}"
     print_table(console, table)
     verdict = records.get("answer", "double win" if ticket.double_win else "no double win")
-    telling, of = counted(records)
-    verdict += "" if telling == of else f", on {telling} of {of} figures"
-    console.print(f"{verdict}; {measured}", markup=False, soft_wrap=not console.is_terminal)
+    console.print(
+        f"{verdict}{on_figures(*counted(records))}; {measured}", markup=False, soft_wrap=not console.is_terminal
+    )
     for caveat in records["caveats"]:
         console.print(f"caveat: {printable(caveat)}", markup=False, soft_wrap=not console.is_terminal)
 

@@ -126,6 +126,7 @@ def _print(record: dict[str, Any]) -> None:
     from rich.console import Console
 
     from lottery_hub.errors import printable
+    from lottery_hub.judging.deciding import on_figures
     from lottery_hub.reporting.narrow import print_words
     from lottery_hub.reporting.screen import COLUMNS, SHORT, percent, print_table, words_table
 
@@ -141,7 +142,7 @@ def _print(record: dict[str, Any]) -> None:
             for regime, figure in COLUMNS
         ]
         verdict = cell.get("answer") or ("double win" if cell["double_win"] else "no double win")
-        verdict += "" if cell["telling"] == len(COLUMNS) else f", on {cell['telling']} of {len(COLUMNS)} figures"
+        verdict += on_figures(cell["telling"], len(COLUMNS))
         rows.append((cell["cell"], _frontier(cell), *figures, printable(verdict, 60)))
     print_table(console, words_table(header, rows))
     print_words(console, "in %, on test images; in brackets dense, which only guesses where a figure does not count")
@@ -177,10 +178,10 @@ def _measured(cell: dict[str, Any]) -> str:
 
 def _frontier(cell: dict[str, Any]) -> str:
     """Return the sparsity that was found, with the frontier's interval where there is one."""
+    from lottery_hub.judging.deciding import frontier_of
     from lottery_hub.reporting.screen import percent
 
-    frontier = cell.get("frontier") if cell["telling"] else None
-    interval = frontier.get("interval") if isinstance(frontier, dict) else None
+    interval = (frontier_of(cell) or {}).get("interval")
     found: str = percent(cell["sparsity"])
     return f"{found} ({percent(interval[0])}, {percent(interval[1])})" if interval else found
 

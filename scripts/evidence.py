@@ -50,6 +50,11 @@ def rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
+def kept(place: Path) -> list[dict[str, Any]]:
+    """Return the rows of all files of records in a folder."""
+    return [row for file in sorted(place.glob("*.jsonl")) for row in rows(file)]
+
+
 @dataclass(frozen=True)
 class Ladder:
     """What was measured of one kind of pre-training at one share of the images, by one method.
@@ -107,7 +112,7 @@ def _splits(group: Iterable[dict[str, Any]], method: str, level: int) -> Splits:
 
 def page(place: Path) -> str:
     """Return the page of the records in a folder."""
-    records = [row for file in sorted(place.glob("*.jsonl")) for row in rows(file)]
+    records = kept(place)
     if not records:
         return (
             "# Evidence: does robust pre-training give sparser double wins?\n\n"
@@ -143,7 +148,7 @@ def page(place: Path) -> str:
 
 def status(place: Path) -> str:
     """Return what is known of the claim by the records in a folder, in the words that the README has."""
-    found = ladders(row for file in sorted(place.glob("*.jsonl")) for row in rows(file))
+    found = ladders(kept(place))
     return "; ".join(
         f"{seen['says']} with {_share(fraction)} of the training images ({' against '.join(reversed(seen['kinds']))}, "
         f"{seen['by']})"

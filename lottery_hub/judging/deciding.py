@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lottery_hub.judging.choosing import locate, pick, weigh
-from lottery_hub.judging.margins import Margin
+from lottery_hub.judging.margins import GUESSES, Margin
 from lottery_hub.judging.rules import Rule
 from lottery_hub.judging.verdict import (
     UNDECIDED,
@@ -36,7 +36,7 @@ from lottery_hub.settings.plans import FindPlan
 
 Measured = Callable[[str], Splits]
 
-NOTHING = "nothing to judge by: dense only guesses on all four figures"
+NOTHING = f"nothing to judge by: {GUESSES}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def verdict_runs(records: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 def tells_nothing(records: Mapping[str, Any]) -> bool:
     """Whether dense only guesses on all figures that a verdict is given on: then there is nothing to judge by."""
-    return all(row.get("answer") == UNINFORMATIVE for row in verdict_runs(records)[1]["figures"])
+    return counted(records)[0] == 0
 
 
 def frontier_of(records: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -154,7 +154,12 @@ def attack_behind(records: Mapping[str, Any]) -> str:
 def counted(records: Mapping[str, Any]) -> tuple[int, int]:
     """Return on how many of the verdict's figures it is given, and how many there are; others tell nothing."""
     figures = verdict_runs(records)[1]["figures"]
-    return sum(row.get("answer") != "uninformative" for row in figures), len(figures)
+    return sum(row.get("answer") != UNINFORMATIVE for row in figures), len(figures)
+
+
+def on_figures(telling: int, of: int) -> str:
+    """Return what is said after an answer that is not given on all figures; nothing where it is."""
+    return "" if telling == of else f", on {telling} of {of} figures"
 
 
 def row_of(basis: Basis, level: int, sparsity: float, rule: Rule) -> dict[str, Any]:

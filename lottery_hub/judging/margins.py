@@ -19,6 +19,7 @@ from lottery_hub.judging.intervals import Chance, Difference, of_outcomes
 from lottery_hub.robustness.outcomes import LEVEL, Bits
 
 MARGINS = (0.01, 0.02, 0.03, 0.05)
+GUESSES = "dense only guesses on all four figures"
 POWER = 0.8  # of finds in which a ticket equal to dense shall pass on all figures
 
 # What dense and ticket of one seed share: head, order and attack starts are the same, and so is much of their luck.
@@ -84,7 +85,7 @@ def chosen(
     """
     figures = [list(runs) for runs in dense]
     if not figures:
-        return Margin(MARGINS[0], "dense only guesses on all four figures", level, guessing)
+        return Margin(MARGINS[0], GUESSES, level, guessing)
     images = f"{max(len(runs[0]) for runs in figures):,} test images"
     count = seeds or max(len(runs) for runs in figures)
     if count > 1:

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from lottery_hub.judging.deciding import attack_behind, counted
+from lottery_hub.judging.deciding import attack_behind, counted, on_figures
 from lottery_hub.judging.verdict import level_name
 from lottery_hub.networks.inspection import Comparisons
 from lottery_hub.reporting.canvas import Picture, palette, paper
@@ -97,11 +97,10 @@ def _row(cell: Studied) -> dict[str, Any]:
         beyond = "at least " if where.get("beyond") else ""
         frontier = f"{beyond}{percent(where['sparsity'])} ({percent(low)} to {percent(high)})"
     word, colour = ANSWERS[cell.answer]
-    telling, of = counted(records)
     return {
         "name": cell.name,
         "link": cell.link,
-        "answer": word.partition(":")[0] + ("" if telling == of else f", on {telling} of {of} figures"),
+        "answer": word.partition(":")[0] + on_figures(*counted(records)),
         "colour": colour,
         "sparsity": percent(records["sparsity"]),
         "frontier": frontier,

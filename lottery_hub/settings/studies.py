@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from math import isfinite
+from math import inf
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -80,7 +80,7 @@ class StudyPlan(Written):
             raise ValueError("eps_standard is a number here, e.g. 1/255: kinds are compared at one radius")
         for name in ("eps", "eps_standard"):
             radius = getattr(self, name)
-            if radius is not None and not (isfinite(parse_number(radius)) and parse_number(radius) > 0):
+            if radius is not None and not 0 < parse_number(radius) < inf:
                 raise ValueError(f"{name} {printable(repr(radius))} is no radius; write e.g. 0.03 or 8/255")
         if len(self.cells()) > MOST_CELLS:
             raise ValueError(f"{len(self.cells())} finds are more than {MOST_CELLS}")
