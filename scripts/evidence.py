@@ -29,19 +29,21 @@ from lottery_hub.judging.verdict import (
     answer_of,
     compare,
     differences,
+    level_name,
     rule_of,
     splits_of,
 )
 from lottery_hub.networks.inspection import compare_all
-from lottery_hub.settings.config import REGIMES
+from lottery_hub.settings.config import REGIMES, pixel_units
 from lottery_hub.sharing.sources import packaged_name
-from lottery_hub.storage.folder import load_ladder
+from lottery_hub.storage.folder import load_ladder, load_ticket
 
 KINDS = ("std", "fast-adv", "adv")
 ARCH = "resnet18-slim"
 Table = list[list[object]]
 ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "docs" / "evidence" / "page.md.j2"
+ELSEWHERE = TEMPLATE.with_name("elsewhere.jsonl")
 SHARED = (3, 6, 10)  # levels at which masks are compared
 
 
@@ -110,8 +112,8 @@ def _splits(group: Iterable[dict[str, Any]], method: str, level: int) -> Splits:
     return splits_of(row["record"] for row in group if (row["method"], row["level"]) == (method, level))
 
 
-def page(place: Path) -> str:
-    """Return the page of the records in a folder."""
+def page(place: Path, elsewhere: Path = ELSEWHERE) -> str:
+    """Return the page of the records in a folder, and of what other code measured of packaged tickets."""
     records = kept(place)
     if not records:
         return (
@@ -140,6 +142,8 @@ def page(place: Path) -> str:
         kinds=_between(found),
         levels=_levels(found),
         methods=_methods(found),
+        radius=", ".join(sorted({pixel_units(row["eps"]) for row in rows(elsewhere)})),
+        elsewhere=[_elsewhere(row, load_ticket(row["ticket"]).records) for row in rows(elsewhere)],
         pairs=list(combinations(KINDS, 2)),
         masks=_masks(),
     )
@@ -252,6 +256,30 @@ def _methods(found: Sequence[Ladder]) -> Table:
             sparsity = f"{each.sparsities[level] * 100:.1f}"
             table.append([_share(each.fraction), each.kind, f"imp - {each.method}", sparsity, *figures])
     return table
+
+
+def _elsewhere(row: Mapping[str, Any], records: Mapping[str, Any]) -> list[object]:
+    """Return SA and RA by AutoAttack of a ticket's network, as its card and as other code has them, side by side."""
+    (ours,) = (
+        each
+        for each in records["transfers"]
+        if (each["ticket"], each["regime"], each["seed"]) == (level_name(records["level"]), "adversarial", 0)
+    )
+    (strong,) = (each for each in records["scrutiny"]["checks"]["attacks"] if each["attack"].startswith("AutoAttack"))
+    cells: list[object] = [f"`{row['ticket']}`"]
+    for known, seen in (
+        ((ours["correct"], ours["samples"]), (row["correct"], row["unseen"])),
+        ((strong["robust"], strong["samples"]), (row["robust"], row["attacked"])),
+    ):
+        (one, images), (other, others) = known, seen
+        before, after = one / images, other / others
+        # Of two samples that share no image.
+        chance = 1.96 * (before * (1 - before) / images + after * (1 - after) / others) ** 0.5
+        cells += [f"{before * 100:.2f} ({images:,})", f"{after * 100:.2f} ({others:,})"]
+        cells.append(
+            f"{_points(after - before)}, {_points(after - before - chance)} to {_points(after - before + chance)}"
+        )
+    return cells
 
 
 def _masks() -> Table:

@@ -73,13 +73,14 @@ _one_at_a_time = threading.Lock()
 
 
 class Normalised(nn.Module):
-    """A network that takes [0,1] images: subtracts mean, divides by std, then calls `network`."""
+    """A network that takes [0,1] images: subtracts mean, divides by std, then calls `network`, in whose mode it is."""
 
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
+        self.train(network.training)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map float images [n, 3, h, w] in [0,1] to logits [n, classes]."""
@@ -186,10 +187,10 @@ class Backbone:
     def model(self, num_classes: int | None = None, seed: int = 0, mask: Mask | None = None) -> Normalised:
         """Build a model on [0,1] images: pre-trained head, or a fresh dense one for `num_classes` from `seed`.
 
-        With a mask its pruned weights are exactly 0.
+        With a mask its pruned weights are exactly 0. With a fresh head it is in training mode, else ready to be used.
         """
         weights = self.weights if num_classes is None else with_fresh_head(self.weights, num_classes, seed)
-        network = build_network(self.arch, weights)
+        network = build_network(self.arch, weights).train(num_classes is not None)
         if mask is not None:
             apply_(network, mask)
         return Normalised(network, self.mean, self.std)

@@ -178,7 +178,8 @@ class Ticket:
         """Build a plain timm ResNet: what was trained from the ticket, or the ticket itself to be trained.
 
         Its `pretrained_cfg` carries mean and std, which timm leaves to the caller; `to_normalised` builds a
-        model that takes [0,1] images instead.
+        model that takes [0,1] images instead. With a fresh head it is in training mode, as timm gives it; with a head
+        that is there already it is in evaluation mode, ready to be used.
 
         Args:
             num_classes: classes of a fresh dense head over the ticket's weights; None keeps a head that there is.
@@ -197,9 +198,10 @@ class Ticket:
         classes = len(weights["fc.weight"])
         if head == "pretrained" and num_classes not in (None, classes):
             raise TicketError(f"the pre-trained head has {classes} classes, not {num_classes}; use head='fresh'")
-        if head == "fresh" or (head == "auto" and num_classes is not None):
+        fresh = head == "fresh" or (head == "auto" and num_classes is not None)
+        if fresh:
             weights = with_fresh_head(weights, num_classes or classes, seed)
-        network = build_network(self.arch, weights)
+        network = build_network(self.arch, weights).train(fresh)
         config = getattr(network, "pretrained_cfg", None)
         if isinstance(config, dict):
             config.update(mean=self.mean, std=self.std, num_classes=len(weights["fc.weight"]))
@@ -208,7 +210,7 @@ class Ticket:
     def to_normalised(
         self, num_classes: int | None = None, head: Literal["auto", "pretrained", "fresh"] = "auto", seed: int = 0
     ) -> Normalised:
-        """Build a model that takes [0,1] images: `to_model` behind its normalisation."""
+        """Build a model that takes [0,1] images: `to_model` behind its normalisation, and in its mode."""
         return Normalised(self.to_model(num_classes, head, seed), self.mean, self.std)
 
     def hold_mask(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> RemovableHandle:

@@ -266,7 +266,7 @@ def test_at_moderate_sparsity_there_is_nothing_to_remove(ladder: Ladder) -> None
 
 
 def test_the_original_stays_what_it_is(ladder: Ladder) -> None:
-    network = ladder.ticket(6).to_model()
+    network = ladder.ticket(6).to_model().train()
     damage(network, seed=3, filters=0.5, readers=0.3, density=0.5)
     before, shown = fingerprint(network.state_dict()), repr(network)
     done = compact(network)

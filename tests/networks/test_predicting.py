@@ -36,7 +36,7 @@ def test_of_unknown_names_the_numbers_are_given(ladder: Ladder, tiny_data: Datas
 
 
 def test_a_network_that_answers_nothing_is_an_error_and_stays_as_it_was(ladder: Ladder, tiny_data: Dataset) -> None:
-    model = ladder.ticket(1).to_normalised()
+    model = ladder.ticket(1).to_normalised().train()
     with torch.no_grad():
         model.network.fc.bias.fill_(float("nan"))
     with pytest.raises(TicketError, match="no numbers"):

@@ -158,6 +158,15 @@ def test_a_fresh_head_comes_from_the_seed(ticket: Ticket, classes: int | None, h
     assert fingerprint(ticket.to_model(classes, head, seed=8).state_dict()) != fingerprint(wanted)  # type: ignore[arg-type]
 
 
+def test_with_a_head_of_its_own_a_network_is_ready_to_be_used_and_with_a_fresh_one_to_be_trained(
+    ticket: Ticket,
+) -> None:
+    for build in (ticket.to_model, ticket.to_normalised):
+        used, trained = build(), build(7)
+        assert not any(module.training for module in used.modules())
+        assert all(module.training for module in trained.modules())
+
+
 def test_the_pre_trained_head_cannot_have_other_classes(ticket: Ticket) -> None:
     with pytest.raises(TicketError, match="the pre-trained head has 5 classes, not 10; use head='fresh'"):
         ticket.to_model(10, head="pretrained")

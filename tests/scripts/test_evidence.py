@@ -128,6 +128,38 @@ def test_differences_between_kinds_are_those_of_the_counts(evidence: ModuleType,
     assert line.count("+1.00, ") == 4
 
 
+def test_other_code_stands_beside_the_card_with_the_chance_of_both_samples(evidence: ModuleType) -> None:
+    records = {
+        "level": 7,
+        "transfers": [
+            {"ticket": "level-07", "regime": "adversarial", "seed": 0, "correct": 5000, "samples": 10_000},
+            {"ticket": "level-07", "regime": "adversarial", "seed": 1, "correct": 1, "samples": 10_000},
+            {"ticket": "dense", "regime": "adversarial", "seed": 0, "correct": 2, "samples": 10_000},
+        ],
+        "scrutiny": {
+            "checks": {
+                "attacks": [
+                    {"attack": "PGD-20 Linf", "robust": 3, "samples": 400},
+                    {"attack": "AutoAttack Linf", "robust": 80, "samples": 400},
+                ]
+            }
+        },
+    }
+    row = {"ticket": "mine", "correct": 20_000, "unseen": 40_000, "robust": 100, "attacked": 400}
+    # Halves of 10,000 and 40,000: 1.96 times the root of 0.25/10,000 + 0.25/40,000 is 1.10 points.
+    # 20 and 25 % of 400: 1.96 times the root of 0.16/400 + 0.1875/400 is 5.78 points.
+    assert evidence._elsewhere(row, records) == [
+        "`mine`",
+        *("50.00 (10,000)", "50.00 (40,000)", "+0.00, -1.10 to +1.10"),
+        *("20.00 (400)", "25.00 (400)", "+5.00, -0.78 to +10.78"),
+    ]
+
+
+def test_other_code_measured_the_tickets_that_are_packaged_today(evidence: ModuleType) -> None:
+    for row in evidence.rows(evidence.ELSEWHERE):
+        assert lh.load_ticket(row["ticket"]).fingerprint() == row["fingerprint"]
+
+
 def test_records_are_added_to_and_replaced_by_what_was_measured_again(
     reproduce: ModuleType, evidence: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
