@@ -3,7 +3,7 @@
     python scripts/reproduce_evidence.py --dry-run              units, those that are finished, hours for others
     python scripts/reproduce_evidence.py                        the study, from CIFAR-10 of the Hub; may be stopped
     python scripts/reproduce_evidence.py --data FOLDER          from a local copy in the Hub's layout
-    python scripts/reproduce_evidence.py --collect RUN ...      only keep the records of studies that were run already
+    python scripts/reproduce_evidence.py --collect RUN ...      only keep the records of studies and finds that were run
     python scripts/reproduce_evidence.py --page                 only write the page of the records that are kept
     python scripts/reproduce_evidence.py --smoke DIR            the whole chain at toy size, all of it into a new folder
 
@@ -81,7 +81,7 @@ def smoke(place: Path) -> None:
 
 
 def collect(runs: Iterable[Path], place: Path) -> None:
-    """Add what studies have measured to the records; what is there already stays, unless it was measured again."""
+    """Add what studies and finds have measured to the records; what is there stays, unless it was measured again."""
     place.mkdir(parents=True, exist_ok=True)
     files: dict[str, dict[str, dict[str, Any]]] = {}
     for row in (row for run in runs for row in measured(run)):
@@ -95,8 +95,8 @@ def collect(runs: Iterable[Path], place: Path) -> None:
 
 
 def measured(run: Path) -> Iterator[dict[str, Any]]:
-    """Yield a row for every transfer behind the tickets of a study."""
-    for folder in sorted((run / "cells").glob("*/ticket")):
+    """Yield a row for every transfer behind the tickets of a study, or behind that of a find."""
+    for folder in sorted([*(run / "cells").glob("*/ticket"), *run.glob("ticket")]):
         ticket = lh.load_ticket(folder)
         levels = {level_name(0): (0, 0.0)}
         levels |= {level_name(row["level"]): (row["level"], row["sparsity"]) for row in ticket.records["levels"]}

@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from lottery_hub import studying
+from lottery_hub.commands.study import Studied
 from lottery_hub.errors import LotteryHubError, RunError
 from lottery_hub.images.datasets import Dataset
 from lottery_hub.networks.backbones import Backbone, fresh_weights
@@ -85,6 +86,17 @@ def test_every_cell_has_its_ticket_and_dense_of_a_kind_is_trained_once(done: Any
     assert json.loads((directory / "study.json").read_text(encoding="utf-8")) == {
         key: summary[key] for key in ("cells", "differences")
     }
+
+
+def test_from_python_a_study_says_what_the_command_prints(done: Any) -> None:
+    directory, _, summary, _ = done
+    found = Studied(directory, summary["cells"], summary["differences"])
+    said = found.report().splitlines()
+    assert [line.split()[0] for line in said if line.lstrip().startswith(("std-", "adv-"))][:4] == [
+        one["cell"] for one in summary["cells"]
+    ]
+    assert said[-1] == f"study: {directory}, its page: report.html"
+    assert repr(found) == f"Studied(4 cells, 0 failed, {directory})"
 
 
 def test_figures_are_a_row_each_in_csv_and_parquet(done: Any) -> None:

@@ -44,6 +44,19 @@ class Studied:
         """Return everything, JSON-able: what the command prints with `--json`."""
         return {"study": str(self.folder), "cells": self.cells, "differences": self.differences}
 
+    def report(self) -> str:
+        """Return what the command prints: a row a cell, and how kinds of pre-training differ."""
+        from lottery_hub.reporting.screen import as_text
+        from lottery_hub.reporting.study_screen import print_study
+
+        return as_text(lambda console: print_study(console, self.record()))
+
+    def __repr__(self) -> str:
+        from lottery_hub.errors import printable
+
+        failed = sum("failed" in cell for cell in self.cells)
+        return f"Studied({len(self.cells)} cells, {failed} failed, {printable(self.folder)})"
+
 
 @dataclass(frozen=True)
 class Outline:

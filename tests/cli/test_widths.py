@@ -8,17 +8,16 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import pytest
 from rich.console import Console
 
-from lottery_hub.cli import backbones, hub, show, study
+from lottery_hub.cli import backbones, hub, show
 from lottery_hub.reporting.screen import corruptions_table, print_find, print_table, words_table
+from lottery_hub.reporting.study_screen import print_study
 from lottery_hub.settings.config import Attack
 from lottery_hub.sharing.listing import HEADER, Listed
 from lottery_hub.sharing.searching import Found
@@ -171,17 +170,12 @@ def print_show(console: Console) -> None:
     show._print_verdict(console, ticket)
 
 
-def print_study(console: Console) -> None:
-    with mock.patch("rich.console.Console", return_value=console), redirect_stdout(console.file):
-        study._print(STUDY)
-
-
 TABLES: dict[str, Callable[[Console], None]] = {
     "find": lambda console: print_find(console, FOUND, "resnet18-slim (adv) on digits"),
     "show": print_show,
     "search": lambda console: print_table(console, hub._table(SEARCHED)),
     "list": lambda console: print_table(console, words_table(HEADER, [each.cells() for each in LISTED])),
-    "study": print_study,
+    "study": lambda console: print_study(console, STUDY),
     "evaluate": lambda console: print_table(console, corruptions_table({"gaussian_noise": [300, 200, 100, 9, 0]}, 359)),
     "backbones": lambda console: backbones._print_packaged(console, PACKAGED),
 }
