@@ -42,6 +42,7 @@ from lottery_hub.settings.studies import CellPlan
 from lottery_hub.storage import atomic
 from lottery_hub.storage.folder import load_ticket
 from lottery_hub.storage.ownership import leave
+from lottery_hub.telling import tell
 from lottery_hub.training.foretelling import foretell, rate_of, seconds_of
 
 MOST_MASKS = 24  # in the table of what masks share
@@ -156,6 +157,7 @@ def outline(
     rates: dict[str, float] = {}
     seen: set[str] = set()
     for cell in cells:
+        tell("doing", what=f"counting what {cell.name} takes")
         plan, backbone, data = cell.load()
         ladder = ladder_at_hand(plan, backbone, directory / "cells" / cell.name)
         ahead = foretell(plan, backbone, ladder, data, device)
@@ -190,7 +192,7 @@ def _found(
     """Do one find, note its ladder by kind and method, and return what the study says of it."""
     about = {"cell": cell.name, **cell.place._asdict()}
 
-    def tell(kind: str, record: dict[str, Any]) -> None:
+    def of_cell(kind: str, record: dict[str, Any]) -> None:
         report(kind, {"cell": cell.name} | record)
 
     try:
@@ -202,7 +204,7 @@ def _found(
             backbone=backbone,
             data=data,
             device=device,
-            report=tell,
+            report=of_cell,
             overwrite=overwrite,
             store=store,
             engine=engine,

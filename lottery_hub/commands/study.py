@@ -172,6 +172,7 @@ def study(
     return Studied(Path(summary["study"]), summary["cells"], summary["differences"])
 
 
+@shows("reading backbones and images")
 def outline_of(**options: Any) -> Outline:
     """Return what `study` would do with these options; nothing is trained or written."""
     from lottery_hub.running.named import engine_of
