@@ -132,9 +132,9 @@ def study(
             all of them; `eps_standard` is a number, since kinds are compared at one radius.
         plan: the whole grid, or its file; what is given beside it, but no preset, changes it.
         settings: what to change in the plan of every find.
-        image_size, batch_size, jobs, engine, store, overwrite: as of `find`.
+        image_size, batch_size, precision, jobs, engine, store, overwrite: as of `find`.
         output: where; None is `studies/study`.
-        device, precision, deterministic, progress: as of `find`.
+        device, deterministic, progress: as of `find`.
 
     Returns:
         What every cell says, and how kinds of pre-training differ.
@@ -217,7 +217,7 @@ LISTS = ("pretrain", "dataset", "fraction", "method", "level")
 # Of every find alike.
 ALIKE = (
     *("scan", "seeds", "max_seeds", "confirm", "margin", "tolerance", "controls", "source", "eps", "eps_standard"),
-    *("image_size", "batch_size"),
+    *("image_size", "batch_size", "precision"),
 )
 GRID = (*LISTS, "arch", *ALIKE)
 
@@ -305,7 +305,7 @@ def _planned(grid: StudyPlan, place: CellPlan, backbone: Backbone, given: dict[s
         "preset": grid.recipes,
         **{name: getattr(grid, name) for name in ALIKE},
         "settings": grid.changes,
-        "precision": choose(given["device"], given["precision"])[1],
+        "precision": choose(given["device"], grid.precision)[1],
     }
     return plan_find(**taken(options, plan_find)).plan.changed(pretrain=place.pretrain)
 

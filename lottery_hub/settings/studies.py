@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from lottery_hub.errors import ConfigError, printable
-from lottery_hub.settings.config import MAX_SEEDS, Method, parse_number
+from lottery_hub.settings.config import MAX_SEEDS, Method, Precision, parse_number
 from lottery_hub.settings.plans import Written
 
 MOST_CELLS = 10_000
@@ -46,6 +46,7 @@ class StudyPlan(Written):
         seeds, max_seeds, confirm, margin, tolerance, controls, source, eps, eps_standard: of every find.
         recipes: the preset of recipes.
         image_size, batch_size: of every find; None and `auto` are the preset's.
+        precision: of every find; `auto` is what the machine is fast at.
         changes: to the plan of every find, `path=value`.
     """
 
@@ -68,6 +69,7 @@ class StudyPlan(Written):
     recipes: Literal["quick", "paper"] = "quick"
     image_size: int | None = Field(default=None, ge=8, le=1024)
     batch_size: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
+    precision: Precision | Literal["auto"] = "auto"
     changes: tuple[Word, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")

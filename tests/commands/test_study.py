@@ -54,13 +54,15 @@ def test_a_file_may_have_a_radius_as_a_number(tmp_path: Path) -> None:
 
 def test_what_changes_every_find_is_in_the_file_of_the_grid_and_comes_back_from_it(tmp_path: Path) -> None:
     given = {"settings": {"standard.lr": 0.125, "transfer.standard.epochs": "3"}, "image_size": 16, "batch_size": 64}
+    given["precision"] = "bfloat16"
     file = tmp_path / "study.toml"
     file.write_text(plan_of(**given).toml(), encoding="utf-8")
     grid = StudyPlan.read(file)
     assert grid.changes == ("standard.lr=0.125", "transfer.standard.epochs=3")
     assert first_plan_of(plan=file) == first_plan_of(**given)
     changed = first_plan_of(plan=file, settings=["standard.lr=1/4"], batch_size="auto").transfer.standard
-    assert (changed.lr, changed.epochs, changed.image_size) == (0.25, 3, 16)
+    assert (changed.lr, changed.epochs, changed.image_size, changed.precision) == (0.25, 3, 16, "bfloat16")
+    assert first_plan_of(plan=file, precision="float32").transfer.standard.precision == "float32"
     assert changed.batch_size == first_plan_of().transfer.standard.batch_size
 
 
