@@ -56,8 +56,9 @@ def measured(name: str, data: str | None, count: int) -> dict[str, Any]:
     begun = time.monotonic()
     ticket = lh.load_ticket(name)
     eps = ticket.records["plan"]["transfer"]["test_attack"]["eps"]
+    network = ticket.network("adversarial", seed=0)
     images, labels = unseen(ticket.records, data)
-    model = plain(ticket.network("adversarial", seed=0))
+    model = plain(network)
     drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:count]
     clean, truth = images[drawn].float() / 255, labels[drawn]
     attack = AutoAttack(model, norm="Linf", eps=eps, version="standard", seed=0, device="cpu")
@@ -66,7 +67,7 @@ def measured(name: str, data: str | None, count: int) -> dict[str, Any]:
     assert far <= eps + 1e-6, f"an attack left the ball: {far}"
     return {
         "ticket": name,
-        "fingerprint": ticket.fingerprint(),
+        "network": network.fingerprint(),
         "unseen": len(images),
         "correct": right(model, images, labels),
         "attacked": len(clean),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -10,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -252,9 +255,29 @@ TRANSFERS = [pair for pair in RECIPES if not pair.startswith("transfer.")] + ["t
 ATTACKS = ["adversarial.attack.steps=1", "adversarial.selection_attack=null"]
 
 
+class Chain:
+    """The commands of the chain, in order; each needs those before it, and runs when something is asked of it."""
+
+    def __init__(self, root: Path, steps: dict[str, list[str]]) -> None:
+        self.root, self.steps = root, steps
+
+    def __getitem__(self, name: str) -> tuple[list[str], Path]:
+        """A command and its run directory; those before it are done."""
+        for before in takewhile(lambda step: step != name, self.steps):
+            self.done(before)
+        return [*self.steps[name], *SMALL, "--output", str(self.root / name)], self.root / name
+
+    def done(self, name: str) -> Path:
+        """The run directory of a command that is done."""
+        arguments, place = self[name]
+        if not place.exists():
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                assert Called(None, *arguments).code == 0
+        return place
+
+
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str], Path]]:
-    """Commands and run directories of the chain, in order; each step needs the one before."""
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     root = tmp_path_factory.mktemp("chain")
     digits = ["--dataset", "digits"]
     small_data = ["data.image_size=16", "data.fraction=0.1"]
@@ -280,12 +303,10 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str]
             *assignments(*TRANSFERS, *ATTACKS),
         ],
     }
-    return {
-        name: ([*arguments, *SMALL, "--output", str(root / name)], root / name) for name, arguments in steps.items()
-    }
+    return Chain(root, steps)
 
 
-def test_pretrain_writes_a_backbone(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+def test_pretrain_writes_a_backbone(chain: Chain, call: Any) -> None:
     arguments, output = chain["pretrain"]
     done = call(*arguments)
     assert done.code == 0
@@ -299,7 +320,7 @@ def test_pretrain_writes_a_backbone(chain: dict[str, tuple[list[str], Path]], ca
     assert again.progress == ["reading images"]
 
 
-def test_draw_writes_a_ladder(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+def test_draw_writes_a_ladder(chain: Chain, call: Any) -> None:
     arguments, output = chain["draw"]
     done = call(*arguments)
     assert done.code == 0
@@ -308,9 +329,8 @@ def test_draw_writes_a_ladder(chain: dict[str, tuple[list[str], Path]], call: An
     assert ladder.levels == 2
 
 
-def test_the_same_draw_again_writes_nothing(
-    chain: dict[str, tuple[list[str], Path]], call: Any, tmp_path: Path
-) -> None:
+def test_the_same_draw_again_writes_nothing(chain: Chain, call: Any, tmp_path: Path) -> None:
+    chain.done("draw")
     arguments, output = chain["draw"]
     copy = shutil.copytree(output, tmp_path / "draw")
     (copy / "ladder" / "README.md").write_text("# mine")
@@ -324,7 +344,7 @@ def test_the_same_draw_again_writes_nothing(
     assert times() == before
 
 
-def test_find_writes_a_ticket(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+def test_find_writes_a_ticket(chain: Chain, call: Any) -> None:
     arguments, output = chain["find"]
     done = call(*arguments)
     assert done.code == 0
@@ -335,7 +355,7 @@ def test_find_writes_a_ticket(chain: dict[str, tuple[list[str], Path]], call: An
     assert any(line.startswith("dense: standard SA ") for line in done.progress)
 
 
-def test_a_batch_size_is_that_of_the_recipes_and_recorded(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+def test_a_batch_size_is_that_of_the_recipes_and_recorded(chain: Chain, call: Any) -> None:
     def plan(name: str) -> Any:
         assert call(*chain[name][0]).code == 0
         return json.loads((chain[name][1] / "run.json").read_text(encoding="utf-8"))["record"]
@@ -347,7 +367,7 @@ def test_a_batch_size_is_that_of_the_recipes_and_recorded(chain: dict[str, tuple
     assert plan("finetune")["recipe"]["batch_size"] == 64
 
 
-def test_find_for_people_prints_a_table_and_the_ticket(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+def test_find_for_people_prints_a_table_and_the_ticket(chain: Chain, call: Any) -> None:
     arguments, output = chain["find"]
     done = call(*(word for word in arguments if word != "--json"))
     assert done.code == 0, done.err
@@ -365,9 +385,7 @@ def test_find_for_people_prints_a_table_and_the_ticket(chain: dict[str, tuple[li
 
 
 @pytest.mark.slow
-def test_find_gives_a_verdict_for_every_fraction(
-    chain: dict[str, tuple[list[str], Path]], call: Any, tmp_path: Path
-) -> None:
+def test_find_gives_a_verdict_for_every_fraction(chain: Chain, call: Any, tmp_path: Path) -> None:
     whole, _ = chain["find"]
     place = whole.index("--output")
     words = [*whole[:place], "--fraction", "0.05", "--output", str(tmp_path / "both")]
@@ -390,7 +408,8 @@ def test_a_fraction_that_is_none_is_refused_before_any_is_tried(call: Any, tmp_p
     assert not (tmp_path / "run").exists()
 
 
-def test_find_with_other_settings_is_one_line(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+def test_find_with_other_settings_is_one_line(chain: Chain, call: Any) -> None:
+    chain.done("find")
     arguments, _ = chain["find"]
     done = call(*arguments, "--set", "transfer.standard.lr=0.5")
     assert (done.code, done.out) == (1, "")
@@ -398,11 +417,9 @@ def test_find_with_other_settings_is_one_line(chain: dict[str, tuple[list[str], 
     assert done.err.count("\n") == 1
 
 
-def test_verify_says_by_its_exit_code_what_it_found(
-    chain: dict[str, tuple[list[str], Path]], call: Any, tmp_path: Path
-) -> None:
-    ladder = str(chain["draw"][1] / "ladder")
-    place = shutil.copytree(chain["find"][1] / "ticket", tmp_path / "ticket")
+def test_verify_says_by_its_exit_code_what_it_found(chain: Chain, call: Any, tmp_path: Path) -> None:
+    ladder = str(chain.done("draw") / "ladder")
+    place = shutil.copytree(chain.done("find") / "ticket", tmp_path / "ticket")
     command = ["verify", str(place), "--sample", "150", "--device", "cpu"]
     done = call(*command, "--ladder", ladder)
     assert (done.code, done.err) == (0, "")
@@ -425,7 +442,7 @@ def test_what_is_no_ticket_cannot_be_verified(call: Any, tmp_path: Path) -> None
     assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
 
 
-def test_finetune_writes_a_trained_ticket(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
+def test_finetune_writes_a_trained_ticket(chain: Chain, call: Any) -> None:
     arguments, output = chain["finetune"]
     done = call(*arguments)
     assert done.code == 0
@@ -436,8 +453,8 @@ def test_finetune_writes_a_trained_ticket(chain: dict[str, tuple[list[str], Path
     assert all(not trained.weights[name][~kept].any() for name, kept in trained.mask.items())
 
 
-def test_evaluate_measures_it(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
-    folder = chain["finetune"][1] / "units" / "finetune" / "ticket"
+def test_evaluate_measures_it(chain: Chain, call: Any) -> None:
+    folder = chain.done("finetune") / "units" / "finetune" / "ticket"
     options = ["--dataset", "digits", "--device", "cpu", "--json"]
     done = call("evaluate", str(folder), *options, "--attack", "none")
     assert done.code == 0
@@ -454,10 +471,8 @@ def test_evaluate_measures_it(chain: dict[str, tuple[list[str], Path]], call: An
 
 
 @pytest.mark.slow
-def test_evaluate_measures_corruptions_and_other_norms(
-    chain: dict[str, tuple[list[str], Path]], call: Any, ten_classes: Path
-) -> None:
-    folder = str(chain["finetune"][1] / "units" / "finetune" / "ticket")
+def test_evaluate_measures_corruptions_and_other_norms(chain: Chain, call: Any, ten_classes: Path) -> None:
+    folder = str(chain.done("finetune") / "units" / "finetune" / "ticket")
     options = ["--dataset", "digits", "--device", "cpu", "--attack", "none", "--samples", "5"]
     told = call("evaluate", folder, *options, "--unseen", "--json").object
     assert [row["attack"] for row in told["unseen"]] == ["PGD-20 L2 eps 0.5 step 0.125", "APGD-CE-100 L1 eps 12"]
@@ -482,8 +497,8 @@ def test_evaluate_refuses_a_head_of_other_classes(tmp_path: Path, ladder: Any, c
 
 
 @pytest.mark.parametrize("step", ["find", "finetune"])
-def test_show_tells_what_a_ticket_is(chain: dict[str, tuple[list[str], Path]], call: Any, step: str) -> None:
-    folder = chain[step][1] / ("units/finetune/ticket" if step == "finetune" else "ticket")
+def test_show_tells_what_a_ticket_is(chain: Chain, call: Any, step: str) -> None:
+    folder = chain.done(step) / ("units/finetune/ticket" if step == "finetune" else "ticket")
     ticket = load_ticket(folder)
     told = call("show", str(folder), "--json")
     assert told.code == 0
@@ -495,12 +510,12 @@ def test_show_tells_what_a_ticket_is(chain: dict[str, tuple[list[str], Path]], c
     assert ("not judged" in shown.out) is (step == "finetune")
 
 
-def test_show_tells_what_a_ladder_and_a_backbone_are(chain: dict[str, tuple[list[str], Path]], call: Any) -> None:
-    told = call("show", str(chain["draw"][1]), "--json").object
+def test_show_tells_what_a_ladder_and_a_backbone_are(chain: Chain, call: Any) -> None:
+    told = call("show", str(chain.done("draw")), "--json").object
     assert (told["content"], told["levels"], len(told["rounds"])) == ("ladder", 2, 2)
-    assert "2 levels by imp, sparsity %: 20.00, 36.00" in call("show", str(chain["draw"][1])).out
-    assert call("show", str(chain["draw"][1]), "--sparsity", "0.36", "--json").object["level"] == 2
-    backbone = chain["pretrain"][1] / "units" / "pretrain"
+    assert "2 levels by imp, sparsity %: 20.00, 36.00" in call("show", str(chain.done("draw"))).out
+    assert call("show", str(chain.done("draw")), "--sparsity", "0.36", "--json").object["level"] == 2
+    backbone = chain.done("pretrain") / "units" / "pretrain"
     assert call("show", str(backbone), "--json").object["content"] == "backbone"
     assert "pre-trained on digits" in call("show", str(backbone)).out
 
@@ -559,7 +574,7 @@ def test_a_deep_network_is_shown_by_blocks_and_stages_and_a_slim_one_by_layers()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
-def test_an_interrupted_command_says_how_to_go_on(chain: dict[str, tuple[list[str], Path]], tmp_path: Path) -> None:
+def test_an_interrupted_command_says_how_to_go_on(chain: Chain, tmp_path: Path) -> None:
     arguments = [*chain["pretrain"][0], *assignments("recipe.epochs=500"), "--output", str(tmp_path / "run")]
     # Where the tests run in the background, children inherit an interrupt that is ignored.
     program = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN[-1]}"

@@ -82,4 +82,4 @@ def test_a_line_a_ticket_is_kept_and_replaced_when_measured_again(
     (row,) = map(json.loads, kept.read_text().splitlines())
     assert (row["ticket"], row["unseen"], row["attacked"]) == (NAME, 6, 4)
     assert row["robust"] == row["attacked_correct"] <= row["correct"]
-    assert row["fingerprint"] == lh.load_ticket(NAME).fingerprint()
+    assert row["network"] == lh.load_ticket(NAME).network().fingerprint()

@@ -157,7 +157,7 @@ def test_other_code_stands_beside_the_card_with_the_chance_of_both_samples(evide
 
 def test_other_code_measured_the_tickets_that_are_packaged_today(evidence: ModuleType) -> None:
     for row in evidence.rows(evidence.ELSEWHERE):
-        assert lh.load_ticket(row["ticket"]).fingerprint() == row["fingerprint"]
+        assert lh.load_ticket(row["ticket"]).network().fingerprint() == row["network"]
 
 
 def test_records_are_added_to_and_replaced_by_what_was_measured_again(
