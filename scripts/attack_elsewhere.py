@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -25,7 +26,7 @@ import torch
 from evidence import ELSEWHERE, rows
 
 import lottery_hub as lh
-from lottery_hub.errors import DataError
+from lottery_hub.errors import DataError, LotteryHubError
 from lottery_hub.images.recorded import load_for
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.sharing.exporting import export
@@ -114,4 +115,7 @@ def right(model: Model, images: torch.Tensor, labels: torch.Tensor) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LotteryHubError as problem:
+        sys.exit(f"error: {problem}")

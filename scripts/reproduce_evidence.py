@@ -25,6 +25,7 @@ import evidence
 
 import lottery_hub as lh
 from lottery_hub.commands.study import outline_of
+from lottery_hub.errors import LotteryHubError
 from lottery_hub.judging.verdict import level_name
 from lottery_hub.networks.reach import reach_of
 from lottery_hub.settings.studies import StudyPlan
@@ -90,6 +91,8 @@ def collect(runs: Iterable[Path], place: Path) -> None:
             files[name] = {_key(known): known for known in evidence.rows(place / name)}
         files[name][_key(row)] = row
     for name, known in files.items():
+        _check_alike(name, known.values())
+    for name, known in files.items():
         lines = [json.dumps(known[key], sort_keys=True, separators=(",", ":")) for key in sorted(known)]
         atomic.write_text(place / name, "".join(f"{line}\n" for line in lines))
 
@@ -98,6 +101,8 @@ def measured(run: Path) -> Iterator[dict[str, Any]]:
     """Yield a row for every transfer behind the tickets of a study, or behind that of a find."""
     for folder in sorted([*(run / "cells").glob("*/ticket"), *run.glob("ticket")]):
         ticket = lh.load_ticket(folder)
+        if ticket.arch != evidence.ARCH:
+            raise LotteryHubError(f"{folder} is of {ticket.arch}; the records are of {evidence.ARCH}")
         levels = {level_name(0): (0, 0.0)}
         levels |= {level_name(row["level"]): (row["level"], row["sparsity"]) for row in ticket.records["levels"]}
         side = ticket.records["plan"]["transfer"]["standard"]["image_size"]
@@ -120,10 +125,23 @@ def measured(run: Path) -> Iterator[dict[str, Any]]:
             }
 
 
+def _check_alike(name: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Refuse what cannot be set side by side: other images, or another attack after the same transfer."""
+    seen: dict[str, tuple[object, ...]] = {}
+    for row in rows:
+        record = row["record"]
+        about = (row["dataset"], row["images"], row["classes"], record["samples"], record["attack"])
+        if (first := seen.setdefault(record["regime"], about)) != about:
+            raise LotteryHubError(f"{name} would hold two kinds of figures, {first} and {about}; leave one of them out")
+
+
 def _key(row: dict[str, Any]) -> str:
     record = row["record"]
     return f"{row['method']} {row['level']:02d} {record['regime']} {record['seed']:03d}"
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LotteryHubError as problem:
+        sys.exit(f"error: {problem}")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import lottery_hub as lh
+from lottery_hub.errors import LotteryHubError
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.settings.config import REGIMES
 from lottery_hub.settings.studies import StudyPlan
@@ -169,6 +170,20 @@ def test_records_are_added_to_and_replaced_by_what_was_measured_again(
     reproduce.collect([Path("two")], tmp_path)
     kept = evidence.rows(tmp_path / "std-0.1.jsonl")
     assert [(each["record"]["seed"], each["record"]["correct"]) for each in kept] == [(0, 2993), (1, 3001)]
+
+
+@pytest.mark.parametrize("other", [{"dataset": "digits"}, {"images": 99}, {"record": {"attack": "PGD-7"}}])
+def test_figures_of_other_images_or_attacks_are_not_set_beside_each_other(
+    reproduce: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any]
+) -> None:
+    first, second = (row("std", 0, "standard", seed, 0) for seed in (0, 1))
+    second |= other | {"record": second["record"] | other.get("record", {})}
+    monkeypatch.setattr(reproduce, "measured", lambda run: iter([{"one": first, "two": second}[run.name]]))
+    reproduce.collect([Path("one")], tmp_path)
+    before = (tmp_path / "std-0.1.jsonl").read_bytes()
+    with pytest.raises(LotteryHubError, match=r"std-0\.1\.jsonl would hold two kinds of figures"):
+        reproduce.collect([Path("two")], tmp_path)
+    assert (tmp_path / "std-0.1.jsonl").read_bytes() == before
 
 
 @pytest.mark.slow
