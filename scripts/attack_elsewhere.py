@@ -52,8 +52,10 @@ def main() -> None:
 
 def measured(name: str, data: str | None, count: int) -> dict[str, Any]:
     """Return what other code makes of a ticket's network on images that its making never saw."""
-    from autoattack import AutoAttack
-
+    try:
+        from autoattack import AutoAttack
+    except ModuleNotFoundError:
+        raise LotteryHubError("it takes pip install git+https://github.com/fra31/auto-attack") from None
     begun = time.monotonic()
     ticket = lh.load_ticket(name)
     eps = ticket.records["plan"]["transfer"]["test_attack"]["eps"]

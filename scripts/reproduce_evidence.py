@@ -99,7 +99,10 @@ def collect(runs: Iterable[Path], place: Path) -> None:
 
 def measured(run: Path) -> Iterator[dict[str, Any]]:
     """Yield a row for every transfer behind the tickets of a study, or behind that of a find."""
-    for folder in sorted([*(run / "cells").glob("*/ticket"), *run.glob("ticket")]):
+    folders = sorted([*(run / "cells").glob("*/ticket"), *run.glob("ticket")])
+    if not folders:
+        raise LotteryHubError(f"{run} holds no ticket of a study or a find")
+    for folder in folders:
         ticket = lh.load_ticket(folder)
         if ticket.arch != evidence.ARCH:
             raise LotteryHubError(f"{folder} is of {ticket.arch}; the records are of {evidence.ARCH}")
