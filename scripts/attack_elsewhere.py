@@ -1,7 +1,7 @@
 """Measure packaged tickets with the code of others, on images that their making never saw; docs/evidence.md shows it.
 
     pip install git+https://github.com/fra31/auto-attack
-    python scripts/attack_elsewhere.py cifar10-1pct-resnet18-slim-adv --data FOLDER
+    python scripts/attack_elsewhere.py cifar10-resnet18-slim-adv --data FOLDER
 
 The network, that after adversarial transfer with seed 0, is what `lottery-hub export --format timm` writes and plain
 timm builds; the attack is the original AutoAttack, its standard version. The images are those of the training split
