@@ -67,7 +67,7 @@ DOORS = {
     "onnxruntime": {"sharing/exporting.py"},
     "onnxscript": {"sharing/exporting.py"},
     "typer": set(),
-    "rich": {"reporting/narrow.py", "reporting/notebook.py", "reporting/progress.py", "reporting/screen.py"},
+    "rich": {f"reporting/{name}.py" for name in ("narrow", "notebook", "progress", "screen", "study_screen")},
     "IPython": {"reporting/notebook.py"},
     "pandas": {"commands/results.py", "commands/tables.py", "reporting/tables.py"},
     "tomli_w": {"settings/plans.py"},
