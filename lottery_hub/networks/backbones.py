@@ -80,7 +80,7 @@ class Normalised(nn.Module):
         self.network = network
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
-        self.train(network.training)
+        self.training = network.training  # its own flag alone: a part of the network may be held in another mode
 
     def forward(self, images: Tensor) -> Tensor:
         """Map float images [n, 3, h, w] in [0,1] to logits [n, classes]."""

@@ -11,7 +11,7 @@ import timm
 import torch
 
 from lottery_hub.errors import TicketError
-from lottery_hub.networks.backbones import ARCHITECTURES, Backbone, fingerprint, with_fresh_head
+from lottery_hub.networks.backbones import ARCHITECTURES, Backbone, Normalised, fingerprint, with_fresh_head
 from lottery_hub.networks.masks import is_nested, kept_and_total
 from lottery_hub.networks.tickets import Ladder, Ticket, is_known_arch, ticket_of
 from lottery_hub.storage.folder import load_ticket, save_ticket
@@ -165,6 +165,13 @@ def test_with_a_head_of_its_own_a_network_is_ready_to_be_used_and_with_a_fresh_o
         used, trained = build(), build(7)
         assert not any(module.training for module in used.modules())
         assert all(module.training for module in trained.modules())
+
+
+def test_behind_its_normalisation_every_part_of_a_network_keeps_its_mode(ticket: Ticket) -> None:
+    network = ticket.to_model(7)
+    network.bn1.eval()  # frozen statistics
+    model = Normalised(network, ticket.mean, ticket.std)
+    assert (model.training, network.training, network.bn1.training) == (True, True, False)
 
 
 def test_the_pre_trained_head_cannot_have_other_classes(ticket: Ticket) -> None:
