@@ -1,7 +1,7 @@
 """Measure packaged tickets with the code of others, on images that their making never saw; docs/evidence.md shows it.
 
     pip install git+https://github.com/fra31/auto-attack
-    python scripts/attack_elsewhere.py cifar10-resnet18-slim-adv --data FOLDER
+    python scripts/attack_elsewhere.py cifar10-10pct-resnet18-slim-adv --data FOLDER
 
 The network, that after adversarial transfer with seed 0, is what `lottery-hub export --format timm` writes and plain
 timm builds; the attack is the original AutoAttack, its standard version. The images are those of the training split
@@ -86,7 +86,7 @@ def unseen(records: Mapping[str, Any], data: str | None) -> tuple[torch.Tensor, 
     """Return those training images, (N, 3, H, W) bytes, and labels that a ticket was neither trained nor chosen on.
 
     Raises:
-        DataError: these are other images than the ticket's.
+        DataError: these are other images than the ticket's, or all were used.
     """
     seen = load_for(records, data)
     if seen.fingerprint != records["data"]["fingerprint"]:
@@ -94,6 +94,8 @@ def unseen(records: Mapping[str, Any], data: str | None) -> tuple[torch.Tensor, 
     known = {image.numpy().tobytes() for split in (seen.train, seen.validation, seen.test) for image in split.images}
     everything = load_for(records, data, fraction=1.0).train
     new = torch.tensor([image.numpy().tobytes() not in known for image in everything.images])
+    if not new.any():
+        raise DataError("its making saw all training images: take a ticket of a share of them")
     return everything.images[new], everything.labels[new]
 
 

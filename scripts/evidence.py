@@ -112,9 +112,9 @@ def _splits(group: Iterable[dict[str, Any]], method: str, level: int) -> Splits:
     return splits_of(row["record"] for row in group if (row["method"], row["level"]) == (method, level))
 
 
-def page(place: Path, elsewhere: Path = ELSEWHERE) -> str:
-    """Return the page of the records in a folder, and of what other code measured of packaged tickets."""
-    records = kept(place)
+def page(place: Path) -> str:
+    """Return the page of the records in a folder, and of what other code measured of tickets, in the file beside it."""
+    records, elsewhere = kept(place), rows(place.with_name(ELSEWHERE.name))
     if not records:
         return (
             "# Evidence: does robust pre-training give sparser double wins?\n\n"
@@ -142,8 +142,8 @@ def page(place: Path, elsewhere: Path = ELSEWHERE) -> str:
         kinds=_between(found),
         levels=_levels(found),
         methods=_methods(found),
-        radius=", ".join(sorted({pixel_units(row["eps"]) for row in rows(elsewhere)})),
-        elsewhere=[_elsewhere(row, load_ticket(row["ticket"]).records) for row in rows(elsewhere)],
+        radius=", ".join(sorted({pixel_units(row["eps"]) for row in elsewhere})),
+        elsewhere=[_elsewhere(row, load_ticket(row["ticket"]).records) for row in elsewhere],
         pairs=list(combinations(KINDS, 2)),
         masks=_masks(),
     )

@@ -40,6 +40,11 @@ def test_other_images_than_the_tickets_are_refused(script: ModuleType) -> None:
         script.unseen({"data": described}, None)
 
 
+def test_a_ticket_that_saw_all_training_images_is_refused(script: ModuleType) -> None:
+    with pytest.raises(DataError, match="saw all training images"):
+        script.unseen({"data": lh.load_dataset("digits").describe()}, None)
+
+
 def test_plain_timm_gives_the_logits_that_we_give(script: ModuleType) -> None:
     network = lh.load_ticket(NAME).network("adversarial", seed=0)
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
