@@ -198,6 +198,6 @@ def _table(found: list[Found]) -> Table:
             "/".join(percent(ticket.figures.get(f"{figure} after {regime} transfer")) for figure in ("SA", "RA"))
             for regime in SHORT
         )
-        verdict = "–" if ticket.double_win is None else "yes" if ticket.double_win else "no"
+        verdict = {"double win": "yes", "no double win": "no", "undecided": "undecided"}.get(ticket.answer, "–")
         table.add_row(named, Text(ticket.dataset or "–"), percent(ticket.sparsity), *pairs, verdict)
     return table

@@ -116,6 +116,7 @@ def _show_ticket(ref: str, ticket: Ticket, folder: Path, about: BackboneManifest
                 "sparsity": ticket.sparsity,
                 "sparsity_of_all": sized.sparsity_of_all,
                 "double_win": ticket.double_win,
+                "answer": ticket.answer,
                 "networks": list(ticket.networks) if ticket.judged else [],
                 "content": about.content,
                 "values": about.values,
@@ -168,9 +169,8 @@ def _print_verdict(console: Console, ticket: Ticket) -> None:
     table = levels_table(records["dense"], records["levels"], records["controls"])
     measured = f"{records['samples']} test images, RA by {printable(attack_behind(records))}"
     print_table(console, table)
-    verdict = records.get("answer", "double win" if ticket.double_win else "no double win")
     console.print(
-        f"{verdict}{on_figures(*counted(records))}; {measured}", markup=False, soft_wrap=not console.is_terminal
+        f"{ticket.answer}{on_figures(*counted(records))}; {measured}", markup=False, soft_wrap=not console.is_terminal
     )
     for caveat in records["caveats"]:
         console.print(f"caveat: {printable(caveat)}", markup=False, soft_wrap=not console.is_terminal)

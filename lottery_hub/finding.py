@@ -79,8 +79,9 @@ def find(
         engine: what runs the transfers, entered; None is threads of this process, as `jobs` says.
 
     Returns:
-        A JSON-able summary: `ticket` (the folder), `double_win`, `sparsity`, `level`, `dense`, `levels`, and
-        what they rest on. Where no level wins, the ticket is the best level tried, marked as no double win.
+        A JSON-able summary: `ticket` (the folder), whether its level was `asked_for`, `double_win`, `sparsity`,
+        `level`, `dense`, `levels`, and what they rest on. Where no level wins, the ticket is the best level tried,
+        marked as no double win.
 
     Raises:
         RunError: the directory holds a find of other figures: of another backbone, ladder, dataset, recipe or device.
@@ -155,7 +156,7 @@ def find(
                 "transfers": bench.transfers(),
             }
             folder = keep_ticket(replace(ticket, records=records), directory / "ticket", trained, overwrite)
-    return {"ticket": str(folder), **summary}
+    return {"ticket": str(folder), "asked_for": only is not None, **summary}
 
 
 def ladder_at_hand(plan: FindPlan, backbone: Backbone, directory: Path) -> Ladder | None:

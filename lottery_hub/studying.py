@@ -29,7 +29,6 @@ from lottery_hub.judging.verdict import Runs, differences, level_name, splits_of
 from lottery_hub.networks.backbones import Backbone
 from lottery_hub.networks.inspection import Comparisons, compare_all
 from lottery_hub.networks.tickets import Ladder, Ticket, ticket_of
-from lottery_hub.reporting.reports import answer
 from lottery_hub.reporting.studies import FRONTIER, Studied, render_study
 from lottery_hub.reporting.tables import FIGURES, Holds, Table, figures_table
 from lottery_hub.running.engines import Engine, Local, Report
@@ -124,7 +123,7 @@ def study(
         columns = {name: [row[name] for row in apart] for name in DIFFERENCES}
         atomic.write_bytes(directory / "differences.csv", Table(DIFFERENCES, columns).encoded("csv"))
         failed = [(one["cell"], one["failed"]) for one in found if "failed" in one]
-        studied = [Studied(cell.name, cell.place, ticket.records, answer(ticket)) for cell, ticket in tickets]
+        studied = [Studied(cell.name, cell.place, ticket.records, ticket.answer) for cell, ticket in tickets]
         page = render_study(studied, failed, apart, _shared(ladders, {ticket.level for _, ticket in tickets}))
         leave(directory / "report.html", page.encode(), overwrite)
     return {"study": str(directory), **summary}

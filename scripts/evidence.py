@@ -23,10 +23,7 @@ from lottery_hub.judging.intervals import Difference
 from lottery_hub.judging.margins import Margin, deciding
 from lottery_hub.judging.rules import MARGIN
 from lottery_hub.judging.verdict import (
-    DOUBLE_WIN,
-    NO_DOUBLE_WIN,
     Splits,
-    answer_of,
     compare,
     differences,
     level_name,
@@ -34,6 +31,7 @@ from lottery_hub.judging.verdict import (
     splits_of,
 )
 from lottery_hub.networks.inspection import compare_all
+from lottery_hub.settings.answers import UNDECIDED, answer_of
 from lottery_hub.settings.config import REGIMES, pixel_units
 from lottery_hub.sharing.sources import packaged_name
 from lottery_hub.storage.folder import load_ladder, load_ticket
@@ -235,9 +233,8 @@ def _judged(ladder: Ladder, level: int, runs: Splits) -> list[object]:
     row = compare(ladder.dense, runs, ladder.rule)
     seen = {(regime, figure): one for regime, figure, one in differences(ladder.dense["test"], runs["test"])}
     figures = [f"{_mean(runs, *key)} ({_seen(seen[key])})" for key in _FIGURES]
-    said = {DOUBLE_WIN: "double win", NO_DOUBLE_WIN: "no double win"}
-    answer = said.get(answer_of(row), "undecided")
-    if answer == "undecided":
+    answer: str = answer_of(row)
+    if answer == UNDECIDED:
         unknown = [seen[one["regime"], one["figure"]] for one in row["figures"] if one["answer"] == "undecided"]
         answer += f": {deciding(unknown, ladder.rule)}" if unknown else ""
     within = ladder.of_reached[level]

@@ -30,6 +30,7 @@ from lottery_hub.judging.levels import judge_levels
 from lottery_hub.judging.margins import Margin
 from lottery_hub.judging.verdict import Measured, Splits, compare, differences, hopeless, judge, rule_of
 from lottery_hub.robustness.outcomes import Outcomes, interval
+from lottery_hub.settings.answers import answer_of
 from lottery_hub.settings.config import REGIMES, Regime
 from lottery_hub.settings.plans import FindPlan
 
@@ -149,7 +150,7 @@ def answers(world: World, seeds: int, rule: str, worse: float, count: int, seed:
         dense, ticket = find.runs(range(seeds))["test"], find.runs(range(seeds), worse)["test"]
         chosen = rule_of(rule, seeds, dense, CLASSES)
         verdict = judge(dense, ticket, chosen)
-        told[verdict.get("answer") or ("double win" if verdict["double_win"] else "no double win")] += 1
+        told[answer_of(verdict)] += 1
         told[f"margin {100 * (chosen.points or 0):g}"] += 1
     return {name: times / count for name, times in told.items()}
 
@@ -212,7 +213,7 @@ def pick_one(find: Find, seeds: int, rule: str, truth: Sequence[float], scan: st
     rows, row = judge_levels(len(LADDER) - 1, scan, try_levels, weigh=weighed)
     return {
         "level": row["level"],
-        "answer": row.get("answer") or ("double win" if row["double_win"] else "no double win"),
+        "answer": answer_of(row),
         "optimism": float(np.mean([each["difference"] for each in row["figures"]])) + truth[row["level"]],
         "tried": len(rows),
         "frontier": locate(dense, tried, sparsities, chosen, ["test"]).get("test"),

@@ -53,8 +53,9 @@ from lottery_hub.training.drawing import draw
 from tests import warm
 
 SUMMARY = [
-    "ticket", "double_win", "answer", "sparsity", "level", "tolerance", "margin", "frontier", "would_decide", "seeds",
-    "dense", "levels", "controls", "caveats", "attack", "samples", "validation_samples", "fraction", "scan", "scrutiny",
+    "ticket", "asked_for", "double_win", "answer", "sparsity", "level", "tolerance", "margin", "frontier",
+    "would_decide", "seeds", "dense", "levels", "controls", "caveats", "attack", "samples", "validation_samples",
+    "fraction", "scan", "scrutiny",
 ]  # fmt: skip
 
 STANDARD = Recipe(epochs=1, batch_size=12, lr=0.02, augment="none", image_size=8)
@@ -143,9 +144,8 @@ def test_the_ticket_is_the_chosen_level_under_the_stated_sparsity(found: tuple[P
 def test_the_records_hold_every_transfer(found: tuple[Path, dict[str, Any], Any]) -> None:
     directory, summary, _ = found
     records = load_ticket(directory / "ticket").records
-    assert {key: records[key] for key in SUMMARY if key != "ticket"} == {
-        key: value for key, value in summary.items() if key != "ticket"
-    }
+    told = {key: value for key, value in summary.items() if key not in ("ticket", "asked_for")}
+    assert {key: records[key] for key in told} == told
     # Dense, three levels and two controls; two regimes; two seeds.
     assert len(records["transfers"]) == 6 * 2 * 2
     assert [t["ticket"] for t in records["transfers"][:5]] == ["level-00"] * 4 + ["level-01"]
@@ -864,7 +864,8 @@ def test_fresh_seeds_have_the_last_word_at_a_radius_that_tells_something(
     assert of == {("standard", summary["standard_attack"]), ("adversarial", summary["attack"])}
     assert len(trained_folders(tmp_path / "run" / "ticket")) == 2 * 2 * 3
     card = render_card(ticket)
-    assert "seeds that had no part in picking the level (2)" in card
+    assert "The level was asked for, not picked; these are transfers with seeds of their own (2)." in card
+    assert summary["asked_for"]
     assert "--eps-standard" in card
 
 

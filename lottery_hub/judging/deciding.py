@@ -14,10 +14,8 @@ from lottery_hub.judging.choosing import locate, pick, weigh
 from lottery_hub.judging.margins import GUESSES, Margin
 from lottery_hub.judging.rules import Rule
 from lottery_hub.judging.verdict import (
-    UNDECIDED,
     UNINFORMATIVE,
     Splits,
-    answer_of,
     caveats,
     compare,
     control_name,
@@ -31,6 +29,7 @@ from lottery_hub.judging.verdict import (
 )
 from lottery_hub.networks.reach import reach_told
 from lottery_hub.networks.tickets import Ticket
+from lottery_hub.settings.answers import UNDECIDED, answer_of
 from lottery_hub.settings.config import TransferPlan
 from lottery_hub.settings.plans import FindPlan
 
@@ -118,6 +117,11 @@ def verdict_runs(records: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     if len(rows) != 1:
         raise LookupError(f"level {records['level']} is recorded {len(rows)} times, not once")
     return records["dense"], rows[0]
+
+
+def was_asked_for(records: Mapping[str, Any]) -> bool:
+    """Whether the find was asked for this one level: then nothing picked it."""
+    return any(records["plan"].get(name) is not None for name in ("level", "sparsity"))
 
 
 def tells_nothing(records: Mapping[str, Any]) -> bool:

@@ -23,7 +23,7 @@ from lottery_hub.judging.deciding import basis_of, decide_again
 from lottery_hub.judging.findings import Answer, Finding, worst
 from lottery_hub.judging.lineage import record_of
 from lottery_hub.judging.scrutiny import COMPARED, CURVED, SAMPLES, SEED, attacks_of_checks
-from lottery_hub.judging.verdict import FIGURES, Measured, Splits, answer_of, level_name
+from lottery_hub.judging.verdict import FIGURES, Measured, Splits, level_name
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.robustness.attacks import margin
 from lottery_hub.robustness.corruptions import CORRUPTIONS
@@ -33,6 +33,7 @@ from lottery_hub.robustness.masking import check_masking
 from lottery_hub.robustness.outcomes import Outcomes
 from lottery_hub.robustness.unseen import ATTACKS, Conditions, measure_corruptions
 from lottery_hub.settings import passes
+from lottery_hub.settings.answers import answer_of
 from lottery_hub.settings.config import (
     DLR_CLASSES,
     Attack,

@@ -12,19 +12,16 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Any
 
 from lottery_hub.errors import ConfigError
 from lottery_hub.judging.intervals import Difference, difference
 from lottery_hub.judging.margins import Margin, chosen, deciding, within_seeds
 from lottery_hub.judging.rules import Rule, Tolerance, parse_rule
 from lottery_hub.robustness.outcomes import LEVEL, Bits, Outcomes, interval
+from lottery_hub.settings.answers import DOUBLE_WIN, NO_DOUBLE_WIN, UNDECIDED
 from lottery_hub.settings.config import REGIMES, Regime
 
-Answer = Literal["double win", "no double win", "undecided"]
-DOUBLE_WIN: Answer = "double win"
-NO_DOUBLE_WIN: Answer = "no double win"
-UNDECIDED: Answer = "undecided"
 FEW = {"test": 400, "validation": 200}  # images, fewer of which are too few to say much
 MATCHING, WORSE, UNINFORMATIVE = "matching", "worse", "uninformative"  # of one figure; or undecided
 
@@ -210,13 +207,6 @@ def judge(dense: Runs, ticket: Runs, rule: Rule) -> dict[str, Any]:
         ConfigError: the rule needs the outcome of every image, and single images were not kept.
     """
     return _by_margin(dense, ticket, rule) if isinstance(rule, Margin) else _by_tolerance(dense, ticket, rule)
-
-
-def answer_of(verdict: Mapping[str, Any]) -> Answer:
-    """Return the answer of a verdict, also of one that knows two of them only."""
-    two: Answer = DOUBLE_WIN if verdict["double_win"] else NO_DOUBLE_WIN
-    answer: Answer = verdict.get("answer", two)
-    return answer
 
 
 def differences(dense: Runs, ticket: Runs) -> Iterator[tuple[Regime, str, Difference]]:

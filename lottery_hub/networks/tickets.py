@@ -31,6 +31,7 @@ from lottery_hub.networks.compacting import Compacted, compact
 from lottery_hub.networks.holding import hold_mask, inside
 from lottery_hub.networks.masks import Mask, kept_and_total
 from lottery_hub.networks.predicting import Prediction, predict
+from lottery_hub.settings.answers import answer_of
 from lottery_hub.settings.config import Kind, Method, Regime
 from lottery_hub.values import page_table, percent, same_fields, whole
 
@@ -111,8 +112,7 @@ class Ticket:
     def _shown(self) -> str:
         kept, total = self.kept_and_total
         drawn = "imported" if "imported" in self.provenance else f"level {self.level} by {self.method}"
-        judged = {None: "not judged", True: "double win", False: "no double win"}[self.double_win]
-        what = "fine-tuned" if "transfer" in self.records else judged
+        what = "fine-tuned" if "transfer" in self.records else self.answer
         size = f"{percent(self.sparsity)} % sparsity, {kept:,} of {total:,} weights kept"
         return f"{self.arch} ({self.kind}), {drawn}: {size}; {what}"
 
@@ -137,6 +137,11 @@ class Ticket:
         """Whether its records say so; None where it was never judged."""
         verdict = self.records.get("double_win")
         return verdict if isinstance(verdict, bool) else None
+
+    @property
+    def answer(self) -> str:
+        """`double win`, `no double win` or `undecided`, as its records say; `not judged` where they have no verdict."""
+        return answer_of(self.records)
 
     @property
     def judged(self) -> bool:

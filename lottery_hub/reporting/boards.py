@@ -16,7 +16,8 @@ from lottery_hub.judging.deciding import verdict_runs
 from lottery_hub.reporting.canvas import palette
 from lottery_hub.reporting.plots import FOUR, NONE, figure_name, frontier_of
 from lottery_hub.reporting.rendering import markup, percent, render_page, source
-from lottery_hub.reporting.reports import Reported, answer
+from lottery_hub.reporting.reports import Reported
+from lottery_hub.settings.answers import NOT_JUDGED
 from lottery_hub.version import __version__
 
 TABLE = (  # heading, whether it holds numbers
@@ -52,7 +53,7 @@ class Listed:
     name: str
     backbone: str = NONE
     dataset: str = NONE
-    answer: str = "not judged"
+    answer: str = NOT_JUDGED
     sparsity: float | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     autoattack: float | None = None
@@ -68,7 +69,7 @@ class Listed:
         about: dict[str, Any] = {
             "name": reported.name,
             "backbone": f"{ticket.arch} ({ticket.kind})",
-            "answer": answer(ticket),
+            "answer": ticket.answer,
             "sparsity": ticket.sparsity,
             "file_bytes": reported.file_bytes,
             "link": link,

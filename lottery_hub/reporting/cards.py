@@ -12,9 +12,9 @@ from typing import Any
 from lottery_hub.fetching import names
 from lottery_hub.images.fitting import sides_of
 from lottery_hub.images.opening import NAMED
-from lottery_hub.judging.deciding import NOTHING, frontier_of, tells_nothing, verdict_runs
+from lottery_hub.judging.deciding import NOTHING, frontier_of, tells_nothing, verdict_runs, was_asked_for
 from lottery_hub.judging.frontier import INSIDE
-from lottery_hub.judging.verdict import DOUBLE_WIN, FIGURES, NO_DOUBLE_WIN, UNDECIDED, UNINFORMATIVE
+from lottery_hub.judging.verdict import FIGURES, UNINFORMATIVE
 from lottery_hub.networks.tickets import Ticket
 from lottery_hub.reporting.card_parts import LIBRARY_ENTRY, PAPER, PIPELINE, described, hyperparameters, training_log
 from lottery_hub.reporting.plots import VERDICT
@@ -34,6 +34,7 @@ from lottery_hub.reporting.rendering import (
 from lottery_hub.reporting.repeating import command_of, preset_of
 from lottery_hub.robustness.corruptions import CORRUPTIONS
 from lottery_hub.robustness.unseen import mean_share
+from lottery_hub.settings.answers import DOUBLE_WIN, NO_DOUBLE_WIN, UNDECIDED
 from lottery_hub.settings.config import REGIMES
 from lottery_hub.storage.atomic import json_text
 
@@ -151,6 +152,7 @@ def _context(ticket: Ticket) -> dict[str, Any]:
             "by_margin": "margin" in records,
             "seeds": len(_summaries(records)[1]["standard"]["seeds"]),
             "fresh": _fresh(records),
+            "asked": was_asked_for(records),
             "added": bool(records["plan"].get("max_seeds")) and not _fresh(records),
             "frontier": frontier_of(records),
             "surely": INSIDE,
@@ -322,6 +324,7 @@ def _metadata(ticket: Ticket) -> Safe:
         "level": ticket.level,
         "sparsity": ticket.sparsity,
         "double_win": ticket.double_win,
+        "answer": ticket.answer,
     } | ({"fraction": number(ticket.records["data"]["fraction"])} if ticket.records else {})
     # Only a backbone that was fetched from the Hub has a revision there.
     base = _repo_of(str(backbone.get("source"))) if backbone.get("revision") else None

@@ -76,6 +76,11 @@ def print_words(console: Console, words: str, style: str | None = None) -> None:
     console.print(words, style=style, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
+def print_line(console: Console, words: str) -> None:
+    """Print a line whose words are to be copied: a terminal may break it, but nothing is put into it."""
+    console.print(words, highlight=False, markup=False, soft_wrap=True)
+
+
 def _text(cell: RenderableType) -> Text:
     return cell.copy() if isinstance(cell, Text) else Text(str(cell))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lottery_hub.judging.deciding import frontier_of as frontier_of
-from lottery_hub.judging.deciding import verdict_runs
+from lottery_hub.judging.deciding import verdict_runs, was_asked_for
 from lottery_hub.judging.verdict import FIGURES, UNINFORMATIVE
 from lottery_hub.reporting.canvas import Picture, paper
 from lottery_hub.reporting.rendering import percent, points
@@ -48,21 +48,24 @@ def curve(records: dict[str, Any]) -> Picture:
     """Return SA and RA in both regimes over sparsity: dense, what is allowed, every level tried, controls."""
     chosen, where = verdict_runs(records)[1], frontier_of(records)
     by_name = {(row["regime"], row["figure"]): row for row in chosen["figures"]}
-    fresh = ", by seeds that had no part in picking it" if "confirmed" in records else ""
     said = ", ".join(
         f"{figure_name(*key)} {percent(row['ticket'])} (dense {percent(row['dense'])})" for key, row in by_name.items()
     )
-    told = f"At the picked level {records['level']}, {percent(records['sparsity'])} sparsity{fresh}: {said}."
+    asked, fresh = was_asked_for(records), ""
+    if "confirmed" in records:
+        fresh = ", by seeds of their own" if asked else ", by seeds that had no part in picking it"
+    level = f"{'level' if asked else 'the picked level'} {records['level']}"
+    told = f"At {level}, {percent(records['sparsity'])} sparsity{fresh}: {said}."
     if where:
         beyond = " or beyond" if where.get("beyond") else ""
         told += f" The frontier is at {percent(where['sparsity'])} sparsity{beyond}{_between(where['interval'])}."
+    alone = "" if asked else ", by which alone the level was picked,"
     note = (
         "A point is a mean over seeds; the line through it is the 95 % interval of its paired difference from dense. "
-        "Hollow points, by which alone the level was picked, stand as far from the line of dense as they do from dense "
-        "on validation images."
+        f"Hollow points{alone} stand as far from the line of dense as they do from dense on validation images."
     )
     if fresh:
-        note += " The verdict is given on fresh seeds, which had no part in picking the level."
+        note += f" The verdict is given on fresh seeds{'' if asked else ', which had no part in picking the level'}."
     return Picture(
         name="curve",
         title="Accuracy over sparsity",
@@ -140,7 +143,8 @@ def _curve_panel(records: dict[str, Any], regime: str, figure: str, axes: Axes) 
         )  # fmt: skip
     if "confirmed" in records:
         _fresh(axes, records, regime, figure)
-    axes.axvline(_depth(records["sparsity"]), color=paper("quiet"), lw=1.1, ls=":", zorder=2, label="picked level")
+    chosen = "level asked for" if was_asked_for(records) else "picked level"
+    axes.axvline(_depth(records["sparsity"]), color=paper("quiet"), lw=1.1, ls=":", zorder=2, label=chosen)
     where = frontier_of(records)
     if where:
         axes.axvline(_depth(where["sparsity"]), color=paper("frontier"), lw=1.4, zorder=2, label="frontier")
@@ -150,7 +154,7 @@ def _curve_panel(records: dict[str, Any], regime: str, figure: str, axes: Axes) 
     axes.grid(axis="y")
     axes.set_xlim(*ends)
     # An interval of two seeds may reach far beyond all points, and would flatten them.
-    upright = ("picked level", "frontier")
+    upright = (chosen, "frontier")
     drawn = [line for line in axes.get_lines() if not str(line.get_label()).startswith(("_", *upright))]
     heights = [float(y) for line in drawn for y in np.asarray(line.get_ydata())]
     span = max(max(heights) - min(heights), 2.0)

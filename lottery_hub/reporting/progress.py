@@ -24,6 +24,7 @@ from lottery_hub.errors import printable
 from lottery_hub.reporting.narrow import fits, fitted, stacked
 from lottery_hub.reporting.notebook import CellView, as_html
 from lottery_hub.reporting.watched import Network, Watched, clock_time, short
+from lottery_hub.settings.answers import answer_of
 from lottery_hub.telling import QUIET, VERBOSE, listening, volume
 from lottery_hub.values import percent
 
@@ -108,7 +109,7 @@ class Progress:
         elif kind == "dense":
             yield f"dense: {_figures(record)}"
         elif kind == "level":
-            verdict = record.get("answer", "double win" if record["double_win"] else "no double win")
+            verdict: str = answer_of(record)
             if "adversarial" not in record:
                 verdict = "rejected on validation images, adversarial transfer left out"
             yield f"level {record['level']} ({percent(record['sparsity'])} %): {_figures(record)}: {verdict}"

@@ -23,6 +23,7 @@ from lottery_hub.reporting.pictures import plot, possible
 from lottery_hub.reporting.plots import FOUR, NONE, answer_of, figure_name, frontier_of, is_of
 from lottery_hub.reporting.rendering import markup, percent, points, render_page
 from lottery_hub.reporting.repeating import find_command
+from lottery_hub.settings.answers import DOUBLE_WIN, NO_DOUBLE_WIN, NOT_JUDGED, UNDECIDED
 from lottery_hub.settings.paths import path_of
 from lottery_hub.storage import folder
 from lottery_hub.storage.atomic import json_text
@@ -32,11 +33,11 @@ from lottery_hub.version import __version__
 Rows = list[tuple[str, str]]
 
 # Answer → its word on a page, and how it is coloured and marked.
-ANSWERS = {
-    "double win": ("Double win", "yes"),
-    "no double win": ("No double win: the best level that was tried", "no"),
-    "undecided": ("Undecided", "open"),
-    "not judged": ("Not judged", "open"),
+ANSWERS: dict[str, tuple[str, str]] = {
+    DOUBLE_WIN: ("Double win", "yes"),
+    NO_DOUBLE_WIN: ("No double win: the best level that was tried", "no"),
+    UNDECIDED: ("Undecided", "open"),
+    NOT_JUDGED: ("Not judged", "open"),
 }
 
 
@@ -114,14 +115,6 @@ def _told_apart(several: Sequence[Reported]) -> list[Reported]:
     ]
 
 
-def answer(ticket: Ticket) -> str:
-    """Return what the records answer: a key of `ANSWERS`."""
-    if ticket.double_win is None:
-        return "not judged"
-    said = verdict_runs(ticket.records)[1].get("answer")
-    return said if said in ANSWERS else "double win" if ticket.double_win else "no double win"
-
-
 def _section(reported: Reported, place: int) -> dict[str, Any]:
     ticket, records = reported.ticket, reported.ticket.records
     judged = ticket.double_win is not None
@@ -150,7 +143,7 @@ def _section(reported: Reported, place: int) -> dict[str, Any]:
 
 def _headline(ticket: Ticket) -> tuple[str, str]:
     """Return the answer in a few words, and how it is marked; a win with how many figures count where not all do."""
-    words, mark = ANSWERS[answer(ticket)]
+    words, mark = ANSWERS[ticket.answer]
     counted = len(FOUR) - len(_guessed(ticket.records)) if ticket.double_win else len(FOUR)
     return (words if counted == len(FOUR) else f"{words}, on {counted} of {len(FOUR)} figures", mark)
 
@@ -190,14 +183,14 @@ def verdict_of(ticket: Ticket) -> str:
         f"The closest of the {among} is {figure_name(worst['regime'], worst['figure'])}: "
         f"{percent(worst['ticket'])}, where dense has {percent(worst['dense'])}."
     )
-    says = {
-        "double win": "matches the dense backbone on SA and RA, after standard and after adversarial transfer",
-        "no double win": "fails to match the dense backbone on at least one of SA and RA after",
-        "undecided": "is neither seen to match the dense backbone on all of SA and RA, nor to be worse on any, after",
-    }[answer(ticket)]
-    both = "" if answer(ticket) == "double win" else " standard and adversarial transfer"
+    says: dict[str, str] = {
+        DOUBLE_WIN: "matches the dense backbone on SA and RA, after standard and after adversarial transfer",
+        NO_DOUBLE_WIN: "fails to match the dense backbone on at least one of SA and RA after",
+        UNDECIDED: "is neither seen to match the dense backbone on all of SA and RA, nor to be worse on any, after",
+    }
+    both = "" if ticket.answer == DOUBLE_WIN else " standard and adversarial transfer"
     return (
-        f"With {where}, this ticket {says}{both} to {records['data']['name']} ({records['tolerance']})."
+        f"With {where}, this ticket {says[ticket.answer]}{both} to {records['data']['name']} ({records['tolerance']})."
         f"{lacking} {nearest}"
     )
 
@@ -349,7 +342,7 @@ def _compared(several: Sequence[Reported]) -> list[tuple[str, list[str]]]:
         return str(reported.ticket.records[key]) if reported.ticket.double_win is not None else NONE
 
     rows: list[tuple[str, list[str]]] = [
-        ("answer", [ANSWERS[answer(each.ticket)][0] for each in several]),
+        ("answer", [ANSWERS[each.ticket.answer][0] for each in several]),
         ("backbone", [f"{each.ticket.arch} ({each.ticket.kind})" for each in several]),
         ("sparsity", [percent(each.ticket.sparsity) for each in several]),
         ("dataset", [str(each.ticket.records.get("data", {}).get("name", NONE)) for each in several]),

@@ -14,8 +14,15 @@ from rich.text import Text
 
 from lottery_hub.errors import printable
 from lottery_hub.judging.choosing import wins
-from lottery_hub.judging.deciding import NOTHING, attack_behind, counted, frontier_of, tells_nothing, verdict_runs
-from lottery_hub.reporting.narrow import fitted, least_width, print_words
+from lottery_hub.judging.deciding import (
+    NOTHING,
+    attack_behind,
+    counted,
+    frontier_of,
+    tells_nothing,
+    verdict_runs,
+)
+from lottery_hub.reporting.narrow import fitted, least_width, print_line, print_words
 from lottery_hub.reporting.notebook import WIDTH
 from lottery_hub.reporting.notebook import as_html as as_html
 from lottery_hub.settings.paths import path_of
@@ -213,8 +220,9 @@ def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
     for caveat in summary["caveats"]:
         print_words(console, f"caveat: {printable(caveat, 1000)}", "yellow")
     (chosen,) = (row for row in summary["levels"] if row["level"] == summary["level"])
-    level = f"level {summary['level']}, picked on {summary['validation_samples']} validation images"
-    if not wins(chosen):
+    asked, images = summary.get("asked_for"), summary["validation_samples"]
+    level = f"level {summary['level']}, {'as asked for' if asked else f'picked on {images} validation images'}"
+    if not asked and not wins(chosen):
         level += ", where none wins" if "margin" not in summary else ", where none is surely inside"
     where = frontier_of(summary)
     if where:
@@ -233,7 +241,7 @@ def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
     else:
         saved = f"No double win: saved {level}, {percent(summary['sparsity'])} %, marked as such."
         print_words(console, saved, "bold red")
-    console.print(f"ticket: {summary['ticket']}", highlight=False, markup=False, soft_wrap=True)
+    print_line(console, f"ticket: {summary['ticket']}")
 
 
 def _counted(summary: dict[str, Any]) -> str:

@@ -8,8 +8,9 @@ from rich.console import Console
 
 from lottery_hub.errors import printable
 from lottery_hub.judging.deciding import attack_behind, frontier_of, on_figures
-from lottery_hub.reporting.narrow import print_words
+from lottery_hub.reporting.narrow import print_line, print_words
 from lottery_hub.reporting.screen import COLUMNS, SHORT, percent, print_table, words_table
+from lottery_hub.settings.answers import answer_of
 
 
 def print_study(console: Console, record: dict[str, Any]) -> None:
@@ -24,8 +25,7 @@ def print_study(console: Console, record: dict[str, Any]) -> None:
             f"{percent(cell['figures'][regime][figure])} ({percent(cell['dense'][regime][figure])})"
             for regime, figure in COLUMNS
         ]
-        verdict = cell.get("answer") or ("double win" if cell["double_win"] else "no double win")
-        verdict += on_figures(cell["telling"], len(COLUMNS))
+        verdict = answer_of(cell) + on_figures(cell["telling"], len(COLUMNS))
         rows.append((cell["cell"], _frontier(cell), *figures, printable(verdict, 60)))
     print_table(console, words_table(header, rows))
     print_words(console, "in %, on test images; in brackets dense, which only guesses where a figure does not count")
@@ -42,16 +42,11 @@ def print_study(console: Console, record: dict[str, Any]) -> None:
             about = printable(
                 f"{row['pretrain']} - {row['against']}, {row['dataset']} {row['fraction']:g} {row['method']}"
             )
-            _line(console, f"frontier, {about}: {row['difference'] * 100:+.2f} points of sparsity ({low}, {high})")
+            print_line(console, f"frontier, {about}: {row['difference'] * 100:+.2f} points of sparsity ({low}, {high})")
     for cell in record["cells"]:
         if "failed" in cell:
-            _line(console, f"failed: {printable(cell['cell'], 200)}: {printable(cell['failed'], 1000)}")
-    _line(console, f"study: {printable(record['study'], 1000)}, its page: report.html")
-
-
-def _line(console: Console, words: str) -> None:
-    """Print a line that a terminal may break, and nobody else."""
-    console.print(words, highlight=False, markup=False, soft_wrap=True)
+            print_line(console, f"failed: {printable(cell['cell'], 200)}: {printable(cell['failed'], 1000)}")
+    print_line(console, f"study: {printable(record['study'], 1000)}, its page: report.html")
 
 
 def _measured(cell: dict[str, Any]) -> str:

@@ -183,7 +183,7 @@ def _export_model(ticket: Ticket, format: Format, path: Path, compact: bool, fit
     _check_no_folder(path)  # before minutes go into tracing
     runtime = _RUNTIMES[format]
     image_size = fit.image_size
-    whole = ticket.to_normalised(head="pretrained").eval()
+    whole = ticket.to_normalised(head="pretrained")
     compacted = compacting.compact(whole.network, image_size) if compact else None
     # Never `whole` itself: an encoder that changed what it is given would change what the export is compared with.
     model = Normalised(compacted.model, ticket.mean, ticket.std) if compacted else copied(whole)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from lottery_hub.errors import TicketError, printable
 from lottery_hub.fetching import hub_cache
 from lottery_hub.judging.deciding import verdict_runs
+from lottery_hub.settings.answers import answer_of
 from lottery_hub.storage import files
 from lottery_hub.storage.folder import CONFIG, RESULTS, packaged_folder, packaged_names, read_about, weights_path
 from lottery_hub.storage.manifest import BackboneManifest, Content, LadderManifest, TicketManifest
@@ -126,8 +127,7 @@ def _measured(folder: Path, about: BackboneManifest) -> dict[str, Any]:
         return dataset | {"SA": done["SA"], "RA": done["RA"]}
     judged = verdict_runs(records)[1]
     ticket = judged.get("adversarial", {})
-    answer = judged.get("answer") or ("double win" if about.double_win else "no double win")
-    return dataset | {"SA": ticket.get("SA"), "RA": ticket.get("RA"), "answer": answer}
+    return dataset | {"SA": ticket.get("SA"), "RA": ticket.get("RA"), "answer": answer_of(judged)}
 
 
 def _known(origin: Mapping[str, Any]) -> dict[str, Any]:

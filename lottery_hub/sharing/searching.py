@@ -19,6 +19,7 @@ from lottery_hub.judging.verdict import FIGURES
 from lottery_hub.reporting.boards import Listed
 from lottery_hub.reporting.cards import LIBRARY, TICKET_TAG, WINNER_TAG, dataset_id
 from lottery_hub.reporting.plots import NONE
+from lottery_hub.settings.answers import NOT_JUDGED, answer_of
 from lottery_hub.settings.config import REGIMES, Kind
 
 EXPAND = ["cardData", "model-index", "sha", "downloads"]
@@ -35,6 +36,7 @@ class Found:
         dataset: that it was transferred to.
         sparsity: over the prunable weights, in 0..1.
         double_win: the verdict; None where it was never judged.
+        answer: `double win`, `no double win`, `undecided` or `not judged`.
         figures: "SA after standard transfer" and so on → accuracy in 0..1.
         attack: by which RA was measured.
         samples: test images.
@@ -48,6 +50,7 @@ class Found:
     dataset: str | None = None
     sparsity: float | None = None
     double_win: bool | None = None
+    answer: str = NOT_JUDGED
     figures: dict[str, float] = field(default_factory=dict)
     attack: str | None = None
     samples: int | None = None
@@ -64,12 +67,11 @@ class Found:
 
     def listed(self) -> Listed:
         """Return its row of a board: what the card says."""
-        answers = {True: "double win", False: "no double win", None: "not judged"}
         return Listed(
             name=self.repo_id,
             backbone=f"{self.arch or NONE} ({self.pretrain or NONE})",
             dataset=self.dataset or NONE,
-            answer=answers[self.double_win],
+            answer=self.answer,
             sparsity=self.sparsity,
             figures=self.figures,
             link=page_of(self.repo_id),
@@ -167,6 +169,7 @@ def _found(row: Any) -> Found | None:
         dataset=_text(_mapping(results.get("dataset")).get("name")),
         sparsity=_share(own.get("sparsity")),
         double_win=own.get("double_win") if isinstance(own.get("double_win"), bool) else None,
+        answer=answer_of(own),
         figures=figures,
         attack=attack,
         samples=samples,

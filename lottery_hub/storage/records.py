@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from lottery_hub.networks.tickets import MAX_LEVELS, Ticket
+from lottery_hub.settings.answers import Answer
 from lottery_hub.settings.config import (
     MAX_SEEDS,
     SEEDS,
@@ -52,7 +53,6 @@ MOST = 20  # of the ends of an interval: that of two seeds may reach far beyond 
 MAX_TRANSFERS = 2 * MAX_SEEDS * (MAX_LEVELS + 3)  # both regimes of dense, of every level and of two controls
 
 Slack = Annotated[float, Field(ge=-MOST, le=MOST)]
-Answer = Literal["double win", "no double win", "undecided"]
 Signed = Annotated[float, Field(ge=-1, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Interval = Annotated[list[Annotated[float, Field(ge=-MOST, le=MOST)]], Field(min_length=2, max_length=2)]

@@ -12,10 +12,11 @@ from lottery_hub.judging.deciding import Basis, row_of, weigh_rows
 from lottery_hub.judging.levels import Rows, most_left, spread
 from lottery_hub.judging.margins import Margin
 from lottery_hub.judging.rules import Rule
-from lottery_hub.judging.verdict import UNDECIDED, compare, control_name, hopeless, level_name, summarise
+from lottery_hub.judging.verdict import compare, control_name, hopeless, level_name, summarise
 from lottery_hub.networks.masks import Mask, keep_highest, kept_and_total, magnitudes, random_scores
 from lottery_hub.networks.tickets import Ladder, ticket_of
 from lottery_hub.settings import passes
+from lottery_hub.settings.answers import UNDECIDED
 from lottery_hub.settings.config import REGIMES, Method
 from lottery_hub.training.bench import Bench
 

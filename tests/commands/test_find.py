@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ def test_it_can_be_read_by_people_and_by_machines(found: Found) -> None:
     report = found.report()
     assert "Double win at 36.00 % sparsity" in report
     assert report.endswith(f"ticket: {found.folder}\n")
+    assert "(level 2, picked on " in report
+    assert "(level 2, as asked for)" in replace(found, summary={**found.summary, "asked_for": True}).report()
     page = found._repr_html_()
     assert page.startswith("<pre")
     assert "Double win at 36.00 % sparsity" in page

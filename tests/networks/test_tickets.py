@@ -115,9 +115,21 @@ def test_a_ticket_knows_where_it_comes_from(ticket: Ticket, backbone: Backbone) 
     assert ticket.masks is ticket.mask
 
 
-@pytest.mark.parametrize(("records", "verdict"), [({}, None), ({"double_win": True}, True), ({"double_win": 1}, None)])
-def test_a_verdict_is_what_the_records_say(ladder: Ladder, records: dict[str, object], verdict: bool | None) -> None:
-    assert ladder.ticket(1, records).double_win is verdict
+@pytest.mark.parametrize(
+    ("records", "verdict", "answer"),
+    [
+        ({}, None, "not judged"),
+        ({"double_win": True}, True, "double win"),
+        ({"double_win": False, "answer": "undecided"}, False, "undecided"),
+        ({"double_win": 1, "answer": "double win"}, None, "not judged"),
+    ],
+)
+def test_a_verdict_is_what_the_records_say(
+    ladder: Ladder, records: dict[str, object], verdict: bool | None, answer: str
+) -> None:
+    ticket = ladder.ticket(1, records)
+    assert (ticket.double_win, ticket.answer) == (verdict, answer)
+    assert repr(ticket).endswith(f"; {answer})"), "what cannot be told is no no"
 
 
 def test_a_fingerprint_tells_a_kept_zero_from_a_pruned_weight(ticket: Ticket) -> None:

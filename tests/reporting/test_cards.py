@@ -478,7 +478,11 @@ def test_the_command_names_the_one_level_that_was_asked_for(only: dict[str, Any]
     records = by_margin(0.05)
     assert "--level" not in render_card(make_ticket(records))
     assert "--sparsity" not in render_card(make_ticket(records))
-    assert option in render_card(make_ticket(records | {"plan": records["plan"] | only}))
+    card = render_card(make_ticket(records | {"plan": records["plan"] | only}))
+    assert option in card
+    assert "The level was asked for, not picked." in card
+    assert "was picked" not in card
+    assert "is this ticket" not in card
 
 
 def test_a_card_shows_the_seeds_that_had_no_part_in_picking() -> None:

@@ -83,6 +83,13 @@ def test_a_line_through_a_level_is_the_interval_of_its_difference(records: dict[
     assert np.allclose([line.get_ydata() for line in whiskers], wanted)
 
 
+def test_a_level_that_was_asked_for_is_not_called_picked(records: dict[str, Any]) -> None:
+    assert "picked" in curve(records).told + curve(records).note
+    asked = curve(records | {"plan": records["plan"] | {"level": records["level"]}})
+    assert "level asked for" in lines(asked.figure().axes[0])
+    assert "picked" not in asked.told + asked.note + " ".join(lines(asked.figure().axes[0]))
+
+
 def test_levels_are_labelled_by_their_sparsity_at_even_distances(records: dict[str, Any]) -> None:
     axes = curve(records).figure().axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["dense", "20.0", "36.0"]

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from lottery_hub.judging.deciding import verdict_runs
 from lottery_hub.networks.inspection import overlaps, total_overlap
 from lottery_hub.networks.tickets import Ladder, Ticket
 from lottery_hub.reporting.pictures import plot, possible
-from lottery_hub.reporting.reports import ANSWERS, Reported, answer, called, render_report, verdict_of
+from lottery_hub.reporting.reports import ANSWERS, Reported, called, render_report, verdict_of
 from lottery_hub.storage.folder import load_ticket
 from lottery_hub.storage.signing import is_untouched
 from tests.judged import put
@@ -74,7 +73,7 @@ def test_the_verdict_comes_first_with_its_caveats(page: Read, reported: Reported
     order = [
         page.text.index(words)
         for words in (
-            ANSWERS[answer(reported.ticket)][0],
+            ANSWERS[reported.ticket.answer][0],
             records["caveats"][0],
             "Accuracy over sparsity",
             "What it cost",
@@ -159,9 +158,9 @@ def test_tickets_of_one_name_are_told_apart(ladder: Ladder) -> None:
 @pytest.mark.parametrize("said", ["undecided", "double win", "no double win"])
 def test_each_answer_of_the_rule_has_words(reported: Reported, said: str) -> None:
     records = copy.deepcopy(reported.ticket.records)
-    verdict_runs(records)[1]["answer"] = said
+    records |= {"answer": said, "double_win": said == "double win"}
     ticket = replace(reported.ticket, records=records)
-    assert answer(ticket) == said
+    assert ticket.answer == said
     words = {"undecided": "is neither seen", "double win": "matches the dense", "no double win": "fails to match"}
     assert words[said] in verdict_of(ticket)
 

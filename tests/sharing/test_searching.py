@@ -22,7 +22,7 @@ SEARCH = "lottery_hub.sharing.searching:search_tickets"
 
 def card(
     *, arch: str = "resnet18-slim", pretrain: str = "adv", dataset: str = "uoft-cs/cifar10", sparsity: float = 0.8926,
-    robust: float = 0.325, double_win: bool | None = True, **more: Any,
+    robust: float = 0.325, double_win: bool | None = True, answer: str | None = None, **more: Any,
 ) -> bytes:  # fmt: skip
     """A card as `render_card` writes it, as far as search reads it."""
     settings = {"transfer": "adversarial", "samples": 1000, "attack": "PGD-20 Linf eps 8/255"}
@@ -40,7 +40,13 @@ def card(
             f"arch:{arch}",
             f"pretrain:{pretrain}",
         ],
-        "lottery_hub": {"arch": arch, "pretrain": pretrain, "sparsity": sparsity, "double_win": double_win},
+        "lottery_hub": {
+            "arch": arch,
+            "pretrain": pretrain,
+            "sparsity": sparsity,
+            "double_win": double_win,
+            **({"answer": answer} if answer else {}),
+        },
         "datasets": [dataset] if "/" in dataset else [],
         "model-index": [{"name": "net", "results": [{"task": task, "dataset": data, "metrics": metrics}]}],
     }
@@ -58,6 +64,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
             "models/bob/pets": card(dataset="bob/pets", sparsity=0.5),
             "models/bob/digits": card(dataset="digits", sparsity=0.488),
             "models/bob/loser": card(double_win=False, sparsity=0.9560),
+            "models/bob/open": card(double_win=False, answer="undecided", sparsity=0.1),
             "models/bob/unjudged": card(double_win=None, **{"model-index": None}),
             "models/carol/other": b"---\nlibrary_name: timm\ntags: [lottery-ticket]\n---\n",
             "models/carol/bare": b"---\nlibrary_name: lottery-hub\ntags: [lottery-ticket]\n---\n",
@@ -82,7 +89,7 @@ def test_all_tickets_are_found_on_all_pages_sparsest_first(hub: Hub, worker: Wor
     found = worker(SEARCH)
     assert names(found) == [
         "bob/loser", "alice/sparse", "bob/unjudged", "bob/wide", "alice/std", "bob/pets", "bob/digits", "alice/dense",
-        "carol/bare",
+        "bob/open", "carol/bare",
     ]  # fmt: skip
     assert hub.requests["GET /api/models"] == 5
 
@@ -97,11 +104,19 @@ def test_a_found_ticket_has_the_figures_of_its_card(hub: Hub, worker: Worker) ->
         "dataset": "cifar10",
         "sparsity": 0.9313,
         "double_win": True,
+        "answer": "double win",
         "figures": {"SA after standard transfer": 0.674, "RA after adversarial transfer": 0.3},
         "attack": "PGD-20 Linf eps 8/255",
         "samples": 1000,
         "downloads": None,
     }
+
+
+def test_what_is_undecided_is_not_found_to_be_no_double_win(worker: Worker) -> None:
+    answers = {ticket["repo_id"]: ticket["answer"] for ticket in worker(SEARCH)}
+    assert answers["bob/open"] == "undecided"
+    assert answers["bob/loser"] == "no double win", "an older card, which knows two answers"
+    assert answers["bob/unjudged"] == answers["carol/bare"] == "not judged"
 
 
 @pytest.mark.parametrize(
