@@ -34,10 +34,10 @@ from lottery_hub.networks.inspection import compare_all
 from lottery_hub.settings.answers import UNDECIDED, answer_of
 from lottery_hub.settings.config import REGIMES, pixel_units
 from lottery_hub.sharing.sources import packaged_name
-from lottery_hub.storage.folder import load_ladder, load_ticket
+from lottery_hub.storage.folder import load_ladder, load_ticket, packaged_names
 
 KINDS = ("std", "fast-adv", "adv")
-ARCH = "resnet18-slim"
+ARCH = "resnet18-slim"  # of records that name no other
 Table = list[list[object]]
 ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "docs" / "evidence" / "page.md.j2"
@@ -130,7 +130,7 @@ def page(place: Path) -> str:
         autoescape=False,
     )
     rendered = environment.get_template(TEMPLATE.name).render(
-        about=_about(records),
+        about=_about(records) | {"records": f"{place.parent.name}/{place.name}"},
         answers=[
             (_share(fraction), [_verdict(one, other) for one, other in _pairs(found, fraction)])
             for fraction in _fractions(found)
@@ -143,7 +143,7 @@ def page(place: Path) -> str:
         radius=", ".join(sorted({pixel_units(row["eps"]) for row in elsewhere})),
         elsewhere=[_elsewhere(row, load_ticket(row["ticket"]).records) for row in elsewhere],
         pairs=list(combinations(KINDS, 2)),
-        masks=_masks(),
+        masks=_masks(_arch(records)),
     )
     return str(rendered)
 
@@ -159,6 +159,10 @@ def status(place: Path) -> str:
     )
 
 
+def _arch(records: Sequence[dict[str, Any]]) -> str:
+    return str(records[0].get("arch", ARCH))
+
+
 def _about(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what all records have in common, and how much there is of them."""
     first = records[0]
@@ -168,6 +172,7 @@ def _about(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for regime in REGIMES
     }
     return {
+        "arch": _arch(records),
         "dataset": first["dataset"],
         "samples": f"{first['record']['samples']:,}",
         "attacks": "; ".join(f"after {regime} transfer by {attack}" for regime, attack in attacks.items()),
@@ -279,8 +284,12 @@ def _elsewhere(row: Mapping[str, Any], records: Mapping[str, Any]) -> list[objec
     return cells
 
 
-def _masks() -> Table:
-    drawn = {kind: load_ladder(packaged_name(ARCH, kind)) for kind in KINDS}
+def _masks(arch: str) -> Table:
+    """Return how much the packaged masks of two kinds share; nothing of a network whose ladders are not packaged."""
+    names = {kind: packaged_name(arch, kind) for kind in KINDS}
+    if not set(names.values()) <= set(packaged_names()):
+        return []
+    drawn = {kind: load_ladder(name) for kind, name in names.items()}
     table: Table = []
     for level in SHARED:
         shared = compare_all({kind: ladder.mask(level) for kind, ladder in drawn.items()})

@@ -7,8 +7,13 @@
     python scripts/reproduce_evidence.py --page                 only write the page of the records that are kept
     python scripts/reproduce_evidence.py --smoke DIR            the whole chain at toy size, all of it into a new folder
 
+Another network has a page and records of its own, docs/evidence-resnet18.md and the folder of that name:
+
+    python scripts/make_packaged.py --arch resnet18 --device cuda --output ladders --cards ladders
+    python scripts/reproduce_evidence.py --arch resnet18 --ladders ladders --device cuda
+
 The grid is docs/evidence/study.toml. Records of every transfer, with the outcome of every image, are kept in
-docs/evidence/records/, a file for each kind of pre-training and share of the training images; networks stay in the
+records/ there, a file for each kind of pre-training and share of the training images; networks stay in the
 store and in the run directory.
 """
 
@@ -29,6 +34,7 @@ from lottery_hub.errors import LotteryHubError
 from lottery_hub.judging.verdict import level_name
 from lottery_hub.networks.reach import reach_of
 from lottery_hub.settings.studies import StudyPlan
+from lottery_hub.sharing.sources import packaged_name
 from lottery_hub.storage import atomic
 
 PLACE = Path(__file__).parent.parent / "docs" / "evidence"
@@ -41,7 +47,11 @@ LEFT_OUT = ("history", "mean", "std")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="CIFAR-10: name, or a folder in the Hub's layout")
-    parser.add_argument("--output", type=Path, default=Path("studies/evidence"))
+    parser.add_argument("--arch", default=evidence.ARCH)
+    parser.add_argument("--ladders", type=Path, help="where its ladder folders are; unless given, the packaged ones")
+    parser.add_argument(
+        "--output", type=Path, help="run directory; unless given, in studies/"
+    )
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dry-run", action="store_true")
@@ -52,8 +62,10 @@ def main() -> None:
     if options.smoke:
         smoke(options.smoke)
         return
-    how: dict[str, Any] = {"plan": grid(options.data), "output": options.output, "jobs": options.jobs}
-    how["device"] = options.device
+    place = place_of(options.arch)
+    output = options.output or Path("studies") / place.name
+    plan = grid(options.data, options.arch, options.ladders)
+    how: dict[str, Any] = {"plan": plan, "output": output, "jobs": options.jobs, "device": options.device}
     if options.dry_run:
         json.dump(outline_of(**how).record(), sys.stdout, indent=1)
         print()
@@ -61,14 +73,23 @@ def main() -> None:
     if not options.page and not options.collect:
         lh.study(**how)
     if not options.page:
-        collect(options.collect or [options.output], PLACE / "records")
-    atomic.write_text(PLACE.with_suffix(".md"), evidence.page(PLACE / "records"))
+        collect(options.collect or [output], place / "records", options.arch)
+    atomic.write_text(place.with_name(f"{place.name}.md"), evidence.page(place / "records"))
 
 
-def grid(data: str | None) -> StudyPlan:
-    """Return the study; with its images from elsewhere, where they are."""
+def place_of(arch: str) -> Path:
+    """Return the folder beside the page of a network."""
+    return PLACE if arch == evidence.ARCH else PLACE.with_name(f"{PLACE.name}-{arch}")
+
+
+def grid(data: str | None, arch: str = evidence.ARCH, ladders: Path | None = None) -> StudyPlan:
+    """Return the study; with its images and ladders from elsewhere, where they are, or of another network."""
     plan = StudyPlan.read(PLAN)
-    return plan.changed(dataset=(data,)) if data else plan
+    if data:
+        plan = plan.changed(dataset=(data,))
+    if ladders:
+        return plan.changed(pretrain=tuple(str(ladders / packaged_name(arch, kind)) for kind in evidence.KINDS))
+    return plan if arch == evidence.ARCH else plan.changed(arch=arch)
 
 
 def smoke(place: Path) -> None:
@@ -77,15 +98,15 @@ def smoke(place: Path) -> None:
         pretrain=("std", "adv"), fraction=(0.2,), method=("imp", "omp"), level=(2,), seeds=2, confirm=0, changes=TOY
     )
     lh.study(plan=plan, output=place / "study", store=place / "store", jobs=1, device="cpu", progress=False)
-    collect([place / "study"], place / "records")
+    collect([place / "study"], place / "records", evidence.ARCH)
     atomic.write_text(place / "evidence.md", evidence.page(place / "records"))
 
 
-def collect(runs: Iterable[Path], place: Path) -> None:
+def collect(runs: Iterable[Path], place: Path, arch: str) -> None:
     """Add what studies and finds have measured to the records; what is there stays, unless it was measured again."""
     place.mkdir(parents=True, exist_ok=True)
     files: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in (row for run in runs for row in measured(run)):
+    for row in (row for run in runs for row in measured(run, arch)):
         name = f"{row['kind']}-{row['fraction']:g}.jsonl"
         if name not in files:
             files[name] = {_key(known): known for known in evidence.rows(place / name)}
@@ -97,15 +118,15 @@ def collect(runs: Iterable[Path], place: Path) -> None:
         atomic.write_text(place / name, "".join(f"{line}\n" for line in lines))
 
 
-def measured(run: Path) -> Iterator[dict[str, Any]]:
+def measured(run: Path, arch: str) -> Iterator[dict[str, Any]]:
     """Yield a row for every transfer behind the tickets of a study, or behind that of a find."""
     folders = sorted([*(run / "cells").glob("*/ticket"), *run.glob("ticket")])
     if not folders:
         raise LotteryHubError(f"{run} holds no ticket of a study or a find")
     for folder in folders:
         ticket = lh.load_ticket(folder)
-        if ticket.arch != evidence.ARCH:
-            raise LotteryHubError(f"{folder} is of {ticket.arch}; the records are of {evidence.ARCH}")
+        if ticket.arch != arch:
+            raise LotteryHubError(f"{folder} is of {ticket.arch}; the records are of {arch}")
         levels = {level_name(0): (0, 0.0)}
         levels |= {level_name(row["level"]): (row["level"], row["sparsity"]) for row in ticket.records["levels"]}
         side = ticket.records["plan"]["transfer"]["standard"]["image_size"]
@@ -115,6 +136,7 @@ def measured(run: Path) -> Iterator[dict[str, Any]]:
                 continue  # a control: the study has its own finds of other methods
             level, sparsity = levels[record["ticket"]]
             yield {
+                **({} if arch == evidence.ARCH else {"arch": arch}),
                 "kind": ticket.kind,
                 "dataset": ticket.records["data"]["name"],
                 "fraction": ticket.records["data"]["fraction"],

@@ -62,12 +62,12 @@ def row(kind: str, level: int, regime: str, seed: int, worse: int) -> dict[str, 
     }
 
 
-def written(place: Path, worse: dict[tuple[str, int], int]) -> Path:
-    """Records of three seeds; `worse` says of a kind's level by how many images it is."""
+def written(place: Path, worse: dict[tuple[str, int], int], **more: str) -> Path:
+    """Records of three seeds; `worse` says of a kind's level by how many images it is, `more` stands in every row."""
     place.mkdir()
     for kind in {kind for kind, _ in worse}:
         lines = [
-            row(kind, level, regime, seed, by)
+            row(kind, level, regime, seed, by) | more
             for (of, level), by in worse.items()
             if of == kind
             for regime in ("standard", "adversarial")
@@ -78,8 +78,11 @@ def written(place: Path, worse: dict[tuple[str, int], int]) -> Path:
 
 
 def test_the_page_is_what_the_records_give(evidence: ModuleType) -> None:
-    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
-    assert page == evidence.page(PLACE / "records"), "python scripts/reproduce_evidence.py --page"
+    pages = sorted((ROOT / "docs").glob("evidence*.md"))
+    assert {page.stem for page in pages} == {folder.name for folder in (ROOT / "docs").glob("evidence*/")}
+    for page in pages:
+        written = page.read_text(encoding="utf-8")
+        assert written == evidence.page(page.with_suffix("") / "records"), "python scripts/reproduce_evidence.py --page"
 
 
 def test_the_readme_says_of_the_claim_what_the_records_do(evidence: ModuleType) -> None:
@@ -103,6 +106,23 @@ def test_the_study_is_of_the_packaged_backbones_with_few_images_to_validate_on(
     assert {packaged_name(evidence.ARCH, kind) for kind in evidence.KINDS} <= set(packaged_names())
     planned = lh.FindPlan.preset("quick", pretrain="adv", dataset="cifar10", train_images=49_000)
     assert planned.with_settings(plan.changes).data.validation == 0.02
+
+
+def test_another_network_has_a_page_and_records_of_its_own(
+    reproduce: ModuleType, evidence: ModuleType, tmp_path: Path
+) -> None:
+    assert reproduce.place_of(evidence.ARCH) == PLACE
+    assert reproduce.place_of("resnet18") == PLACE.with_name("evidence-resnet18")
+    assert reproduce.grid(None, "resnet18").arch == "resnet18"
+    drawn = reproduce.grid("photos", "resnet18", tmp_path)
+    assert (drawn.dataset, drawn.arch) == (("photos",), None)
+    assert drawn.pretrain == tuple(str(tmp_path / f"resnet18-{kind}") for kind in evidence.KINDS)
+    (tmp_path / "evidence-resnet18").mkdir()
+    place = written(tmp_path / "evidence-resnet18" / "records", {("std", 0): 0, ("std", 5): 0}, arch="resnet18")
+    page = evidence.page(place)
+    assert "**Setting.** `resnet18` backbones" in page
+    assert "(evidence-resnet18/records/)" in page
+    assert "What masks of two kinds share" not in page, "its ladders are not packaged"
 
 
 def test_a_frontier_that_is_surely_sparser_is_shown_and_the_reverse_refuted(
@@ -165,9 +185,9 @@ def test_records_are_added_to_and_replaced_by_what_was_measured_again(
     reproduce: ModuleType, evidence: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = {"one": [row("std", 0, "standard", 1, 5)], "two": [row("std", 0, "standard", seed, 7) for seed in (0, 1)]}
-    monkeypatch.setattr(reproduce, "measured", lambda run: iter(runs[run.name]))
-    reproduce.collect([Path("one")], tmp_path)
-    reproduce.collect([Path("two")], tmp_path)
+    monkeypatch.setattr(reproduce, "measured", lambda run, _: iter(runs[run.name]))
+    reproduce.collect([Path("one")], tmp_path, evidence.ARCH)
+    reproduce.collect([Path("two")], tmp_path, evidence.ARCH)
     kept = evidence.rows(tmp_path / "std-0.1.jsonl")
     assert [(each["record"]["seed"], each["record"]["correct"]) for each in kept] == [(0, 2993), (1, 3001)]
 
@@ -178,11 +198,11 @@ def test_figures_of_other_images_or_attacks_are_not_set_beside_each_other(
 ) -> None:
     first, second = (row("std", 0, "standard", seed, 0) for seed in (0, 1))
     second |= other | {"record": second["record"] | other.get("record", {})}
-    monkeypatch.setattr(reproduce, "measured", lambda run: iter([{"one": first, "two": second}[run.name]]))
-    reproduce.collect([Path("one")], tmp_path)
+    monkeypatch.setattr(reproduce, "measured", lambda run, _: iter([{"one": first, "two": second}[run.name]]))
+    reproduce.collect([Path("one")], tmp_path, "resnet18-slim")
     before = (tmp_path / "std-0.1.jsonl").read_bytes()
     with pytest.raises(LotteryHubError, match=r"std-0\.1\.jsonl would hold two kinds of figures"):
-        reproduce.collect([Path("two")], tmp_path)
+        reproduce.collect([Path("two")], tmp_path, "resnet18-slim")
     assert (tmp_path / "std-0.1.jsonl").read_bytes() == before
 
 
