@@ -113,7 +113,7 @@ def pull_command(
     from lottery_hub.reporting.showing import showing
     from lottery_hub.telling import tell
 
-    with showing("finding the ticket"):
+    with showing("opening the ticket"):
         from lottery_hub.fetching.connection import Patience
         from lottery_hub.sharing.pulling import pull
         from lottery_hub.storage.folder import check_folder

@@ -96,7 +96,7 @@ def _show_ticket(ref: str, ticket: Ticket, folder: Path, about: BackboneManifest
     from lottery_hub.errors import printable
     from lottery_hub.networks.inspection import size
     from lottery_hub.networks.masks import kept_and_total
-    from lottery_hub.reporting.screen import percent, print_table
+    from lottery_hub.reporting.screen import percent
     from lottery_hub.storage.folder import weights_path
     from lottery_hub.storage.records import check_ticket
 
@@ -136,7 +136,7 @@ def _show_ticket(ref: str, ticket: Ticket, folder: Path, about: BackboneManifest
         f"{percent(sized.sparsity_of_all)} % of all {sized.parameters:,} parameters pruned",
         soft_wrap=not console.is_terminal,
     )
-    print_table(console, _density_table(layers))
+    _print_densities(console, layers)
     _print_verdict(console, ticket)
     _print_networks(console, ref, ticket)
     origin = ticket.provenance.get("backbone", {})
@@ -147,7 +147,7 @@ def _show_ticket(ref: str, ticket: Ticket, folder: Path, about: BackboneManifest
     whole = "" if about.content == "ticket" else " (all levels)"
     console.print(
         f"{about.content} file: {file_bytes:,} bytes{whole}; dense {sized.dense_bytes:,}; "
-        f"mask entropy and {about.values} values {sized.limit_bytes:,.0f}",
+        f"a mask at its entropy with plain {about.values} values {sized.limit_bytes:,.0f}",
         soft_wrap=not console.is_terminal,
     )
 
@@ -159,21 +159,14 @@ def _drawn(ticket: Ticket) -> str:
 
 def _print_verdict(console: Console, ticket: Ticket) -> None:
     from lottery_hub.errors import printable
-    from lottery_hub.judging.deciding import attack_behind, counted, on_figures
-    from lottery_hub.reporting.screen import levels_table, print_table
+    from lottery_hub.judging.deciding import was_asked_for
+    from lottery_hub.reporting.screen import print_verdict
 
     if ticket.double_win is None:
         console.print("not judged: no transfer is recorded")
         return
-    records = ticket.records
-    table = levels_table(records["dense"], records["levels"], records["controls"])
-    measured = f"{records['samples']} test images, RA by {printable(attack_behind(records))}"
-    print_table(console, table)
-    console.print(
-        f"{ticket.answer}{on_figures(*counted(records))}; {measured}", markup=False, soft_wrap=not console.is_terminal
-    )
-    for caveat in records["caveats"]:
-        console.print(f"caveat: {printable(caveat)}", markup=False, soft_wrap=not console.is_terminal)
+    about = f"{ticket.arch} ({ticket.kind}) on {printable(ticket.records['data']['name'])}"
+    print_verdict(console, ticket.records, about, was_asked_for(ticket.records))
 
 
 def _print_networks(console: Console, ref: str, ticket: Ticket) -> None:
@@ -193,18 +186,29 @@ def _print_networks(console: Console, ref: str, ticket: Ticket) -> None:
         )
         return
     place = shlex.quote(printable(ref, 1000))
+    dense = "dense ones as its folder trained/NAME, " if any(name.startswith("dense") for name in there) else ""
     console.print(
         f"trained networks: {', '.join(map(printable, there))}", markup=False, soft_wrap=not console.is_terminal
     )
     console.print(
         f"predict, evaluate, export and push take ticket-adversarial-seed-0 of {place}; others by --regime and "
-        "--trained-seed, dense ones as its folder trained/NAME, the ticket itself by --ticket",
+        f"--trained-seed, {dense}the ticket itself by --ticket",
         markup=False,
         soft_wrap=not console.is_terminal,
     )
 
 
-def _density_table(layers: dict[str, tuple[int, int]]) -> Table:
+def _print_densities(console: Console, layers: dict[str, tuple[int, int]]) -> None:
+    """Print how much of each layer is kept, with bars as long as there is room for, all to one scale."""
+    from lottery_hub.reporting.narrow import fits
+    from lottery_hub.reporting.screen import print_table
+
+    tables = [_density_table(layers, longest) for longest in (16, 8, 0)]
+    roomy = [table for table in tables if not console.is_terminal or fits(console, table)]
+    print_table(console, (roomy or tables[-1:])[0])
+
+
+def _density_table(layers: dict[str, tuple[int, int]], longest: int) -> Table:
     from rich.table import Table
 
     from lottery_hub.errors import printable
@@ -214,10 +218,12 @@ def _density_table(layers: dict[str, tuple[int, int]]) -> Table:
     table = Table(header_style="bold")
     for column in ("layer" if len(groups) == len(layers) else "layers", "kept", "total", "density %"):
         table.add_column(column, justify="left" if column.startswith("layer") else "right")
-    table.add_column("", overflow="crop")
+    if longest:
+        table.add_column("", no_wrap=True)
     for name, group in groups.items():
         some, every = (sum(counts) for counts in zip(*(layers[layer] for layer in group), strict=True))
-        table.add_row(printable(name), f"{some:,}", f"{every:,}", percent(some / every), "█" * round(some / every * 16))
+        bar = ["█" * round(some / every * longest)] if longest else []
+        table.add_row(printable(name), f"{some:,}", f"{every:,}", percent(some / every), *bar)
     return table
 
 

@@ -32,7 +32,10 @@ def study_command(
     method: Annotated[
         list[str] | None, typer.Option(metavar="imp|omp|random", help="How ladders are drawn; several times.")
     ],
-    level: Annotated[list[int] | None, typer.Option(help="Judge this level by itself; several times.", metavar="INT")],
+    level: Annotated[
+        list[int] | None,
+        typer.Option(min=1, max=64, help="Judge this level by itself; several times.", metavar="INT"),
+    ],
     scan: Annotated[Literal["bisect", "all"] | None, typer.Option(help="Look for the frontier, or try all levels.")],
     seeds: Annotated[
         str | None, typer.Option(metavar="auto|INT", help="Transfers of each regime, with seeds 0, 1, …, as for find.")

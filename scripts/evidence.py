@@ -209,7 +209,9 @@ def _frontiers(found: Sequence[Ladder]) -> Table:
         frontier = ("≥ " if where.beyond else "") + f"{where.sparsity * 100:.1f}"
         tried = ", ".join(f"{ladder.sparsities[level] * 100:.1f}" for level in ladder.levels)
         margin = f"{ladder.rule.points * 100:g}"
-        table.append([_share(ladder.fraction), ladder.kind, margin, ladder.seeds, tried, frontier, f"{low} to {high}"])
+        counts = sorted({_count(runs) for runs in (ladder.dense, *ladder.levels.values())})
+        seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+        table.append([_share(ladder.fraction), ladder.kind, margin, seeds, tried, frontier, f"{low} to {high}"])
     return table
 
 

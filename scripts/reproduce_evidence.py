@@ -49,9 +49,7 @@ def main() -> None:
     parser.add_argument("--data", help="CIFAR-10: name, or a folder in the Hub's layout")
     parser.add_argument("--arch", default=evidence.ARCH)
     parser.add_argument("--ladders", type=Path, help="where its ladder folders are; unless given, the packaged ones")
-    parser.add_argument(
-        "--output", type=Path, help="run directory; unless given, in studies/"
-    )
+    parser.add_argument("--output", type=Path, help="run directory; unless given, in studies/")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dry-run", action="store_true")

@@ -279,9 +279,14 @@ def _verdict(ticket: Ticket) -> Safe:
             f"under adversarial transfer to {dataset}, within {tolerance}."
         )
     return Safe(
-        f"**NOT a double-win ticket: best level tried.** With {where}, it fails to match the dense backbone on at "
+        f"{_lost(records)} With {where}, it fails to match the dense backbone on at "
         f"least one of SA and RA under standard and adversarial transfer to {dataset}, within {tolerance}."
     )
+
+
+def _lost(records: dict[str, Any]) -> str:
+    """Return the words for no double win; of several levels that were tried, it is of the best."""
+    return f"**NOT a double-win ticket{'' if was_asked_for(records) else ': best level tried'}.**"
 
 
 def _by_margin(records: dict[str, Any], where: str) -> Safe:
@@ -299,8 +304,7 @@ def _by_margin(records: dict[str, Any], where: str) -> Safe:
     on = f"SA and RA, under standard and under adversarial transfer to {dataset}, by the {rule}.{lacking}"
     answers = {
         DOUBLE_WIN: f"**Double win**: with {where}, this ticket is no worse than the dense backbone on {on}",
-        NO_DOUBLE_WIN: f"**NOT a double-win ticket: best level tried.** With {where}, it is worse than the dense "
-        f"backbone on at least one of {on}",
+        NO_DOUBLE_WIN: f"{_lost(records)} With {where}, it is worse than the dense backbone on at least one of {on}",
         UNDECIDED: f"**Undecided**: with {where}, it cannot be told whether this ticket is no worse than the dense "
         f"backbone on {on} What would decide it, if the differences stay where they are: "
         f"{escaped(records['would_decide'])}.",

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import shlex
+from itertools import product
 from typing import Any
 
 from lottery_hub.errors import ConfigError, printable
 from lottery_hub.judging.rules import MARGIN
 from lottery_hub.reporting.rendering import Safe, boolean, number, whole
 from lottery_hub.settings import presets
-from lottery_hub.settings.config import LOOKS, TransferPlan, parse_number, pixel_units
+from lottery_hub.settings.config import LOOKS, DataPlan, TransferPlan, parse_number, pixel_units
+
+USUAL = DataPlan(dataset="any")
 
 
 def preset_of(records: dict[str, Any]) -> dict[str, str]:
     """Return the options that give these transfers: `preset`, with `eps` where it is not the preset's own, or none."""
-    plan, images = records["plan"], whole(records["data"]["train"])
+    plan = records["plan"]
     dataset, precision = plan["data"]["dataset"], plan["transfer"]["standard"]["precision"]
     radius = number(plan["transfer"]["test_attack"]["eps"])
     try:
         recorded = TransferPlan.parse(plan["transfer"] | {"standard_attack": None})
     except ConfigError:
         return {}
-    for eps in (None, radius):
+    for eps, images in product((None, radius), _images(records)):
         transfers = {
             "quick": presets.quick_transfer(dataset, images, precision, eps),
             "paper": presets.paper_transfer(dataset, precision, eps, images),
@@ -31,6 +34,16 @@ def preset_of(records: dict[str, Any]) -> dict[str, str]:
             if transfer == recorded:
                 return {"preset": Safe(name)} | ({"eps": _exact_text(radius)} if eps else {})
     return {}
+
+
+def _images(records: dict[str, Any]) -> list[int]:
+    """Return how many images a preset may have been told of: those to train on, held out as it does or as was set."""
+    data, held_out = records["data"], number(records["plan"]["data"].get("validation", USUAL.validation))
+    train, validation = whole(data["train"]), whole(data["validation"])
+    if held_out == USUAL.validation:
+        return [train]
+    fraction = number(data["fraction"])
+    return [train, round((train / fraction + validation) * (1 - USUAL.validation) * fraction)]
 
 
 def _standard_radius(transfer: dict[str, Any]) -> dict[str, str]:
@@ -81,6 +94,12 @@ def command_of(records: dict[str, Any], recipe: dict[str, str]) -> Safe:
         "precision": plan["transfer"]["standard"]["precision"],
     }
     words = [f"--{name} {shlex.quote(printable(value))}" for name, value in options.items() if value is not None]
+    held_out = {name: plan["data"].get(name) for name in ("validation", "split_seed")}
+    words += [
+        f"--set data.{name}={shlex.quote(printable(value))}"
+        for name, value in held_out.items()
+        if value not in (None, getattr(USUAL, name))
+    ]
     if boolean(plan["controls"]):
         words.append("--controls")
     words += [f"--{look}" for look in LOOKS if look in records["scrutiny"]]

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from lottery_hub.judging.deciding import NOTHING, attack_behind, tells_nothing, verdict_runs
+from lottery_hub.judging.deciding import NOTHING, attack_behind, tells_nothing, verdict_runs, was_asked_for
 from lottery_hub.judging.verdict import UNINFORMATIVE, level_name
 from lottery_hub.networks.inspection import overlaps, size, total_overlap
 from lottery_hub.networks.tickets import Ticket
@@ -35,7 +35,7 @@ Rows = list[tuple[str, str]]
 # Answer → its word on a page, and how it is coloured and marked.
 ANSWERS: dict[str, tuple[str, str]] = {
     DOUBLE_WIN: ("Double win", "yes"),
-    NO_DOUBLE_WIN: ("No double win: the best level that was tried", "no"),
+    NO_DOUBLE_WIN: ("No double win", "no"),
     UNDECIDED: ("Undecided", "open"),
     NOT_JUDGED: ("Not judged", "open"),
 }
@@ -144,6 +144,8 @@ def _section(reported: Reported, place: int) -> dict[str, Any]:
 def _headline(ticket: Ticket) -> tuple[str, str]:
     """Return the answer in a few words, and how it is marked; a win with how many figures count where not all do."""
     words, mark = ANSWERS[ticket.answer]
+    if ticket.answer == NO_DOUBLE_WIN and not was_asked_for(ticket.records):
+        words += ": the best level that was tried"
     counted = len(FOUR) - len(_guessed(ticket.records)) if ticket.double_win else len(FOUR)
     return (words if counted == len(FOUR) else f"{words}, on {counted} of {len(FOUR)} figures", mark)
 
@@ -179,8 +181,8 @@ def verdict_of(ticket: Ticket) -> str:
         else ""
     )
     among = "others" if guessed else "four figures"
-    nearest = (
-        f"The closest of the {among} is {figure_name(worst['regime'], worst['figure'])}: "
+    weakest = (
+        f"The weakest of the {among} is {figure_name(worst['regime'], worst['figure'])}: "
         f"{percent(worst['ticket'])}, where dense has {percent(worst['dense'])}."
     )
     says: dict[str, str] = {
@@ -191,7 +193,7 @@ def verdict_of(ticket: Ticket) -> str:
     both = "" if ticket.answer == DOUBLE_WIN else " standard and adversarial transfer"
     return (
         f"With {where}, this ticket {says[ticket.answer]}{both} to {records['data']['name']} ({records['tolerance']})."
-        f"{lacking} {nearest}"
+        f"{lacking} {weakest}"
     )
 
 
@@ -210,17 +212,26 @@ def _facts(ticket: Ticket) -> Rows:
         rows.append(("What would decide", records["would_decide"]))
     data = records["data"]
     count = len(verdict_runs(records)[1]["standard"]["seeds"])
-    fresh = ", none of which had a part in picking the level" if "confirmed" in records else ""
+    asked, fresh = was_asked_for(records), ""
+    if "confirmed" in records:
+        fresh = ", of their own" if asked else ", none of which had a part in picking the level"
+    tried = "divided by bisection; some were not tried" if records["scan"] == "bisect" else "each was tried"
     seeds = f"{count} seed{'s' if count > 1 else ''} in each regime{fresh}"
     return [
         *rows,
-        ("Dataset", f"{data['name']}, {data['classes']} classes, {percent(data['fraction'])} of the training images"),
+        ("Dataset", f"{_images(records)}, {data['classes']} classes"),
         ("Measured on", f"{records['samples']:,} test images, {seeds}; one is {points(1 / records['samples'])} points"),
-        ("Picked on", f"{records['validation_samples']:,} validation images"),
+        *([] if asked else [("Picked on", f"{records['validation_samples']:,} validation images")]),
         *_attacks(records),
         ("Allowed loss", records["tolerance"]),
-        ("Levels", "divided by bisection; some were not tried" if records["scan"] == "bisect" else "each was tried"),
-    ]  # fmt: skip
+        ("Levels", "this one was asked for; no other was tried" if asked else tried),
+    ]
+
+
+def _images(records: Mapping[str, Any]) -> str:
+    """Return on which images a ticket was transferred, and on what share of those to train on."""
+    data = records.get("data", {})
+    return f"{data['name']}, {percent(data['fraction'])} of the training images" if data else NONE
 
 
 def _attacks(records: dict[str, Any]) -> Rows:
@@ -345,10 +356,11 @@ def _compared(several: Sequence[Reported]) -> list[tuple[str, list[str]]]:
         ("answer", [ANSWERS[each.ticket.answer][0] for each in several]),
         ("backbone", [f"{each.ticket.arch} ({each.ticket.kind})" for each in several]),
         ("sparsity", [percent(each.ticket.sparsity) for each in several]),
-        ("dataset", [str(each.ticket.records.get("data", {}).get("name", NONE)) for each in several]),
+        ("dataset", [_images(each.ticket.records) for each in several]),
     ]
     rows += [(figure_name(*key), [cell(each, *key) for each in several]) for key in FOUR]
     rows.append(("attack", [told(each, "attack") for each in several]))
+    rows.append(("allowed loss", [told(each, "tolerance") for each in several]))
     rows.append(("seeds", [seeds(each) for each in several]))
     rows.append(("file", [NONE if each.file_bytes is None else f"{each.file_bytes:,} bytes" for each in several]))
     return rows

@@ -201,13 +201,20 @@ def _match(figure: dict[str, Any]) -> Text:
 
 
 def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
-    """Print what a find says: the levels tried, the four figures of the one that was picked, and the verdict."""
+    """Print what a find says, and where its ticket is."""
+    print_verdict(console, summary, about, bool(summary.get("asked_for")))
+    print_line(console, f"ticket: {summary['ticket']}")
+
+
+def print_verdict(console: Console, summary: dict[str, Any], about: str, asked: bool) -> None:
+    """Print a verdict: the levels tried, the four figures of the one that was picked or asked for, and the answer."""
     print_table(console, levels_table(summary["dense"], summary["levels"], summary["controls"]))
     print_table(console, verdict_table(summary))
     count = len(verdict_runs(summary)[1]["standard"]["seeds"])
     seeds = f"{count} seed{'s' if count > 1 else ''}"
     rule = summary["tolerance"] if "margin" in summary else f"tolerance {summary['tolerance']}"
-    conditions = f"{summary['samples']} test images, {seeds}, RA by {attack_behind(summary)}, {rule}"
+    share = f"{percent(summary['fraction'])} % of the training images, " if summary["fraction"] != 1 else ""
+    conditions = f"{share}{summary['samples']} test images, {seeds}, RA by {attack_behind(summary)}, {rule}"
     print_words(console, f"{about}: {conditions}", "dim")
     seen = summary["scrutiny"].get("checks")
     if seen:
@@ -220,7 +227,7 @@ def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
     for caveat in summary["caveats"]:
         print_words(console, f"caveat: {printable(caveat, 1000)}", "yellow")
     (chosen,) = (row for row in summary["levels"] if row["level"] == summary["level"])
-    asked, images = summary.get("asked_for"), summary["validation_samples"]
+    images = summary["validation_samples"]
     level = f"level {summary['level']}, {'as asked for' if asked else f'picked on {images} validation images'}"
     if not asked and not wins(chosen):
         level += ", where none wins" if "margin" not in summary else ", where none is surely inside"
@@ -231,7 +238,7 @@ def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
         found = f"Double win at {percent(summary['sparsity'])} % sparsity ({level}){_counted(summary)}."
         print_words(console, found, "bold green")
     elif summary.get("answer") == "undecided":
-        saved = f"Undecided: saved {level}, {percent(summary['sparsity'])} %"
+        saved = f"Undecided at {percent(summary['sparsity'])} % sparsity ({level})"
         if tells_nothing(summary):
             saved += f". There is {NOTHING}."
         else:
@@ -239,9 +246,8 @@ def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
             saved += f"{summary['would_decide']}."
         print_words(console, saved, "bold yellow")
     else:
-        saved = f"No double win: saved {level}, {percent(summary['sparsity'])} %, marked as such."
+        saved = f"No double win at {percent(summary['sparsity'])} % sparsity ({level}); the ticket is marked as such."
         print_words(console, saved, "bold red")
-    print_line(console, f"ticket: {summary['ticket']}")
 
 
 def _counted(summary: dict[str, Any]) -> str:

@@ -100,7 +100,7 @@ def _row(cell: Studied) -> dict[str, Any]:
     return {
         "name": cell.name,
         "link": cell.link,
-        "answer": word.partition(":")[0] + on_figures(*counted(records)),
+        "answer": word + on_figures(*counted(records)),
         "colour": colour,
         "sparsity": percent(records["sparsity"]),
         "frontier": frontier,

@@ -36,6 +36,7 @@ class Listed:
         SA, RA: there; of a judged ticket after adversarial transfer, the mean over seeds, of a ladder its dense
             backbone's.
         answer: the verdict in words, of those that have three: `double win`, `no double win`, `undecided`.
+        fraction: of the training images that a ticket was transferred with, in 0..1.
     """
 
     ref: str
@@ -51,6 +52,7 @@ class Listed:
     SA: float | None = None
     RA: float | None = None
     answer: str | None = None
+    fraction: float | None = None
 
     def record(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
@@ -59,10 +61,15 @@ class Listed:
     def cells(self) -> tuple[str, ...]:
         """Return a row of words for people."""
         levels = "–" if self.levels is None else str(self.levels)
-        what = (self.ref, self.content, self.arch, self.pretrain, self.dataset or "–", levels)
+        share = "" if self.fraction in (None, 1) else f", {self.fraction * 100:.4g} %"
+        what = (self.ref, self.content, self.arch, self.pretrain, f"{self.dataset or '–'}{share}", levels)
         return (*what, *map(percent, (self.sparsity, self.SA, self.RA)), self.answer or "–")
 
 
+TOLD = (
+    "SA, RA: of a ticket after adversarial transfer to its dataset, with so many of the training images; of a ladder "
+    "its dense backbone's, where it was pre-trained. Sparsity: of a ladder's last level."
+)
 HEADER = ("reference", "holds", "arch", "pretrain", "dataset", "levels", "sparsity %", "SA %", "RA %", "verdict")
 
 
@@ -122,7 +129,7 @@ def _measured(folder: Path, about: BackboneManifest) -> dict[str, Any]:
         check_records(records)
     except TicketError:
         return {}
-    dataset = {"dataset": records["data"]["name"]}
+    dataset = {"dataset": records["data"]["name"], "fraction": records["data"]["fraction"]}
     if done := records.get("transfer"):
         return dataset | {"SA": done["SA"], "RA": done["RA"]}
     judged = verdict_runs(records)[1]

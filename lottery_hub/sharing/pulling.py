@@ -106,7 +106,7 @@ def pulled_ticket(pulled: Pulled, sparsity: float | None = None) -> Ticket:
     return replace(ticket, provenance=ticket.provenance | pulled.origin(), networks=networks)
 
 
-@shows("finding the ticket")
+@shows("opening the ticket")
 def pull(
     ref: os.PathLike[str] | str,
     *,

@@ -36,11 +36,11 @@ class Found:
         dataset: that it was transferred to.
         sparsity: over the prunable weights, in 0..1.
         double_win: the verdict; None where it was never judged.
-        answer: `double win`, `no double win`, `undecided` or `not judged`.
         figures: "SA after standard transfer" and so on → accuracy in 0..1.
         attack: by which RA was measured.
         samples: test images.
         downloads: in the last month.
+        answer: `double win`, `no double win`, `undecided` or `not judged`.
     """
 
     repo_id: str
@@ -50,11 +50,11 @@ class Found:
     dataset: str | None = None
     sparsity: float | None = None
     double_win: bool | None = None
-    answer: str = NOT_JUDGED
     figures: dict[str, float] = field(default_factory=dict)
     attack: str | None = None
     samples: int | None = None
     downloads: int | None = None
+    answer: str = NOT_JUDGED
 
     @property
     def robust(self) -> float | None:

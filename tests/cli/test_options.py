@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 import lottery_hub as lh
 from lottery_hub import cli
 from lottery_hub.cli import find, make, use
+from lottery_hub.commands.find import plan_of
+from lottery_hub.images.datasets import load_planned
+from lottery_hub.reporting.repeating import find_command
 from lottery_hub.settings.plans import FindPlan
 
 COMMANDS: list[tuple[Callable[..., None], Callable[..., Any]]] = [
@@ -67,6 +71,26 @@ def test_a_printed_plan_is_the_plan_of_the_options_and_can_be_given(called: Call
     file.write_text(called("study", "--print-plan", "--set", "standard.lr=1/8", "--image-size", "16"), encoding="utf-8")
     assert 'changes = [\n    "standard.lr=1/8",\n]\n' in file.read_text(encoding="utf-8")
     assert called("study", "--print-plan", "--plan", str(file)) == file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seeds": 2, "level": 7},
+        {"settings": ("data.validation=0.02", "data.split_seed=3"), "fraction": 0.5, "eps_standard": "1/255"},
+    ],
+    ids=["usual", "split otherwise"],
+)
+def test_the_command_of_a_verdict_gives_its_plan_again(
+    called: Callable[..., str], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    plan = plan_of(pretrain="adv", dataset="digits", **options)
+    records = {"plan": plan.record(), "data": load_planned(plan.data).describe(), "scrutiny": {}}
+    program, command, *words = shlex.split(find_command(records).replace("\\\n", ""))
+    assert (program, command, words[words.index("--preset") + 1]) == ("lottery-hub", "find", "quick")
+    file = tmp_path / "plan.toml"
+    file.write_text(called("find", *words, "--print-plan"), encoding="utf-8")
+    assert FindPlan.read(file) == plan
 
 
 def test_a_setting_that_no_find_has_is_no_plan(

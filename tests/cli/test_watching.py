@@ -67,7 +67,7 @@ def test_ctrl_c_says_what_is_true_in_one_line(
 def test_progress_is_on_stderr_and_stdout_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = ended(capsys, "pull", "resnet18-slim-adv", "--json")
     assert (code, json.loads(out)["content"]) == (0, "ladder")
-    assert [line[20:] for line in err.splitlines()] == ["finding the ticket", "checking files"]
+    assert [line[20:] for line in err.splitlines()] == ["opening the ticket", "checking files"]
     assert ended(capsys, "pull", "resnet18-slim-adv", "--json", "-q") == (0, out, "")
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lottery_hub.cli import backbones, hub, show
-from lottery_hub.reporting.screen import corruptions_table, print_find, print_table, words_table
+from lottery_hub.cli import backbones, hub, listing, show
+from lottery_hub.reporting.screen import corruptions_table, print_find, print_table
 from lottery_hub.reporting.study_screen import print_study
 from lottery_hub.settings.config import Attack
-from lottery_hub.sharing.listing import HEADER, Listed
+from lottery_hub.sharing.listing import Listed
 from lottery_hub.sharing.searching import Found
 from lottery_hub.sharing.sources import Packaged
 
@@ -77,6 +77,7 @@ FOUND: dict[str, Any] = {
     "tolerance": "margin 2 points",
     "margin": 0.02,
     "samples": 359,
+    "fraction": 1.0,
     "validation_samples": 144,
     "attack": "PGD-20 Linf eps 8/255 step 2/255",
     "scrutiny": {
@@ -89,6 +90,7 @@ FOUND: dict[str, Any] = {
     "ticket": "tickets/resnet18-slim-adv-digits/ticket",
 }
 del FOUND["controls"][0]["level"]
+SHOWN = FOUND | {"fraction": 0.1, "plan": {"level": 7}, "data": {"name": "digits"}}
 CELL = {
     "cell": "adv-cifar10-0.1-imp",
     "sparsity": 0.7903,
@@ -135,6 +137,7 @@ SEARCHED = [
         0.7903,
         True,
         {f"{kind} after {regime} transfer": 0.9876 for kind in ("SA", "RA") for regime in REGIMES},
+        answer="double win",
     ),
     Found("bob/digits", None, None, None, None, 0.2, None, {}),
 ]
@@ -145,10 +148,12 @@ LISTED = [
     ),
     Listed(
         *("alice/resnet18-slim-adv-digits", "cached", "ticket", "resnet18-slim", "adv", 0.7903, None, False, 99),
-        *("digits", 0.9876, 0.5432, "undecided"),
+        *("digits", 0.9876, 0.5432, "undecided", 0.1),
     ),
 ]
-LAYERS = {f"layer{block}.1.conv2.weight": (12_345 * block, 147_456) for block in range(1, 5)}
+LAYERS = {"conv1": (1_728, 1_728)} | {
+    f"layer{block}.1.conv2.weight": (12_345 * block, 147_456) for block in range(1, 5)
+}
 PACKAGED = [
     Packaged(
         arch="resnet18-slim",
@@ -165,8 +170,8 @@ PACKAGED = [
 
 
 def print_show(console: Console) -> None:
-    print_table(console, show._density_table(LAYERS))
-    ticket: Any = SimpleNamespace(double_win=True, records=FOUND, level=7)
+    show._print_densities(console, LAYERS)
+    ticket: Any = SimpleNamespace(double_win=True, records=SHOWN, level=7, arch="resnet18-slim", kind="adv")
     show._print_verdict(console, ticket)
 
 
@@ -174,7 +179,7 @@ TABLES: dict[str, Callable[[Console], None]] = {
     "find": lambda console: print_find(console, FOUND, "resnet18-slim (adv) on digits"),
     "show": print_show,
     "search": lambda console: print_table(console, hub._table(SEARCHED)),
-    "list": lambda console: print_table(console, words_table(HEADER, [each.cells() for each in LISTED])),
+    "list": lambda console: listing.print_list(console, LISTED),
     "study": lambda console: print_study(console, STUDY),
     "evaluate": lambda console: print_table(console, corruptions_table({"gaussian_noise": [300, 200, 100, 9, 0]}, 359)),
     "backbones": lambda console: backbones._print_packaged(console, PACKAGED),

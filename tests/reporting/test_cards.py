@@ -259,6 +259,9 @@ def test_a_verdict_without_a_closer_look_says_so() -> None:
 def test_a_ticket_that_does_not_win_says_so_and_lacks_the_tag() -> None:
     card = render_card(make_ticket(make_records(double_win=False)))
     assert "**NOT a double-win ticket: best level tried.**" in card
+    alone = make_records(double_win=False)
+    alone["plan"]["level"] = 1
+    assert "**NOT a double-win ticket.**" in render_card(make_ticket(alone)), "no other was tried"
     assert "**Double win**" not in card
     assert "double-win-lottery-ticket" not in metadata_of(card)["tags"]
 

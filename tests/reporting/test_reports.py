@@ -165,6 +165,18 @@ def test_each_answer_of_the_rule_has_words(reported: Reported, said: str) -> Non
     assert words[said] in verdict_of(ticket)
 
 
+def test_a_level_that_was_asked_for_is_neither_picked_nor_the_best_of_several(reported: Reported) -> None:
+    records = reported.ticket.records | {"answer": "no double win", "double_win": False}
+    picked = Read(render_report([replace(reported, ticket=replace(reported.ticket, records=records))])).text
+    assert "No double win: the best level that was tried" in picked
+    assert "validation images" in picked
+    asked = records | {"plan": records["plan"] | {"level": records["level"]}}
+    page = Read(render_report([replace(reported, ticket=replace(reported.ticket, records=asked))])).text
+    assert "this one was asked for; no other was tried" in page
+    assert "the best level that was tried" not in page
+    assert "Picked on" not in page
+
+
 def test_a_level_of_a_ladder_has_a_page_too() -> None:
     folder = "resnet18-slim-adv"
     ticket: Ticket = load_ticket(folder, 0.9)
