@@ -96,6 +96,7 @@ def _show_ticket(ref: str, ticket: Ticket, folder: Path, about: BackboneManifest
     from lottery_hub.errors import printable
     from lottery_hub.networks.inspection import size
     from lottery_hub.networks.masks import kept_and_total
+    from lottery_hub.reporting.cards import render_card
     from lottery_hub.reporting.screen import percent
     from lottery_hub.storage.folder import weights_path
     from lottery_hub.storage.records import check_ticket
@@ -129,6 +130,7 @@ def _show_ticket(ref: str, ticket: Ticket, folder: Path, about: BackboneManifest
             }
         )
         return
+    render_card(ticket)  # what fits no card fits no screen: a stranger's records are refused before any is printed
     console = Console(highlight=False)
     console.print(
         f"{ticket.arch} ({ticket.kind}), level {ticket.level} {_drawn(ticket)}: "
@@ -158,14 +160,13 @@ def _drawn(ticket: Ticket) -> str:
 
 
 def _print_verdict(console: Console, ticket: Ticket) -> None:
-    from lottery_hub.errors import printable
     from lottery_hub.judging.deciding import was_asked_for
     from lottery_hub.reporting.screen import print_verdict
 
     if ticket.double_win is None:
         console.print("not judged: no transfer is recorded")
         return
-    about = f"{ticket.arch} ({ticket.kind}) on {printable(ticket.records['data']['name'])}"
+    about = f"{ticket.arch} ({ticket.kind}) on {ticket.records['data']['name']}"
     print_verdict(console, ticket.records, about, was_asked_for(ticket.records))
 
 

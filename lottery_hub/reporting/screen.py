@@ -69,7 +69,7 @@ def levels_table(dense: dict[str, Any] | None, levels: list[dict[str, Any]], con
     return table
 
 
-def verdict_table(summary: dict[str, Any]) -> Table:
+def verdict_table(summary: dict[str, Any], asked: bool = False) -> Table:
     """Return the four figures of the level that was picked: dense, ticket and their difference on test images."""
     dense, chosen = verdict_runs(summary)
     seeds = [run["seed"] for run in chosen["standard"]["seeds"]]
@@ -78,7 +78,7 @@ def verdict_table(summary: dict[str, Any]) -> Table:
     if len(seeds) > 1:
         caption += f"; ±: one deviation over {len(seeds)} seeds"
     if "confirmed" in summary:
-        caption += f", {seeds[0]} to {seeds[-1]}, which had no part in picking the level"
+        caption += f", {seeds[0]} to {seeds[-1]}{'' if asked else ', which had no part in picking the level'}"
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, caption=caption, caption_justify="left")
     table.add_column(f"level {summary['level']}", no_wrap=True)
     for name in ("dense", "ticket", "difference", "allowed"):
@@ -86,12 +86,13 @@ def verdict_table(summary: dict[str, Any]) -> Table:
     table.add_column("match", no_wrap=True)
     for row in chosen["figures"]:
         regime, figure = row["regime"], row["figure"]
-        low, high = (percent(bound) for bound in row["interval"])
+        # Of records that kept no single images there is none.
+        ends = f" ({', '.join(percent(bound) for bound in row['interval'])})" if row["interval"] else ""
         table.add_row(
             f"{SHORT[regime]} {figure}",
             _with_deviation(row["dense"], dense[regime]["deviation"][figure]),
             _with_deviation(row["ticket"], chosen[regime]["deviation"][figure]),
-            f"{percent(row['ticket'] - row['dense'])} ({low}, {high})",
+            f"{percent(row['ticket'] - row['dense'])}{ends}",
             percent(row["tolerance"]),
             _match(row),
         )
@@ -207,15 +208,18 @@ def print_find(console: Console, summary: dict[str, Any], about: str) -> None:
 
 
 def print_verdict(console: Console, summary: dict[str, Any], about: str, asked: bool) -> None:
-    """Print a verdict: the levels tried, the four figures of the one that was picked or asked for, and the answer."""
+    """Print a verdict: the levels tried, the four figures of the one that was picked or asked for, and the answer.
+
+    The words of records, which may be a stranger's, are escaped.
+    """
     print_table(console, levels_table(summary["dense"], summary["levels"], summary["controls"]))
-    print_table(console, verdict_table(summary))
+    print_table(console, verdict_table(summary, asked))
     count = len(verdict_runs(summary)[1]["standard"]["seeds"])
     seeds = f"{count} seed{'s' if count > 1 else ''}"
     rule = summary["tolerance"] if "margin" in summary else f"tolerance {summary['tolerance']}"
     share = f"{percent(summary['fraction'])} % of the training images, " if summary["fraction"] != 1 else ""
     conditions = f"{share}{summary['samples']} test images, {seeds}, RA by {attack_behind(summary)}, {rule}"
-    print_words(console, f"{about}: {conditions}", "dim")
+    print_words(console, printable(f"{about}: {conditions}", 1000), "dim")
     seen = summary["scrutiny"].get("checks")
     if seen:
         ours, strong = (percent(row["RA"]) for row in seen["attacks"])
@@ -223,7 +227,7 @@ def print_verdict(console: Console, summary: dict[str, Any], about: str, asked: 
         about = f"RA {strong} % by AutoAttack where the verdict's attack finds {ours} % ({seen['samples']} test images)"
         print_words(console, f"{about}; {words}", None if seen["passed"] else "bold red")
     for line in looks_lines(summary["scrutiny"]):
-        print_words(console, line)
+        print_words(console, printable(line, 1000))
     for caveat in summary["caveats"]:
         print_words(console, f"caveat: {printable(caveat, 1000)}", "yellow")
     (chosen,) = (row for row in summary["levels"] if row["level"] == summary["level"])
@@ -238,16 +242,16 @@ def print_verdict(console: Console, summary: dict[str, Any], about: str, asked: 
         found = f"Double win at {percent(summary['sparsity'])} % sparsity ({level}){_counted(summary)}."
         print_words(console, found, "bold green")
     elif summary.get("answer") == "undecided":
-        saved = f"Undecided at {percent(summary['sparsity'])} % sparsity ({level})"
+        found = f"Undecided at {percent(summary['sparsity'])} % sparsity ({level})"
         if tells_nothing(summary):
-            saved += f". There is {NOTHING}."
+            found += f". There is {NOTHING}."
         else:
-            saved += f"{_counted(summary)}. What would decide it, if the differences stay where they are: "
-            saved += f"{summary['would_decide']}."
-        print_words(console, saved, "bold yellow")
+            found += f"{_counted(summary)}. What would decide it, if the differences stay where they are: "
+            found += f"{printable(summary['would_decide'], 1000)}."
+        print_words(console, found, "bold yellow")
     else:
-        saved = f"No double win at {percent(summary['sparsity'])} % sparsity ({level}); the ticket is marked as such."
-        print_words(console, saved, "bold red")
+        found = f"No double win at {percent(summary['sparsity'])} % sparsity ({level}); the ticket is marked as such."
+        print_words(console, found, "bold red")
 
 
 def _counted(summary: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from lottery_hub.cli import backbones, hub, listing, show
-from lottery_hub.reporting.screen import corruptions_table, print_find, print_table
+from lottery_hub.reporting.screen import corruptions_table, print_find, print_table, print_verdict
 from lottery_hub.reporting.study_screen import print_study
 from lottery_hub.settings.config import Attack
 from lottery_hub.sharing.listing import Listed
@@ -210,6 +210,16 @@ def test_no_figure_and_no_verdict_is_cut(name: str, width: int) -> None:
     narrow = printed(name, width)
     assert "…" not in narrow
     assert sorted(WHOLE.findall(narrow)) == sorted(WHOLE.findall(printed(name, 400)))
+
+
+def test_no_word_of_a_strangers_records_moves_the_cursor() -> None:
+    strange = dict.fromkeys(("attack", "standard_attack", "tolerance", "would_decide"), "\x1b[2J\x1b]0;owned\x07")
+    records = SHOWN | strange | {"double_win": False, "answer": "undecided", "caveats": ["\x1b[1A"]}
+    screen = io.StringIO()
+    console = Console(file=screen, width=100, force_terminal=True, color_system=None, highlight=False)
+    print_verdict(console, records, "\x1b[31m on digits", asked=True)
+    assert "\x1b" not in screen.getvalue()
+    assert screen.getvalue().count("owned") == 4
 
 
 if __name__ == "__main__":
