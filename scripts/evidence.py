@@ -65,8 +65,9 @@ class Ladder:
         levels: level → its runs, of both regimes.
         sparsities: of these levels.
         of_reached: the share that they prune of the weights that images reach; None where nobody wrote it down.
-        rule: the margin that dense, the images and the seeds allow.
-        seeds: that every level has.
+        rule: the margin that dense, the images and the seeds allow: of the levels, which may have fewer seeds or more,
+            the largest.
+        seeds: the fewest that dense or a level has, and the most.
     """
 
     kind: str
@@ -77,7 +78,7 @@ class Ladder:
     sparsities: Mapping[int, float]
     of_reached: Mapping[int, float | None]
     rule: Margin
-    seeds: int
+    seeds: tuple[int, int]
 
     def frontier(self, rule: Margin | None = None) -> Frontier:
         """Return where the tickets become worse than the margin, on test images."""
@@ -98,12 +99,18 @@ def ladders(records: Iterable[dict[str, Any]]) -> list[Ladder]:
             levels = {level: some for level, some in runs.items() if all(some["test"][regime] for regime in REGIMES)}
             if not levels or not all(dense["test"][regime] for regime in REGIMES):
                 continue
-            seeds = min(len(some["test"][regime]) for some in levels.values() for regime in REGIMES)
-            rule = rule_of(MARGIN, seeds, dense["test"], group[0]["classes"])
-            assert isinstance(rule, Margin)
+            counts = sorted({_count(some) for some in (dense, *levels.values())})
+            seeds = (counts[0], counts[-1])
+            rule = max((_rule(dense, count, group[0]["classes"]) for count in counts), key=lambda each: each.points)
             of_reached = {row["level"]: row["of_reached"] for row in group if row["method"] == method}
             found.append(Ladder(kind, fraction, method, dense, levels, sparsities, of_reached, rule, seeds))
     return found
+
+
+def _rule(dense: Splits, seeds: int, classes: int) -> Margin:
+    rule = rule_of(MARGIN, seeds, dense["test"], classes)
+    assert isinstance(rule, Margin)
+    return rule
 
 
 def _splits(group: Iterable[dict[str, Any]], method: str, level: int) -> Splits:
@@ -150,13 +157,17 @@ def page(place: Path) -> str:
 
 def status(place: Path) -> str:
     """Return what is known of the claim by the records in a folder, in the words that the README has."""
-    found = ladders(kept(place))
-    return "; ".join(
-        f"{seen['says']} with {_share(fraction)} of the training images ({' against '.join(reversed(seen['kinds']))}, "
-        f"{seen['by']})"
-        for fraction in _fractions(found)
-        for seen in (_verdict(one, other) for one, other in _pairs(found, fraction))
-    )
+    found, told = ladders(kept(place)), []
+    for fraction in _fractions(found):
+        pairs = [(pair, _verdict(*pair)) for pair in _pairs(found, fraction)]
+        for says in dict.fromkeys(verdict["says"] for _, verdict in pairs):
+            alike = [pair for pair, verdict in pairs if verdict["says"] == says]
+            by = _seeds([count for pair in alike for ladder in pair for count in ladder.seeds])
+            against = ", ".join(f"{other.kind} against {one.kind}" for one, other in alike)
+            if says == "undecided" and len(alike) == len(pairs) > 1:
+                against = ", ".join(dict.fromkeys(ladder.kind for pair in alike for ladder in pair))
+            told.append(f"{says} with {_share(fraction)} of the training images ({against}; {by})")
+    return "; ".join(told)
 
 
 def _arch(records: Sequence[dict[str, Any]]) -> str:
@@ -177,7 +188,7 @@ def _about(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "samples": f"{first['record']['samples']:,}",
         "attacks": "; ".join(f"after {regime} transfer by {attack}" for regime, attack in attacks.items()),
         "transfers": len(records),
-        "seeds": _seeds(len({row["record"]["seed"] for row in records})),
+        "seeds": _seeds([len({row["record"]["seed"] for row in records})]),
         "hours": f"{sum(row['record']['provenance']['seconds'] for row in records) / 3600:.1f}",
         "versions": ", ".join(sorted({f"torch {each['torch']} on {each['device']}" for each in environments})),
     }
@@ -191,7 +202,7 @@ def _verdict(one: Ladder, other: Ladder) -> dict[str, Any]:
         "says": "undecided" if not known else "shown" if seen.difference > 0 else "refuted",
         "kinds": (one.kind, other.kind),
         "apart": f"{_points(seen.difference)} ({_points(seen.low)} to {_points(seen.high)})",
-        "by": _seeds(min(one.seeds, other.seeds)),
+        "by": _seeds([*one.seeds, *other.seeds]),
     }
 
 
@@ -209,8 +220,7 @@ def _frontiers(found: Sequence[Ladder]) -> Table:
         frontier = ("≥ " if where.beyond else "") + f"{where.sparsity * 100:.1f}"
         tried = ", ".join(f"{ladder.sparsities[level] * 100:.1f}" for level in ladder.levels)
         margin = f"{ladder.rule.points * 100:g}"
-        counts = sorted({_count(runs) for runs in (ladder.dense, *ladder.levels.values())})
-        seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+        seeds = _seeds(ladder.seeds).partition(" seed")[0].replace("one", "1")
         table.append([_share(ladder.fraction), ladder.kind, margin, seeds, tried, frontier, f"{low} to {high}"])
     return table
 
@@ -350,8 +360,11 @@ def _seen(seen: Difference) -> str:
     return f"{_points(seen.mean)}, {_points(low)} to {_points(high)}"
 
 
-def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else f"{count} seeds"
+def _seeds(counts: Sequence[int]) -> str:
+    fewest, most = min(counts), max(counts)
+    if fewest == most:
+        return "one seed" if most == 1 else f"{most} seeds"
+    return f"{fewest} to {most} seeds"
 
 
 def _points(share: float) -> str:

@@ -15,7 +15,7 @@ import torch
 import lottery_hub as lh
 from lottery_hub.errors import DataError
 
-NAME = "cifar10-1pct-resnet18-slim-adv"
+NAME = "cifar10-1pct-resnet18-slim-std"
 
 
 @pytest.fixture

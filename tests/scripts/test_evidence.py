@@ -142,6 +142,39 @@ def test_a_frontier_that_is_surely_sparser_is_shown_and_the_reverse_refuted(
     assert "**undecided**" in evidence.page(written(tmp_path / "undecided", equal))
 
 
+def test_the_claim_in_a_sentence_names_kinds_alone_where_nothing_is_known_of_any(
+    evidence: ModuleType, tmp_path: Path
+) -> None:
+    equal = {(kind, level): 0 for kind in evidence.KINDS for level in (0, 5)}
+    told = evidence.status(written(tmp_path / "equal", equal))
+    assert told == "undecided with 10 % of the training images (std, fast-adv, adv; 3 seeds)"
+    worse = {("std", 0): 0, ("std", 5): 400, ("adv", 0): 0, ("adv", 5): 0}
+    told = evidence.status(written(tmp_path / "worse", worse))
+    assert told == "shown with 10 % of the training images (adv against std; 3 seeds)"
+
+
+def test_levels_of_fewer_seeds_stand_under_the_margin_of_those_with_more(evidence: ModuleType, tmp_path: Path) -> None:
+    rows = [row("std", level, regime, seed, 0) for level in (0, 5) for regime in REGIMES for seed in (0, 1, 2)]
+    # With each seed other images are right: what three tell is told by their differences.
+    for place, each in enumerate(rows):
+        each["record"] |= measured(3000 - 150 * (place % 3 == 2), 1200 - 150 * (place % 3 == 1))
+    alone = [row("std", 7, regime, 0, 0) for regime in REGIMES]
+    (one,) = evidence.ladders([each for each in rows if each["record"]["seed"] == 0])
+    (three,), (mixed,) = evidence.ladders(rows), evidence.ladders([*rows, *alone])
+    assert (one.seeds, three.seeds, mixed.seeds) == ((1, 1), (3, 3), (1, 3))
+    assert one.rule.points < three.rule.points == mixed.rule.points
+    assert "| 10 % | std | " + f"{mixed.rule.points * 100:g} | 1 to 3 |" in evidence.page(
+        _kept(tmp_path, [*rows, *alone])
+    )
+
+
+def _kept(place: Path, rows: list[dict[str, Any]]) -> Path:
+    folder = place / "evidence" / "records"
+    folder.mkdir(parents=True)
+    (folder / "std-0.1.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    return folder
+
+
 def test_differences_between_kinds_are_those_of_the_counts(evidence: ModuleType, tmp_path: Path) -> None:
     page = evidence.page(written(tmp_path / "records", {("std", 0): 40, ("std", 5): 40, ("adv", 0): 0, ("adv", 5): 0}))
     # 40 images of 4,000 are a point; all seeds differ by the same.
