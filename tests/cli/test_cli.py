@@ -529,7 +529,7 @@ def test_show_sets_the_file_beside_the_dense_network_and_the_limit(tmp_path: Pat
     assert told["file_bytes"] == file_bytes < told["limit_bytes"] < told["dense_bytes"]
     assert 4 * 365_920 < told["limit_bytes"] < 4 * 365_920 + 714_688 / 8 + 4 * 20_000
     shown = call("show", str(tmp_path / "ticket")).out
-    assert f"ticket file: {file_bytes:,} bytes; dense {told['dense_bytes']:,}; mask entropy" in shown
+    assert f"ticket file: {file_bytes:,} bytes; dense {told['dense_bytes']:,}; a mask at its entropy" in shown
 
 
 def test_show_of_two_tickets_compares_their_masks(tmp_path: Path, ladder: Ladder, call: Any) -> None:

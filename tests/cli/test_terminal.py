@@ -72,7 +72,7 @@ def test_no_layer_and_no_figure_is_cut_on_a_narrow_terminal(encoding: str, colum
 @pytest.mark.parametrize("columns", [30, 60, 80])
 def test_every_column_of_a_search_is_whole(columns: int) -> None:
     figures = {f"{kind} after {regime} transfer": 0.9 for kind in ("SA", "RA") for regime in SHORT}
-    found = Found("alice/digits", None, "resnet18-slim", "adv", "digits", 0.2, True, figures)
+    found = Found("alice/digits", None, "resnet18-slim", "adv", "digits", 0.2, True, figures, answer="double win")
     screen = io.StringIO()
     print_table(Console(file=screen, width=columns), _table([found]))
     (row,) = (line.split() for line in screen.getvalue().splitlines() if "alice" in line)
