@@ -182,7 +182,7 @@ def _table(found: list[Found]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from lottery_hub.reporting.screen import SHORT, percent
+    from lottery_hub.reporting.screen import SHORT, percent, short
 
     caption = "SA/RA in %, after standard (std) and adversarial (adv) transfer; win: double win"
     table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
@@ -198,6 +198,5 @@ def _table(found: list[Found]) -> Table:
             "/".join(percent(ticket.figures.get(f"{figure} after {regime} transfer")) for figure in ("SA", "RA"))
             for regime in SHORT
         )
-        verdict = {"double win": "yes", "no double win": "no", "undecided": "undecided"}.get(ticket.answer, "–")
-        table.add_row(named, Text(ticket.dataset or "–"), percent(ticket.sparsity), *pairs, verdict)
+        table.add_row(named, Text(ticket.dataset or "–"), percent(ticket.sparsity), *pairs, short(ticket.answer))
     return table

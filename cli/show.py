@@ -204,9 +204,11 @@ def _print_densities(console: Console, layers: dict[str, tuple[int, int]]) -> No
     from lottery_hub.reporting.narrow import fits
     from lottery_hub.reporting.screen import print_table
 
-    tables = [_density_table(layers, longest) for longest in (16, 8, 0)]
-    roomy = [table for table in tables if not console.is_terminal or fits(console, table)]
-    print_table(console, (roomy or tables[-1:])[0])
+    for longest in (16, 8, 0):
+        table = _density_table(layers, longest)
+        if not console.is_terminal or fits(console, table):
+            break
+    print_table(console, table)
 
 
 def _density_table(layers: dict[str, tuple[int, int]], longest: int) -> Table:

@@ -14,17 +14,11 @@ from rich.text import Text
 
 from lottery_hub.errors import printable
 from lottery_hub.judging.choosing import wins
-from lottery_hub.judging.deciding import (
-    NOTHING,
-    attack_behind,
-    counted,
-    frontier_of,
-    tells_nothing,
-    verdict_runs,
-)
+from lottery_hub.judging.deciding import NOTHING, attack_behind, counted, frontier_of, tells_nothing, verdict_runs
 from lottery_hub.reporting.narrow import fitted, least_width, print_line, print_words
 from lottery_hub.reporting.notebook import WIDTH
 from lottery_hub.reporting.notebook import as_html as as_html
+from lottery_hub.settings.answers import DOUBLE_WIN, NO_DOUBLE_WIN, NOT_JUDGED, UNDECIDED, answer_of
 from lottery_hub.settings.paths import path_of
 from lottery_hub.values import percent as percent
 
@@ -185,11 +179,14 @@ GREEN = "bold green"
 STYLES = {"yes": GREEN, "no": "red", "undecided": "yellow", "uninformative": "dim"}
 
 
+def short(answer: str) -> str:
+    """Return whether it is a double win: yes, no, that it is undecided, or a dash where nobody judged."""
+    words: dict[str, str] = {DOUBLE_WIN: "yes", NO_DOUBLE_WIN: "no", NOT_JUDGED: "–"}
+    return words.get(answer, answer)
+
+
 def _answer(verdict: dict[str, Any]) -> Text:
-    """Return whether it is a double win: yes, no, or that it is undecided."""
-    words = {"double win": "yes", "no double win": "no"}
-    word = "yes" if verdict["double_win"] else "no"
-    word = words.get(verdict["answer"], verdict["answer"]) if "answer" in verdict else word
+    word = short(answer_of(verdict))
     return Text(word, style=STYLES[word])
 
 
@@ -238,10 +235,11 @@ def print_verdict(console: Console, summary: dict[str, Any], about: str, asked: 
     where = frontier_of(summary)
     if where:
         print_words(console, frontier_line(where))
-    if summary["double_win"]:
+    answer = answer_of(summary)
+    if answer == DOUBLE_WIN:
         found = f"Double win at {percent(summary['sparsity'])} % sparsity ({level}){_counted(summary)}."
         print_words(console, found, "bold green")
-    elif summary.get("answer") == "undecided":
+    elif answer == UNDECIDED:
         found = f"Undecided at {percent(summary['sparsity'])} % sparsity ({level})"
         if tells_nothing(summary):
             found += f". There is {NOTHING}."
