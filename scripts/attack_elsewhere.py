@@ -23,14 +23,13 @@ from typing import Any
 
 import timm
 import torch
-from evidence import ELSEWHERE, rows
+from evidence import ELSEWHERE, rows, write
 
 import lottery_hub as lh
 from lottery_hub.errors import DataError, LotteryHubError
 from lottery_hub.images.recorded import load_for
 from lottery_hub.settings.environment import describe_environment
 from lottery_hub.sharing.exporting import export
-from lottery_hub.storage import atomic
 
 Model = Callable[[torch.Tensor], torch.Tensor]
 
@@ -45,8 +44,7 @@ def main() -> None:
     for name in options.tickets:
         row = measured(name, options.data, options.images)
         known = {each["ticket"]: each for each in rows(options.record)} | {name: row}
-        lines = [json.dumps(known[key], sort_keys=True) for key in sorted(known)]
-        atomic.write_text(options.record, "".join(f"{line}\n" for line in lines))
+        write(options.record, [known[key] for key in sorted(known)])
         print(json.dumps(row, indent=1), flush=True)
 
 

@@ -34,6 +34,7 @@ from lottery_hub.networks.inspection import compare_all
 from lottery_hub.settings.answers import UNDECIDED, answer_of
 from lottery_hub.settings.config import REGIMES, pixel_units
 from lottery_hub.sharing.sources import packaged_name
+from lottery_hub.storage import atomic
 from lottery_hub.storage.folder import load_ladder, load_ticket, packaged_names
 
 KINDS = ("std", "fast-adv", "adv")
@@ -43,6 +44,12 @@ ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "docs" / "evidence" / "page.md.j2"
 ELSEWHERE = TEMPLATE.with_name("elsewhere.jsonl")
 SHARED = (3, 6, 10)  # levels at which masks are compared
+
+
+def write(file: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Write a file of records, a row each."""
+    lines = [json.dumps(row, sort_keys=True, separators=(",", ":")) for row in records]
+    atomic.write_text(file, "".join(f"{line}\n" for line in lines))
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
@@ -220,8 +227,9 @@ def _frontiers(found: Sequence[Ladder]) -> Table:
         frontier = ("≥ " if where.beyond else "") + f"{where.sparsity * 100:.1f}"
         tried = ", ".join(f"{ladder.sparsities[level] * 100:.1f}" for level in ladder.levels)
         margin = f"{ladder.rule.points * 100:g}"
-        seeds = _seeds(ladder.seeds).partition(" seed")[0].replace("one", "1")
-        table.append([_share(ladder.fraction), ladder.kind, margin, seeds, tried, frontier, f"{low} to {high}"])
+        table.append(
+            [_share(ladder.fraction), ladder.kind, margin, _range(ladder.seeds), tried, frontier, f"{low} to {high}"]
+        )
     return table
 
 
@@ -350,9 +358,11 @@ def _count(runs: Splits) -> int:
     return min(len(runs["test"][regime]) for regime in REGIMES)
 
 
-def _differences(one: Splits, other: Splits) -> list[str]:
-    """Return by how much each figure of `other` is above that of `one`, with its interval, on the seeds of both."""
-    return [_seen(seen) for _, _, seen in differences(*_alike(one, other))]
+def _differences(one: Splits, other: Splits) -> list[object]:
+    """Return how many seeds both have, and by how much each figure of `other` is above that of `one` on these."""
+    alike = _alike(one, other)
+    seeds = min(len(runs) for runs in alike[0].values())
+    return [seeds, *(_seen(seen) for _, _, seen in differences(*alike))]
 
 
 def _seen(seen: Difference) -> str:
@@ -360,11 +370,13 @@ def _seen(seen: Difference) -> str:
     return f"{_points(seen.mean)}, {_points(low)} to {_points(high)}"
 
 
-def _seeds(counts: Sequence[int]) -> str:
+def _range(counts: Sequence[int]) -> str:
     fewest, most = min(counts), max(counts)
-    if fewest == most:
-        return "one seed" if most == 1 else f"{most} seeds"
-    return f"{fewest} to {most} seeds"
+    return str(most) if fewest == most else f"{fewest} to {most}"
+
+
+def _seeds(counts: Sequence[int]) -> str:
+    return "one seed" if max(counts) == 1 else f"{_range(counts)} seeds"
 
 
 def _points(share: float) -> str:

@@ -112,8 +112,7 @@ def collect(runs: Iterable[Path], place: Path, arch: str) -> None:
     for name, known in files.items():
         _check_alike(name, known.values())
     for name, known in files.items():
-        lines = [json.dumps(known[key], sort_keys=True, separators=(",", ":")) for key in sorted(known)]
-        atomic.write_text(place / name, "".join(f"{line}\n" for line in lines))
+        evidence.write(place / name, [known[key] for key in sorted(known)])
 
 
 def measured(run: Path, arch: str) -> Iterator[dict[str, Any]]:
